@@ -1,0 +1,1 @@
+//! Publisher and subscriber: the embedded log, and the contract suite of all buses.

@@ -1,0 +1,1 @@
+//! Settings, systems and entities, secrets, validation. The only reader of files and environment for settings.

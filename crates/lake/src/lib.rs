@@ -1,0 +1,1 @@
+//! Object paths, durable local store, raw objects, Delta commits, deletion vectors, key index.

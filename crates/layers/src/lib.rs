@@ -1,0 +1,1 @@
+//! Raw, bronze and silver: pure planning, thin applying; replay from raw; verify.

@@ -1,0 +1,1 @@
+//! Runs, batches, counts, leases and quarantine: the SQL database.

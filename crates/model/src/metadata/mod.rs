@@ -1,0 +1,12 @@
+//! What describes systems and entities: the shape of `systems.json` and `entities.json`.
+
+mod column;
+mod entity;
+mod system;
+
+pub use column::{Column, ColumnType, History};
+pub use entity::{
+    Deletes, EntitySpec, Layers, Load, SchemaEvolution, SequenceBy, SilverLayer, SnapshotPolicy,
+    SnapshotOrder, ToggledLayer,
+};
+pub use system::{SystemSpec, Trigger};

@@ -1,0 +1,65 @@
+//! A system: a source we ingest from.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::SystemName;
+
+/// A system, as it stands in `systems.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SystemSpec {
+    /// Its name.
+    pub name: SystemName,
+    /// What it is, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Which connector reads it: `rest`, `sqlite`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// How to reach it. Its shape depends on the type.
+    #[serde(default = "empty_object")]
+    pub connection: Value,
+    /// The zone of its times that have none, by its IANA name. Default `UTC`.
+    #[serde(default = "utc")]
+    pub timezone: String,
+    /// What starts its runs. Without one, it runs by hand only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
+    /// Whether its triggers are heeded. Default true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+/// What starts a run by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Trigger {
+    /// At the times of a cron expression, in a zone, daylight saving observed.
+    Cron {
+        /// Five or six fields, or `@hourly` and the like.
+        expression: String,
+        /// The zone's IANA name. Default: the system's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timezone: Option<String>,
+    },
+    /// Again and again, so long after the last run's start.
+    Interval {
+        /// Seconds, at least 1.
+        #[schemars(range(min = 1))]
+        seconds: u64,
+    },
+}
+
+fn empty_object() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,321 @@
+//! A change's place in its source's own order, encoded so that bytes compare as the values do.
+//!
+//! The encoding of each part is self-delimiting, so that tuples are plain concatenations. It stands
+//! in every silver row as `_seq` (lower-case hex) and never changes between releases.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use num_bigint::{BigInt, Sign};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a part of a sequence is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SequenceType {
+    /// A 64-bit integer.
+    Long,
+    /// A decimal of any length, compared by value.
+    Decimal,
+    /// An instant, compared at full precision. Without a zone, the system's zone is meant.
+    Timestamp,
+    /// A PostgreSQL log sequence number, `16/B374D848`.
+    Lsn,
+    /// A MySQL binlog coordinate, `mysql-bin.000003:154`.
+    Binlog,
+}
+
+/// The first part of a sequence in its own type: what `_valid_from` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SequencePart {
+    /// An integer.
+    Long(i64),
+    /// Microseconds since 1970, UTC.
+    Timestamp(i64),
+    /// A decimal's digits at [`DECIMAL_SCALE`].
+    Decimal(i128),
+}
+
+/// Digits after the point of a `_valid_from` that is a decimal.
+pub const DECIMAL_SCALE: i8 = 9;
+
+/// An encoded sequence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence {
+    encoded: Box<[u8]>,
+    first: SequencePart,
+}
+
+/// Text that is no value of its sequence type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SequenceError {
+    /// The text does not read as the type.
+    #[error("the sequence is not a {0}")]
+    NotA(&'static str),
+    /// `_valid_from` could not hold the value.
+    #[error("the sequence has more digits than a decimal(38, {DECIMAL_SCALE}) holds")]
+    TooLong,
+    /// There are fewer or more parts than declared.
+    #[error("the sequence has {found} parts where {expected} are declared")]
+    Parts {
+        /// How many are declared.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+impl Sequence {
+    /// The whole sequence; bytes compare as the values do.
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// The whole sequence as it stands in `_seq`.
+    pub fn hex(&self) -> String {
+        hex::encode(&self.encoded)
+    }
+
+    /// The first part: `_valid_from`.
+    pub fn first(&self) -> SequencePart {
+        self.first
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+/// Collects the parts of one sequence.
+#[derive(Debug, Default)]
+pub struct SequenceBuilder {
+    encoded: Vec<u8>,
+    first: Option<SequencePart>,
+}
+
+impl SequenceBuilder {
+    /// Adds an integer.
+    pub fn long(&mut self, value: i64) {
+        self.encoded.extend_from_slice(&flip(value));
+        self.first.get_or_insert(SequencePart::Long(value));
+    }
+
+    /// Adds an instant.
+    pub fn timestamp(&mut self, value: Timestamp) {
+        let nanos = value.as_nanosecond();
+        let (seconds, rest) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+        // A jiff timestamp's seconds always fit in 64 bits, its nanoseconds in 32.
+        self.encoded.extend_from_slice(&flip(seconds as i64));
+        self.encoded.extend_from_slice(&(rest as u32).to_be_bytes());
+        self.first.get_or_insert(SequencePart::Timestamp(nanos.div_euclid(1_000) as i64));
+    }
+
+    /// Adds a part given as text, or as the bytes of a JSON string or number without its quotes.
+    pub fn text(
+        &mut self,
+        kind: SequenceType,
+        text: &str,
+        zone: &TimeZone,
+    ) -> Result<(), SequenceError> {
+        let text = text.trim();
+        match kind {
+            SequenceType::Long => {
+                self.long(text.parse().map_err(|_| SequenceError::NotA("long"))?);
+            }
+            SequenceType::Timestamp => self.timestamp(parse_timestamp(text, zone)?),
+            SequenceType::Decimal => {
+                let decimal = Decimal::parse(text).ok_or(SequenceError::NotA("decimal"))?;
+                if self.first.is_none() {
+                    self.first = Some(SequencePart::Decimal(decimal.scaled()?));
+                }
+                decimal.encode(&mut self.encoded);
+            }
+            SequenceType::Lsn => {
+                let lsn = parse_lsn(text).ok_or(SequenceError::NotA("lsn"))?;
+                self.encoded.extend_from_slice(&lsn.to_be_bytes());
+                self.first.get_or_insert(SequencePart::Decimal(whole(u128::from(lsn))));
+            }
+            SequenceType::Binlog => {
+                let (file, at) = parse_binlog(text).ok_or(SequenceError::NotA("binlog"))?;
+                self.encoded.extend_from_slice(&file.to_be_bytes());
+                self.encoded.extend_from_slice(&at.to_be_bytes());
+                let both = (u128::from(file) << 32) | u128::from(at);
+                self.first.get_or_insert(SequencePart::Decimal(whole(both)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sequence; `None` if it has no part.
+    pub fn finish(self) -> Option<Sequence> {
+        Some(Sequence { encoded: self.encoded.into_boxed_slice(), first: self.first? })
+    }
+}
+
+/// Big-endian with the sign flipped: bytes compare as the integers do.
+fn flip(value: i64) -> [u8; 8] {
+    ((value as u64) ^ (1 << 63)).to_be_bytes()
+}
+
+/// An unsigned whole number at the decimal scale. Both users stay below 2^96.
+fn whole(value: u128) -> i128 {
+    (value as i128) * 10i128.pow(DECIMAL_SCALE as u32)
+}
+
+/// Reads an instant: RFC 3339, or a date and time without zone in `zone`, or a plain date.
+pub fn parse_timestamp(text: &str, zone: &TimeZone) -> Result<Timestamp, SequenceError> {
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    let civil = text
+        .parse::<jiff::civil::DateTime>()
+        .or_else(|_| text.parse::<jiff::civil::Date>().map(|d| d.at(0, 0, 0, 0)))
+        .map_err(|_| SequenceError::NotA("timestamp"))?;
+    let zoned = zone.to_zoned(civil).map_err(|_| SequenceError::NotA("timestamp"))?;
+    Ok(zoned.timestamp())
+}
+
+fn parse_lsn(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    let half = |hex: &str| u32::from_str_radix(hex, 16).ok();
+    Some((u64::from(half(high)?) << 32) | u64::from(half(low)?))
+}
+
+fn parse_binlog(text: &str) -> Option<(u64, u32)> {
+    let (file, at) = text.rsplit_once(':')?;
+    let number = file.rsplit_once('.').map_or(file, |(_, number)| number);
+    Some((number.parse().ok()?, at.parse().ok()?))
+}
+
+/// A decimal as sign, digits without leading or trailing zeros, and the exponent of `0.d1d2d3…`.
+struct Decimal {
+    sign: Sign,
+    digits: Vec<u8>,
+    exponent: i32,
+}
+
+impl Decimal {
+    fn parse(text: &str) -> Option<Self> {
+        let (negative, rest) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (mantissa, power) = match rest.split_once(['e', 'E']) {
+            Some((mantissa, power)) => (mantissa, power.parse::<i32>().ok()?),
+            None => (rest, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let all: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
+        if all.len() > 1_000 || !all.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let leading = all.iter().take_while(|d| **d == b'0').count();
+        let trailing = all.iter().rev().take_while(|d| **d == b'0').count();
+        if leading == all.len() {
+            return Some(Self { sign: Sign::NoSign, digits: Vec::new(), exponent: 0 });
+        }
+        let digits = all[leading..all.len() - trailing].to_vec();
+        let exponent = i32::try_from(whole.len()).ok()? - i32::try_from(leading).ok()?;
+        let exponent = exponent.checked_add(power)?;
+        Some(Self { sign: if negative { Sign::Minus } else { Sign::Plus }, digits, exponent })
+    }
+
+    /// The value at the decimal scale, exactly.
+    fn scaled(&self) -> Result<i128, SequenceError> {
+        let shift = i64::from(self.exponent) - self.digits.len() as i64 + i64::from(DECIMAL_SCALE);
+        if shift < 0 || i64::from(self.exponent) + i64::from(DECIMAL_SCALE) > 38 {
+            return if self.sign == Sign::NoSign { Ok(0) } else { Err(SequenceError::TooLong) };
+        }
+        let digits = BigInt::parse_bytes(&self.digits, 10).unwrap_or_default();
+        let value = digits * BigInt::from(10).pow(shift as u32);
+        let value = i128::try_from(value).map_err(|_| SequenceError::TooLong)?;
+        Ok(if self.sign == Sign::Minus { -value } else { value })
+    }
+
+    /// Sign, exponent, digits, end; all but the sign inverted for negatives.
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self.sign {
+            Sign::Minus => out.push(1),
+            Sign::NoSign => {
+                out.push(2);
+                return;
+            }
+            Sign::Plus => out.push(3),
+        }
+        let begin = out.len();
+        out.extend_from_slice(&((self.exponent as u32) ^ (1 << 31)).to_be_bytes());
+        out.extend(self.digits.iter().map(|digit| digit - b'0' + 1));
+        out.push(0);
+        if self.sign == Sign::Minus {
+            out[begin..].iter_mut().for_each(|byte| *byte = !*byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(kind: SequenceType, text: &str) -> Sequence {
+        let mut builder = SequenceBuilder::default();
+        builder.text(kind, text, &TimeZone::UTC).unwrap();
+        builder.finish().unwrap()
+    }
+
+    fn ascending(kind: SequenceType, texts: &[&str]) {
+        let all: Vec<_> = texts.iter().map(|text| one(kind, text)).collect();
+        for pair in all.windows(2) {
+            assert!(pair[0].encoded() < pair[1].encoded(), "{pair:?}");
+            assert!(pair[0].first() <= pair[1].first(), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn encodings_compare_as_their_values_do() {
+        ascending(SequenceType::Long, &["-9223372036854775808", "-1", "0", "1", "9223372036854775807"]);
+        ascending(
+            SequenceType::Timestamp,
+            &["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.9999999Z", "1970-01-01T00:00:00Z",
+              "2026-01-01T00:00:00+02:00", "2026-01-01T00:00:00.000000001Z", "9999-12-30T00:00:00Z"],
+        );
+        ascending(
+            SequenceType::Decimal,
+            &["-100", "-10.5", "-10", "-9", "-0.001", "0", "0.001", "0.01", "9", "9.5", "10", "1e3", "1000.5"],
+        );
+        ascending(SequenceType::Lsn, &["0/1", "0/FFFFFFFF", "1/0", "16/B374D848"]);
+        ascending(SequenceType::Binlog, &["b.000009:4", "b.000010:4", "b.000010:5", "b.999999:1"]);
+    }
+
+    #[test]
+    fn equal_values_have_equal_encodings() {
+        assert_eq!(one(SequenceType::Decimal, "1.00"), one(SequenceType::Decimal, "1"));
+        assert_eq!(one(SequenceType::Decimal, "-0"), one(SequenceType::Decimal, "0.0"));
+        assert_eq!(
+            one(SequenceType::Timestamp, "2026-01-01T01:00:00+01:00"),
+            one(SequenceType::Timestamp, "2026-01-01T00:00:00Z")
+        );
+    }
+
+    #[test]
+    fn the_encoding_never_changes_between_releases() {
+        assert_eq!(one(SequenceType::Long, "5").hex(), "8000000000000005");
+        assert_eq!(one(SequenceType::Timestamp, "1970-01-01T00:00:01.5Z").hex(), "80000000000000011dcd6500");
+        assert_eq!(one(SequenceType::Decimal, "-10.5").hex(), "017ffffffdfdfef9ff");
+        assert_eq!(one(SequenceType::Lsn, "16/B374D848").hex(), "00000016b374d848");
+        assert_eq!(one(SequenceType::Binlog, "mysql-bin.000003:154").hex(), "00000000000000030000009a");
+    }
+
+    #[test]
+    fn a_time_without_zone_is_read_in_the_zone_of_the_system() {
+        let oslo = TimeZone::get("Europe/Oslo").unwrap();
+        let local = parse_timestamp("2026-07-01 12:00:00", &oslo).unwrap();
+        assert_eq!(local, "2026-07-01T10:00:00Z".parse().unwrap());
+    }
+}

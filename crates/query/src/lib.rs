@@ -1,0 +1,1 @@
+//! SQL over raw, bronze, silver and the ledger.

@@ -1,0 +1,1 @@
+//! The supervisor: triggers, poll loop, layer loop, retry policy, leases, shutdown.

@@ -1,0 +1,1 @@
+//! The change's JSON and headers: envelope, Debezium, CloudEvents, plain rows.
