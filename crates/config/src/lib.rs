@@ -1,1 +1,32 @@
-//! Settings, systems and entities, secrets, validation. The only reader of files and environment for settings.
+//! Settings, systems and entities, secrets, and their validation.
+//!
+//! The only crate that reads settings files and the environment. What it hands out is checked:
+//! every problem of a run is found at once and told with file, line, column and what would be
+//! right. Secrets stay references until [`Secrets::resolve`] is asked for their values.
+
+mod conform;
+mod document;
+mod environment;
+mod error;
+mod init;
+mod locate;
+mod mask;
+mod metadata;
+mod nearest;
+mod quantity;
+mod schemas;
+mod secrets;
+mod settings;
+
+pub use environment::Environment;
+pub use error::{ConfigError, Finding, Findings};
+pub use init::init_files;
+pub use metadata::{Metadata, Named, Part, PartCheck};
+pub use quantity::{ByteSize, Period};
+pub use schemas::{ConnectorSchemas, SchemaCatalog, render_schema, schemas};
+pub use secrets::{Secrets, resolve};
+pub use settings::{
+    BusSettings, DEFAULT_SETTINGS, EmbeddedBusSettings, HttpSettings, LakeSettings, LayerSettings,
+    LedgerSettings, LoadOptions, LogFormat, LogLevel, LogSettings, MetadataSettings, RetrySettings,
+    RuntimeSettings, Settings,
+};

@@ -93,6 +93,17 @@ impl Message {
         Self { epoch, offset, published_at_us, headers, payload, records, frame, decoded: OnceLock::new() }
     }
 
+    /// The same message without what was decoded from it, for who keeps it for long.
+    pub fn undecoded(&self) -> Self {
+        Self {
+            headers: self.headers.clone(),
+            payload: self.payload.clone(),
+            frame: self.frame.clone(),
+            decoded: OnceLock::new(),
+            ..*self
+        }
+    }
+
     /// The position of the record at `index`.
     pub fn position(&self, index: u32) -> Position {
         Position { epoch: self.epoch, offset: self.offset, index }

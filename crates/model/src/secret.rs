@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A secret as metadata carry it: a reference (`${env:NAME}`, `${file:/path}`) or, once resolved,
 /// its value. Neither Debug nor Serialize ever show the value.
 #[derive(Clone, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("writeOnly" = true))]
 pub struct Secret(SecretString);
 
 impl Secret {

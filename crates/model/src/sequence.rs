@@ -156,6 +156,34 @@ impl SequenceBuilder {
     }
 }
 
+/// The first part of an encoded sequence whose first part is of type `kind`: what
+/// [`Sequence::first`] gave when it was made. `None` if the bytes are no such sequence.
+pub fn first_of(kind: SequenceType, encoded: &[u8]) -> Option<SequencePart> {
+    let long = |bytes: &[u8]| {
+        let bytes: [u8; 8] = bytes.get(..8)?.try_into().ok()?;
+        Some((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)
+    };
+    Some(match kind {
+        SequenceType::Long => SequencePart::Long(long(encoded)?),
+        SequenceType::Timestamp => {
+            let nanos: [u8; 4] = encoded.get(8..12)?.try_into().ok()?;
+            let micros = i64::from(u32::from_be_bytes(nanos) / 1_000);
+            SequencePart::Timestamp(long(encoded)?.checked_mul(1_000_000)?.checked_add(micros)?)
+        }
+        SequenceType::Lsn => {
+            let bytes: [u8; 8] = encoded.get(..8)?.try_into().ok()?;
+            SequencePart::Decimal(whole(u128::from(u64::from_be_bytes(bytes))))
+        }
+        SequenceType::Binlog => {
+            let file: [u8; 8] = encoded.get(..8)?.try_into().ok()?;
+            let at: [u8; 4] = encoded.get(8..12)?.try_into().ok()?;
+            let file = u128::from(u64::from_be_bytes(file));
+            SequencePart::Decimal(whole((file << 32) | u128::from(u32::from_be_bytes(at))))
+        }
+        SequenceType::Decimal => SequencePart::Decimal(Decimal::decode(encoded)?.scaled().ok()?),
+    })
+}
+
 /// Big-endian with the sign flipped: bytes compare as the integers do.
 fn flip(value: i64) -> [u8; 8] {
     ((value as u64) ^ (1 << 63)).to_be_bytes()
@@ -239,6 +267,23 @@ impl Decimal {
         Ok(if self.sign == Sign::Minus { -value } else { value })
     }
 
+    /// Reads what `encode` wrote at the beginning of `bytes`.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (sign, rest) = bytes.split_first()?;
+        let flip = match sign {
+            1 => 0xff,
+            2 => return Some(Self { sign: Sign::NoSign, digits: Vec::new(), exponent: 0 }),
+            3 => 0,
+            _ => return None,
+        };
+        let exponent: [u8; 4] = rest.get(..4)?.try_into().ok()?;
+        let exponent = u32::from_be_bytes(exponent.map(|byte| byte ^ flip)) ^ (1 << 31);
+        let digits = rest[4..].iter().map(|byte| byte ^ flip).take_while(|byte| *byte != 0);
+        let digits = digits.map(|byte| (byte - 1).checked_add(b'0')).collect::<Option<Vec<_>>>()?;
+        let sign = if *sign == 1 { Sign::Minus } else { Sign::Plus };
+        Some(Self { sign, digits, exponent: exponent as i32 })
+    }
+
     /// Sign, exponent, digits, end; all but the sign inverted for negatives.
     fn encode(&self, out: &mut Vec<u8>) {
         match self.sign {
@@ -291,6 +336,23 @@ mod tests {
         );
         ascending(SequenceType::Lsn, &["0/1", "0/FFFFFFFF", "1/0", "16/B374D848"]);
         ascending(SequenceType::Binlog, &["b.000009:4", "b.000010:4", "b.000010:5", "b.999999:1"]);
+    }
+
+    #[test]
+    fn the_first_part_comes_back_from_the_encoding() {
+        for (kind, text) in [
+            (SequenceType::Long, "-5"),
+            (SequenceType::Timestamp, "1969-12-31T23:59:59.9999999Z"),
+            (SequenceType::Timestamp, "2026-01-01T00:00:00.123456789Z"),
+            (SequenceType::Decimal, "-10.5"),
+            (SequenceType::Decimal, "0"),
+            (SequenceType::Decimal, "1234.000000001"),
+            (SequenceType::Lsn, "16/B374D848"),
+            (SequenceType::Binlog, "mysql-bin.000003:154"),
+        ] {
+            let sequence = one(kind, text);
+            assert_eq!(first_of(kind, sequence.encoded()), Some(sequence.first()), "{text}");
+        }
     }
 
     #[test]

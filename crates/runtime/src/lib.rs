@@ -1,1 +1,44 @@
 //! The supervisor: triggers, poll loop, layer loop, retry policy, leases, shutdown.
+//!
+//! [`Runtime::start`] takes a [`Platform`] of ports, settings and metadata, and gives a
+//! [`RuntimeHandle`]. From then on triggers open runs, a run polls the entities of its system onto
+//! the bus, and each layer of each entity brings what is on the bus into the lake, on its own.
+//! Nothing here names a concrete connector or backend.
+
+mod board;
+mod budget;
+mod context;
+mod crew;
+mod error;
+mod feed;
+mod handle;
+mod housekeeping;
+mod layer;
+mod lease;
+mod platform;
+mod poll;
+mod push;
+mod reader;
+mod recorder;
+mod retry;
+mod run;
+mod scheduler;
+mod status;
+mod supervisor;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+mod trigger;
+mod waiting;
+
+pub use board::{LayerPhase, LayerState};
+pub use error::RuntimeError;
+pub use handle::{Left, RuntimeHandle};
+pub use housekeeping::LogEvents;
+pub use platform::{EventSink, Platform, RuntimeSettings, Stages};
+pub use push::PushRun;
+pub use retry::{Cause, Decision, RetryPolicy, decide};
+pub use run::{EntityReport, RunReport};
+pub use status::{EntityStatus, LayerStatus, Phase, Status, SystemStatus};
+pub use supervisor::{Runtime, Triggers};
+pub use trigger::{Schedule, ScheduleError};
+pub use waiting::ProgressUpdate;

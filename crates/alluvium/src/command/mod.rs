@@ -1,0 +1,68 @@
+//! The commands, one file each.
+
+mod history;
+pub(crate) mod ingest;
+mod init;
+mod progress;
+mod publish;
+mod quarantine;
+pub(crate) mod query;
+pub(crate) mod run;
+mod schema;
+mod validate;
+pub(crate) mod verify;
+
+use alluvium_telemetry::{LogFormat, TracingSettings};
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+use crate::wiring;
+
+/// Does what the command line says.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Init(args) => return init::run(args),
+        Command::Schema(args) => return schema::run(args),
+        Command::Demo(args) => return crate::demo::run(&cli, args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                *shell,
+                &mut Cli::command(),
+                "alluvium",
+                &mut std::io::stdout(),
+            );
+            return Ok(Exit::Done);
+        }
+        _ => {}
+    }
+    let settings = wiring::settings(&cli)?;
+    // Long-running, the log is what people look at; otherwise only what is amiss concerns them.
+    let filter = match &cli.command {
+        Command::Run if !cli.quiet => settings.log.directives(),
+        _ => settings.log.filter.clone().unwrap_or_else(|| "warn".to_owned()),
+    };
+    trace(filter, settings.log.format)?;
+    match &cli.command {
+        Command::Validate => validate::run(&cli, &settings),
+        Command::Run => run::run(&settings).await,
+        Command::Ingest(args) => ingest::run(&cli, &settings, args).await,
+        Command::Publish(args) => publish::run(&cli, &settings, args).await,
+        Command::Query(args) => query::run(&cli, &settings, args).await,
+        Command::History(args) => history::run(&cli, &settings, args).await,
+        Command::Quarantine(args) => quarantine::run(&cli, &settings, args).await,
+        Command::Verify(args) => verify::run(&cli, &settings, args).await,
+        Command::Init(_) | Command::Schema(_) | Command::Demo(_) | Command::Completions { .. } => {
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Starts logging to stderr.
+pub(crate) fn trace(filter: String, format: alluvium_config::LogFormat) -> anyhow::Result<()> {
+    let format = match format {
+        alluvium_config::LogFormat::Text => LogFormat::Text,
+        alluvium_config::LogFormat::Json => LogFormat::Json,
+    };
+    Ok(alluvium_telemetry::init(&TracingSettings { filter, format })?)
+}

@@ -1,0 +1,46 @@
+//! `alluvium query`: SQL over the lake and the ledger.
+
+use alluvium_config::Settings;
+use alluvium_query::{Query, QueryError, QueryOptions, Rows, output};
+
+use crate::cli::{self, Cli};
+use crate::exit::Exit;
+use crate::wiring;
+
+/// Answers a statement.
+pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &cli::Query) -> anyhow::Result<Exit> {
+    let query = open(settings, args.limit)?;
+    write(cli, query.sql(&args.sql).await?).await
+}
+
+/// The query engine over the lake and, where there is one, the ledger.
+pub(crate) fn open(settings: &Settings, limit: Option<u64>) -> anyhow::Result<Query> {
+    let ledger = settings.ledger_path();
+    let ledger = ledger.exists().then_some(ledger.as_path());
+    let options = QueryOptions { rows: limit, ..QueryOptions::default() };
+    Ok(Query::open_with(wiring::lake(settings)?, ledger, options)?)
+}
+
+/// Writes an answer to stdout.
+pub(crate) async fn write(cli: &Cli, rows: Rows) -> anyhow::Result<Exit> {
+    let format = match cli.output {
+        cli::Format::Table => output::Format::Table,
+        cli::Format::Json => output::Format::Json,
+        cli::Format::Ndjson => output::Format::Ndjson,
+        cli::Format::Csv => output::Format::Csv,
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    match output::write(rows, format, &mut out).await {
+        Ok(written) => {
+            if written.truncated && !cli.quiet {
+                eprintln!("only the first {} rows; there are more", written.rows);
+            }
+            Ok(Exit::Done)
+        }
+        // Who reads us has seen enough.
+        Err(QueryError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Ok(Exit::Done)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

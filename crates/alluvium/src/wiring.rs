@@ -1,0 +1,205 @@
+//! Concrete parts put together: the embedded bus, the local lake, the SQLite ledger, the connectors.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_bus::EmbeddedBus;
+use alluvium_config::{
+    ConfigError, ConnectorSchemas, LoadOptions, Metadata, SchemaCatalog, Settings,
+};
+use alluvium_connector::{ConnectContext, Registry};
+use alluvium_lake::Lake;
+use alluvium_lake::index::IndexStore;
+use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
+use alluvium_ledger::{Ledger, Retention, SqliteLedger};
+use alluvium_model::{
+    BusError, Clock, EntityId, EntitySpec, Layer, Position, Stage, StageError, Subscriber,
+    SystemClock,
+};
+use alluvium_runtime::{Platform, RetryPolicy, RuntimeSettings, Stages};
+use alluvium_telemetry::{BuildInfo, Metrics};
+use anyhow::Context;
+use async_trait::async_trait;
+
+use crate::cli::Cli;
+
+/// The connectors that this binary has.
+pub(crate) fn registry() -> Registry {
+    let mut registry = Registry::default();
+    registry.register::<crate::push::Push>();
+    registry.register::<alluvium_connector_rest::RestConnector>();
+    registry.register::<alluvium_connector_sqlite::SqliteConnector>();
+    registry
+}
+
+/// The shapes of the connectors' settings, for checking metadata.
+pub(crate) fn catalog(registry: &Registry) -> anyhow::Result<SchemaCatalog> {
+    let mut catalog = SchemaCatalog::default();
+    for kind in registry.types() {
+        let schemas = ConnectorSchemas {
+            connection: registry.connection_schema(kind)?,
+            source: registry.source_schema(kind)?,
+        };
+        catalog.types.insert(kind.to_owned(), schemas);
+    }
+    Ok(catalog)
+}
+
+/// Settings as the command line asks for them.
+pub(crate) fn settings(cli: &Cli) -> Result<Settings, ConfigError> {
+    Settings::load(LoadOptions {
+        path: cli.config.clone(),
+        overrides: cli.set.clone(),
+        environment: alluvium_config::Environment::of_process(),
+    })
+}
+
+/// Settings and metadata, checked.
+pub(crate) fn metadata(settings: &Settings) -> anyhow::Result<Metadata> {
+    Ok(Metadata::load(settings, &catalog(&registry())?)?)
+}
+
+/// The lake, for who only reads.
+pub(crate) fn lake(settings: &Settings) -> anyhow::Result<Lake> {
+    Ok(Lake::local(&settings.lake_path(), Arc::new(SystemClock))?)
+}
+
+/// The ledger, for who reads and decides.
+pub(crate) async fn ledger(settings: &Settings) -> anyhow::Result<Arc<SqliteLedger>> {
+    let path = settings.ledger_path();
+    make_folder(path.parent())?;
+    Ok(Arc::new(SqliteLedger::open(&path, Arc::new(SystemClock)).await?))
+}
+
+fn make_folder(path: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// A platform, and what the command needs of its parts besides.
+pub(crate) struct Wired {
+    pub(crate) platform: Platform,
+    pub(crate) bus: Arc<EmbeddedBus>,
+    pub(crate) ledger: Arc<SqliteLedger>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Opens everything that ingesting needs. Only one process may have the data folder open so.
+pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Result<Wired> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    make_folder(Some(&settings.data_path()))?;
+    let bus = open_bus(settings, Arc::clone(&clock))?;
+    let lake = Lake::local(&settings.lake_path(), Arc::clone(&clock))?;
+    let index = IndexStore::open(&settings.data_path().join("index"))?;
+    let ledger = ledger(settings).await?;
+    ledger.store_metadata(&metadata.systems, &metadata.entities, clock.now()).await?;
+    let metrics = Arc::new(Metrics::new(BuildInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("ALLUVIUM_COMMIT").unwrap_or("unknown"),
+    })?);
+    let secrets = settings.secrets();
+    let topics = Arc::clone(&bus);
+    let platform = Platform {
+        publisher: Arc::clone(&bus) as _,
+        subscribe: Arc::clone(&bus) as _,
+        topics: Arc::new(move || topics.topic_stats()),
+        ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
+        stages: Arc::new(LakeStages {
+            lake,
+            index,
+            linger_bytes: usize::try_from(settings.layers.raw_linger_bytes.bytes())?,
+        }),
+        registry: Arc::new(registry()),
+        connect: ConnectContext::new(Arc::clone(&clock)),
+        metrics: Arc::clone(&metrics),
+        clock,
+        resolve: Arc::new(move |system| {
+            let connection =
+                secrets.resolve(&system.connection).map_err(|error| alluvium_model::error::chain(&error))?;
+            Ok(alluvium_model::SystemSpec { connection, ..system.clone() })
+        }),
+        events: Arc::new(alluvium_runtime::LogEvents),
+        settings: runtime_settings(settings)?,
+        systems: metadata.systems,
+        entities: metadata.entities,
+    };
+    Ok(Wired { platform, bus, ledger, metrics })
+}
+
+fn open_bus(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<EmbeddedBus>> {
+    let of = &settings.bus.embedded;
+    let bus = alluvium_bus::BusSettings {
+        retention_bytes: of.retention_bytes.bytes(),
+        retention_age: of.retention_time.duration(),
+        max_unlanded_bytes: of.max_unlanded_bytes.bytes(),
+        max_message_bytes: usize::try_from(of.max_message_bytes.bytes())?,
+        cache_bytes: usize::try_from(of.cache_bytes.bytes())?,
+    };
+    Ok(EmbeddedBus::open(&settings.bus_path(), bus, clock)?)
+}
+
+fn runtime_settings(settings: &Settings) -> anyhow::Result<RuntimeSettings> {
+    let (runtime, layers) = (&settings.runtime, &settings.layers);
+    let kept = settings.ledger.retention.duration();
+    Ok(RuntimeSettings {
+        max_concurrent_runs: runtime.max_concurrent_runs as usize,
+        memory_bytes: usize::try_from(runtime.memory_bytes.bytes())?,
+        batch_records: layers.batch_records,
+        batch_bytes: usize::try_from(layers.batch_bytes.bytes())?,
+        raw_linger: layers.raw_linger_time.duration(),
+        retry: RetryPolicy {
+            initial: runtime.retry.initial.duration(),
+            max: runtime.retry.max.duration(),
+            attempts: runtime.retry.attempts,
+        },
+        retention: Retention {
+            runs_age: kept,
+            batches_age: kept,
+            resolved_age: kept,
+            ..Retention::default()
+        },
+        lease_ttl: Duration::from_secs(60),
+        ..RuntimeSettings::default()
+    })
+}
+
+/// The layers of the local lake.
+struct LakeStages {
+    lake: Lake,
+    index: IndexStore,
+    linger_bytes: usize,
+}
+
+#[async_trait]
+impl Stages for LakeStages {
+    async fn open(
+        &self,
+        entity: &EntitySpec,
+        timezone: &str,
+        layer: Layer,
+    ) -> Result<Box<dyn Stage>, StageError> {
+        let lake = self.lake.clone();
+        Ok(match layer {
+            Layer::Raw => Box::new(RawStage::new(lake, entity.id(), self.linger_bytes)),
+            Layer::Bronze => Box::new(BronzeStage::new(lake, entity, timezone)?),
+            Layer::Silver => {
+                let index = self.index.entity(&entity.id());
+                let index = index.map_err(|e| StageError::Unavailable(alluvium_model::error::chain(&e)))?;
+                Box::new(SilverStage::new(lake, index, entity, timezone)?)
+            }
+        })
+    }
+
+    async fn replay(
+        &self,
+        entity: &EntityId,
+        after: Option<Position>,
+    ) -> Result<Box<dyn Subscriber>, BusError> {
+        let mut replay = RawReplay::open(self.lake.clone(), entity.clone()).await?;
+        if let Some(after) = after {
+            replay.seek(&after).await?;
+        }
+        Ok(Box::new(replay))
+    }
+}

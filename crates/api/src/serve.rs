@@ -1,0 +1,90 @@
+//! Serving: the routes, and what bounds a request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_ledger::Ledger;
+use alluvium_runtime::RuntimeHandle;
+use alluvium_telemetry::Metrics;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::{error, guard, probes, runs};
+
+/// No request has a body that means anything.
+const BODY_BYTES: usize = 64 << 10;
+/// A request that takes longer is answered with 503.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a stop waits for requests that are under way.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The runtime.
+    pub runtime: RuntimeHandle,
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// Names by which we may be called, beside `localhost` and addresses. A request for another
+    /// name is refused: a web page may have bent its own name to our address.
+    pub hosts: Vec<String>,
+}
+
+/// Why serving ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("requests can no longer be served: {0}")]
+pub struct ServeError(#[from] std::io::Error);
+
+/// Serves on `listener` until `stop` is cancelled; then answers what is under way, for a few
+/// seconds at most.
+pub async fn serve(
+    listener: TcpListener,
+    state: ApiState,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let service = routes(state).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service)
+        .with_graceful_shutdown(stop.clone().cancelled_owned())
+        .into_future();
+    let over = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = over => {
+            tracing::warn!("requests were under way when serving ended");
+            Ok(())
+        }
+    }
+}
+
+fn routes(state: ApiState) -> Router {
+    Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .route("/v1/status", get(probes::status))
+        .route("/v1/runs", get(runs::list))
+        .route("/v1/runs/{id}", get(runs::one))
+        .route("/v1/systems/{system}/runs", post(runs::start))
+        .fallback(error::no_such_place)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(Arc::from(state.hosts.clone()), guard::check))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE))
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .with_state(state)
+}

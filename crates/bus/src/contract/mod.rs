@@ -1,0 +1,144 @@
+//! The contract suite of all buses: one async function per property.
+//!
+//! A bus offers itself as a [`BusUnderTest`], opened with the limits below, and runs every property
+//! with [`bus_contract!`](crate::bus_contract). A property panics where the bus breaks its promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a contract suite ends the test that calls it"
+)]
+
+mod publishing;
+mod reading;
+mod retention;
+
+pub use publishing::*;
+pub use reading::*;
+pub use retention::*;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_model::port::Subscribe;
+use alluvium_model::{
+    Cursor, CursorRecord, Delivery, EncodedMessage, EncodedPage, EntityId, FencingToken,
+    FetchLimit, Headers, Publisher, Subscriber,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::BusSettings;
+
+/// The two ends of a bus.
+pub type Ends = (Arc<dyn Publisher>, Arc<dyn Subscribe>);
+
+/// A bus, empty at first, that the suite can open, restart and let grow old.
+#[async_trait]
+pub trait BusUnderTest: Send + Sync {
+    /// The ends of the bus, opened with [`settings`].
+    async fn open(&self) -> Ends;
+
+    /// Ends the bus and opens it anew, so that only what is durable is left. The caller holds no
+    /// end of it any more.
+    async fn restart(&self) -> Ends;
+
+    /// Lets more time pass than [`settings`] keep messages, and returns when retention has removed
+    /// what it may.
+    async fn grow_old(&self);
+}
+
+/// The limits that the suite expects.
+pub fn settings() -> BusSettings {
+    BusSettings {
+        retention_age: Duration::from_secs(3600),
+        max_message_bytes: 64 << 10,
+        max_unlanded_bytes: 256 << 10,
+        ..BusSettings::default()
+    }
+}
+
+/// Makes a test of each property. Takes an expression that makes a fresh [`BusUnderTest`].
+#[macro_export]
+macro_rules! bus_contract {
+    ($bus:expr) => {
+        $crate::bus_contract! { $bus =>
+            a_new_topic_is_empty_and_keeps_its_epoch,
+            what_is_acknowledged_survives_a_restart,
+            headers_and_bytes_come_back_unaltered,
+            an_older_token_is_fenced,
+            a_page_that_was_published_before_is_fenced,
+            an_empty_page_moves_the_cursor_durably,
+            a_page_without_cursor_leaves_the_cursor_alone,
+            an_oversized_message_is_refused_with_its_whole_page,
+            concurrent_publishers_keep_each_page_in_one_piece,
+            messages_come_in_order_and_without_holes,
+            a_fetch_brings_at_least_one_message_and_no_more_than_its_limit,
+            a_fetch_waits_for_the_first_message,
+            a_fetch_without_messages_ends_after_its_wait,
+            what_is_not_committed_comes_again,
+            a_seek_goes_on_after_the_position,
+            a_seek_into_another_epoch_is_refused,
+            a_seek_beyond_the_end_is_refused,
+            layers_read_independently_of_each_other,
+            retention_spares_what_raw_has_not_landed,
+            what_retention_removed_is_gone_and_never_skipped,
+            cursor_and_offsets_survive_retention,
+            a_full_topic_makes_its_publisher_wait_and_no_other,
+        }
+    };
+    ($bus:expr => $($property:ident),+ $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $property() {
+                let bus = $bus;
+                $crate::contract::$property(&bus).await;
+            }
+        )+
+    };
+}
+
+fn topic() -> EntityId {
+    "shop.orders".parse().unwrap()
+}
+
+fn message(payload: impl Into<Bytes>) -> EncodedMessage {
+    EncodedMessage { headers: Headers::default(), payload: payload.into(), records: 1 }
+}
+
+/// A page of `count` messages that say which page and message they are.
+fn page(number: u64, count: u64) -> EncodedPage {
+    let line = |n| message(json!({ "page": number, "message": n }).to_string());
+    EncodedPage { messages: (0..count).map(line).collect() }
+}
+
+fn record(token: u64, page: u64) -> CursorRecord {
+    CursorRecord { token: FencingToken(token), page, cursor: Cursor(json!({ "after": page })) }
+}
+
+async fn publish_pages(publisher: &Arc<dyn Publisher>, pages: std::ops::RangeInclusive<u64>) {
+    for number in pages {
+        publisher.publish(&topic(), page(number, 2), Some(record(1, number))).await.unwrap();
+    }
+}
+
+fn at_once() -> FetchLimit {
+    FetchLimit { wait: Duration::from_millis(50), ..FetchLimit::default() }
+}
+
+/// Everything that is there now.
+async fn drain(subscriber: &mut Box<dyn Subscriber>) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    loop {
+        let delivery = subscriber.fetch(at_once()).await.unwrap();
+        if delivery.is_empty() {
+            return deliveries;
+        }
+        deliveries.push(delivery);
+    }
+}
+
+fn payloads(deliveries: &[Delivery]) -> Vec<Bytes> {
+    deliveries.iter().flat_map(|d| &d.messages).map(|m| m.payload.clone()).collect()
+}

@@ -1,0 +1,89 @@
+//! What is kept, what goes, and who must wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_model::{BusError, EncodedPage, Layer, Position, Span};
+
+use super::{
+    BusUnderTest, at_once, drain, message, page, payloads, publish_pages, record, settings, topic,
+};
+
+/// However old: what raw has not landed stays.
+pub async fn retention_spares_what_raw_has_not_landed(bus: &dyn BusUnderTest) {
+    let (publisher, subscribe) = bus.open().await;
+    publish_pages(&publisher, 1..=4).await;
+    let (epoch, end) = publisher.end(&topic()).await.unwrap();
+    let mut bronze = subscribe.subscribe(&topic(), Layer::Bronze).await.unwrap();
+    bronze.commit(&Span { epoch, after: 0, to: end }).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to: 3 }).await.unwrap();
+    bus.grow_old().await;
+    raw.seek(&Position { epoch, offset: 3, index: 0 }).await.unwrap();
+    assert_eq!(payloads(&drain(&mut raw).await).len(), 5);
+}
+
+/// A reader that fell behind retention is told so, wherever it asks.
+pub async fn what_retention_removed_is_gone_and_never_skipped(bus: &dyn BusUnderTest) {
+    let (publisher, subscribe) = bus.open().await;
+    publish_pages(&publisher, 1..=4).await;
+    let (epoch, end) = publisher.end(&topic()).await.unwrap();
+    let mut silver = subscribe.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to: 6 }).await.unwrap();
+    bus.grow_old().await;
+    let gone = silver.fetch(at_once()).await;
+    assert!(matches!(&gone, Err(BusError::Gone { first_after: 6, asked: 1, .. })), "{gone:?}");
+    let gone = silver.seek(&Position { epoch, offset: 2, index: 0 }).await;
+    assert!(matches!(&gone, Err(BusError::Gone { first_after: 6, asked: 3, .. })), "{gone:?}");
+    silver.seek(&Position { epoch, offset: 6, index: 0 }).await.unwrap();
+    assert_eq!(
+        payloads(&drain(&mut silver).await),
+        [(4, 0), (4, 1)].map(|(p, m)| { page(p, 2).messages[m].payload.clone() })
+    );
+    assert_eq!(publisher.end(&topic()).await.unwrap(), (epoch, end));
+}
+
+/// An emptied topic still knows how far its source was read, and goes on counting.
+pub async fn cursor_and_offsets_survive_retention(bus: &dyn BusUnderTest) {
+    let (publisher, subscribe) = bus.open().await;
+    publish_pages(&publisher, 1..=4).await;
+    let (epoch, end) = publisher.end(&topic()).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to: end }).await.unwrap();
+    bus.grow_old().await;
+    drop((publisher, subscribe, raw));
+    let (publisher, subscribe) = bus.restart().await;
+    assert_eq!(publisher.cursor(&topic()).await.unwrap(), Some(record(1, 4)));
+    let published = publisher.publish(&topic(), page(5, 2), Some(record(1, 5))).await.unwrap();
+    assert_eq!(published.span, Span { epoch, after: end, to: end + 2 });
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    assert_eq!(drain(&mut raw).await[0].span, published.span);
+}
+
+/// The publisher of a full topic waits until raw has landed; publishers of other topics do not.
+pub async fn a_full_topic_makes_its_publisher_wait_and_no_other(bus: &dyn BusUnderTest) {
+    let (publisher, subscribe) = bus.open().await;
+    let large = || {
+        let messages = vec![message(vec![b'x'; 60 << 10])];
+        EncodedPage { messages }
+    };
+    let fits = settings().max_unlanded_bytes / (60 << 10);
+    for _ in 0..fits {
+        publisher.publish(&topic(), large(), None).await.unwrap();
+    }
+    let waiting = Arc::clone(&publisher);
+    let mut waiting = tokio::spawn(async move { waiting.publish(&topic(), large(), None).await });
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut waiting).await;
+    assert!(early.is_err(), "a full topic took a page: {early:?}");
+    publisher.publish(&"shop.other".parse().unwrap(), large(), None).await.unwrap();
+    publisher.publish(&topic(), EncodedPage::default(), Some(record(1, 1))).await.unwrap();
+
+    let (epoch, end) = publisher.end(&topic()).await.unwrap();
+    assert_eq!(end, fits);
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
+    let published = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let published = published.expect("the wait ends").unwrap().unwrap();
+    assert_eq!(published.span.to, fits + 1);
+}

@@ -1,0 +1,263 @@
+//! The embedded bus: a durable log in one folder on local disk, for one process.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use alluvium_model::port::{Published, Subscribe};
+use alluvium_model::{
+    BusError, Clock, CursorRecord, EncodedMessage, EncodedPage, EntityId, Epoch, Layer, Publisher,
+    Subscriber,
+};
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::block::{self, Prepared};
+use crate::cache::Cache;
+use crate::queue::{Queue, Request, Shared, closed};
+use crate::store::Store;
+use crate::subscriber::EmbeddedSubscriber;
+use crate::topic::{Tip, Topic};
+use crate::writer;
+use crate::{BusSettings, BusStats, TopicStats};
+
+/// How many pages may wait for the writer.
+const MAX_WAITING_PAGES: usize = 256;
+/// How long the writer may take before a publisher stops believing in it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(120);
+/// Pages up to this size are compressed where they are: handing them over would cost more.
+const SMALL_PAGE_BYTES: usize = 16 << 10;
+
+/// A durable log in one folder. Only one process may have it open.
+///
+/// After a failed write or fsync every further publish is refused until the bus is opened anew:
+/// nobody knows what the disk holds then. Reading goes on.
+pub struct EmbeddedBus {
+    shared: Arc<Shared>,
+    waiting: Arc<Semaphore>,
+    creating: tokio::sync::Mutex<()>,
+    writer: Mutex<Option<writer::Running>>,
+}
+
+impl EmbeddedBus {
+    /// Opens the folder at `path`, creating it if it is not there. A torn tail that a kill or a
+    /// power cut left is dropped, with a warning; nothing in it was acknowledged.
+    ///
+    /// [`BusError::Unavailable`] if another process has it open, [`BusError::Corrupt`] if it
+    /// cannot be read. Blocks the thread while the newest journal is replayed.
+    pub fn open(
+        path: &Path,
+        settings: BusSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, BusError> {
+        let (store, topics) = Store::open(path)?;
+        let topics = topics.into_iter().map(|t| (t.id.clone(), Arc::new(t))).collect();
+        let shared = Arc::new(Shared {
+            store,
+            cache: Cache::new(settings.cache_bytes),
+            settings,
+            clock,
+            topics: RwLock::new(topics),
+            queue: Queue::default(),
+            group_commits: AtomicU64::default(),
+            pages: AtomicU64::default(),
+        });
+        let writer = writer::start(Arc::clone(&shared))
+            .map_err(|e| BusError::Unavailable(format!("the bus has no writer: {e}")))?;
+        Ok(Arc::new(Self {
+            shared,
+            waiting: Arc::new(Semaphore::new(MAX_WAITING_PAGES)),
+            creating: tokio::sync::Mutex::default(),
+            writer: Mutex::new(Some(writer)),
+        }))
+    }
+
+    /// Writes what waits, and takes nothing more. The folder is free again when the bus and all
+    /// its subscribers are dropped.
+    pub async fn close(&self) {
+        self.shared.queue.stop();
+        let writer = self.take_writer();
+        let joined = tokio::task::spawn_blocking(move || writer.map(writer::Running::join)).await;
+        if let Err(error) = joined {
+            tracing::error!(%error, "the bus could not wait for its writer");
+        }
+    }
+
+    /// Removes what retention no longer keeps, now instead of within a second, and returns when
+    /// that is done.
+    pub async fn retain(&self) {
+        let closed = self.shared.queue.retain().await;
+        debug_assert!(closed.is_err(), "the writer answers by closing the channel");
+    }
+
+    /// The bus as a whole.
+    pub fn stats(&self) -> Result<BusStats, BusError> {
+        Ok(BusStats {
+            cache_bytes: self.shared.cache.bytes() as u64,
+            disk_bytes: self.shared.store.disk_bytes()?,
+            group_commits: self.shared.group_commits.load(Ordering::Relaxed),
+            pages: self.shared.pages.load(Ordering::Relaxed),
+        })
+    }
+
+    /// All topics, in the order of their names.
+    pub fn topic_stats(&self) -> Vec<TopicStats> {
+        let mut stats: Vec<TopicStats> = {
+            let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
+            topics.values().map(|t| t.stats()).collect()
+        };
+        stats.sort_by(|a, b| a.topic.cmp(&b.topic));
+        stats
+    }
+
+    fn known(&self, topic: &EntityId) -> Option<Arc<Topic>> {
+        let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.get(topic).cloned()
+    }
+
+    /// The topic, created durably if it is not there.
+    async fn topic(&self, id: &EntityId) -> Result<Arc<Topic>, BusError> {
+        if let Some(topic) = self.known(id) {
+            return Ok(topic);
+        }
+        let _only_one = self.creating.lock().await;
+        if let Some(topic) = self.known(id) {
+            return Ok(topic);
+        }
+        let (number, epoch) = self.next_topic();
+        let (shared, name) = (Arc::clone(&self.shared), id.clone());
+        blocking(move || shared.store.create_topic(&name, number, epoch)).await?;
+        let topic =
+            Topic::new(id.clone(), number, epoch, Tip::default(), Default::default(), [None; 3]);
+        let topic = Arc::new(topic);
+        let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.insert(id.clone(), Arc::clone(&topic));
+        Ok(topic)
+    }
+
+    /// The number and the epoch of the next topic, both above all that the database has seen.
+    fn next_topic(&self) -> (u32, Epoch) {
+        let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let number = topics.values().map(|t| t.number + 1).max().unwrap_or(0);
+        let last = topics.values().map(|t| t.epoch.0).max().unwrap_or(0);
+        let now = u64::try_from(self.shared.clock.now().as_millisecond()).unwrap_or(0);
+        (number, Epoch(now.max(last + 1)))
+    }
+
+    fn check_sizes(&self, page: &EncodedPage) -> Result<(), BusError> {
+        let limit = self.shared.settings.max_message_bytes.min(u32::MAX as usize);
+        match page.messages.iter().map(block::size).find(|size| *size > limit) {
+            Some(size) => Err(BusError::TooLarge { size, limit }),
+            None => Ok(()),
+        }
+    }
+
+    fn take_writer(&self) -> Option<writer::Running> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for EmbeddedBus {
+    fn drop(&mut self) {
+        self.shared.queue.stop();
+        if let Some(writer) = self.take_writer() {
+            writer.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Publisher for EmbeddedBus {
+    async fn publish(
+        &self,
+        topic: &EntityId,
+        page: EncodedPage,
+        cursor: Option<CursorRecord>,
+    ) -> Result<Published, BusError> {
+        self.check_sizes(&page)?;
+        let topic = self.topic(topic).await?;
+        let room = if page.messages.is_empty() {
+            None
+        } else {
+            let _turn = topic.turn.lock().await;
+            Some(topic.room(page.bytes() as u64, self.shared.settings.max_unlanded_bytes).await)
+        };
+        let messages = prepare(page.messages).await?;
+        let place = Arc::clone(&self.waiting).acquire_owned().await;
+        let place = place.map_err(|_| closed())?;
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.push(Request { topic, messages, cursor, reply, room, place })?;
+        match tokio::time::timeout(WRITE_PATIENCE, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(BusError::Unavailable("the bus's writer has stopped".to_owned())),
+            Err(_) => Err(BusError::Unavailable(format!(
+                "the disk has not taken a page for {} s; it may still become durable",
+                WRITE_PATIENCE.as_secs()
+            ))),
+        }
+    }
+
+    async fn cursor(&self, topic: &EntityId) -> Result<Option<CursorRecord>, BusError> {
+        Ok(self.known(topic).and_then(|t| t.tip().cursor))
+    }
+
+    async fn end(&self, topic: &EntityId) -> Result<(Epoch, u64), BusError> {
+        let topic = self.topic(topic).await?;
+        Ok((topic.epoch, topic.tip().end))
+    }
+}
+
+#[async_trait]
+impl Subscribe for EmbeddedBus {
+    async fn subscribe(
+        &self,
+        topic: &EntityId,
+        layer: Layer,
+    ) -> Result<Box<dyn Subscriber>, BusError> {
+        let topic = self.topic(topic).await?;
+        Ok(Box::new(EmbeddedSubscriber::new(Arc::clone(&self.shared), topic, layer)))
+    }
+}
+
+/// Compresses a page's messages, on as many threads as the machine has cores.
+async fn prepare(messages: Vec<EncodedMessage>) -> Result<Vec<Prepared>, BusError> {
+    if messages.iter().map(block::size).sum::<usize>() <= SMALL_PAGE_BYTES {
+        return messages.into_iter().map(block::prepare).collect();
+    }
+    in_parallel(messages, |part| part.into_iter().map(block::prepare).collect()).await
+}
+
+/// Does `work` on stretches of `items` on the threads for blocking work, keeping their order.
+pub(crate) async fn in_parallel<T, R>(
+    mut items: Vec<T>,
+    work: impl Fn(Vec<T>) -> Result<Vec<R>, BusError> + Clone + Send + 'static,
+) -> Result<Vec<R>, BusError>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+{
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let stretch = items.len().div_ceil(threads).max(1);
+    let mut parts = Vec::with_capacity(threads);
+    while !items.is_empty() {
+        let rest = items.split_off(stretch.min(items.len()));
+        let (part, work) = (std::mem::replace(&mut items, rest), work.clone());
+        parts.push(tokio::task::spawn_blocking(move || work(part)));
+    }
+    let mut done = Vec::new();
+    for part in parts {
+        done.extend(part.await.map_err(|e| stopped(&e))??);
+    }
+    Ok(done)
+}
+
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, BusError> + Send + 'static,
+) -> Result<R, BusError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| stopped(&e))?
+}
+
+fn stopped(error: &tokio::task::JoinError) -> BusError {
+    BusError::Unavailable(format!("the bus was interrupted: {error}"))
+}

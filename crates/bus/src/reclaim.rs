@@ -1,0 +1,48 @@
+//! The thread that gives back the disk space of removed blocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crate::queue::Shared;
+
+/// The thread, of which there is never more than one.
+#[derive(Default)]
+pub(crate) struct Reclaim {
+    running: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reclaim {
+    /// Whether it was started: not while an earlier one still runs.
+    pub(crate) fn start(&mut self, shared: &Arc<Shared>) -> bool {
+        if self.running.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.join();
+        let (shared, running) = (Arc::clone(shared), Arc::clone(&self.running));
+        let thread = std::thread::Builder::new().name("bus-reclaim".to_owned()).spawn(move || {
+            if let Err(error) = shared.store.reclaim(|| shared.queue.is_stopping()) {
+                tracing::warn!(%error, "the bus could not give disk space back");
+            }
+            running.store(false, Ordering::Release);
+        });
+        match thread {
+            Ok(thread) => self.thread = Some(thread),
+            Err(error) => {
+                tracing::warn!(%error, "the bus could not give disk space back");
+                self.running.store(false, Ordering::Release);
+            }
+        }
+        true
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("giving disk space back ended in a panic");
+        }
+    }
+}

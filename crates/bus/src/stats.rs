@@ -1,0 +1,52 @@
+//! What the bus tells about itself, for metrics and for people.
+
+use alluvium_model::{EntityId, Epoch, Layer};
+
+/// The bus as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BusStats {
+    /// Bytes of payload in the shared cache.
+    pub cache_bytes: u64,
+    /// Bytes on disk, journals included.
+    pub disk_bytes: u64,
+    /// Group commits (one fsync each) since the bus was opened.
+    pub group_commits: u64,
+    /// Pages that those commits made durable.
+    pub pages: u64,
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicStats {
+    /// Whose topic it is.
+    pub topic: EntityId,
+    /// Its incarnation.
+    pub epoch: Epoch,
+    /// The offset before the first message that is still there.
+    pub first_after: u64,
+    /// The offset of the last message; 0 if it never had one.
+    pub end: u64,
+    /// How many messages are there.
+    pub messages: u64,
+    /// How many bytes they take on disk.
+    pub stored_bytes: u64,
+    /// How many bytes of payload raw has not landed yet.
+    pub unlanded_bytes: u64,
+    /// When the last message was published, in microseconds since 1970.
+    pub last_published_at_us: Option<i64>,
+    /// The layers that have read from the topic, in the order of [`Layer::ALL`].
+    pub layers: Vec<LayerStats>,
+}
+
+/// How far one layer is behind on one topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerStats {
+    /// The layer.
+    pub layer: Layer,
+    /// The offset up to which it has committed.
+    pub committed: u64,
+    /// How many records wait for it on the bus.
+    pub waiting_records: u64,
+    /// When the oldest of them was published, in microseconds since 1970.
+    pub waiting_since_us: Option<i64>,
+}

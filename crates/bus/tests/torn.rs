@@ -1,0 +1,100 @@
+//! A torn tail of the journal, as a kill or a power cut leaves it, is dropped; all that was
+//! acknowledged before it stays.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use alluvium_model::Publisher;
+
+use crate::support::{noise, open, page, read_all, record, topic};
+
+const PAGES: u64 = 6;
+
+async fn fill(folder: &Path) {
+    let bus = open(folder);
+    for n in 1..=PAGES {
+        let payloads = (0..n).map(|m| noise(n * 10 + m, 9000));
+        bus.publish(&topic(), page(payloads), Some(record(n))).await.unwrap();
+    }
+}
+
+fn journal(folder: &Path) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
+    files.filter(|p| p.extension().is_some_and(|e| e == "jnl")).max().unwrap()
+}
+
+/// Where the last batch ends; zeros follow.
+fn end_of_data(path: &Path) -> u64 {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+    bytes.iter().rposition(|b| *b != 0).unwrap() as u64 + 1
+}
+
+fn write_at(path: &Path, at: u64, bytes: &[u8]) {
+    let mut file = OpenOptions::new().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+/// Checks that the bus has `pages` whole pages, no more, and goes on from there.
+async fn check(folder: &Path, pages: u64) {
+    let bus = open(folder);
+    let messages = read_all(&bus, &topic()).await;
+    assert_eq!(messages.len() as u64, (1..=pages).sum::<u64>());
+    assert_eq!(bus.cursor(&topic()).await.unwrap(), Some(record(pages)));
+    let mut at = messages.iter();
+    for n in 1..=pages {
+        for m in 0..n {
+            assert_eq!(at.next().unwrap().payload, noise(n * 10 + m, 9000));
+        }
+    }
+    let next = page([noise(0, 10)]);
+    let published = bus.publish(&topic(), next, Some(record(pages + 1))).await.unwrap();
+    assert_eq!(published.span.after, messages.len() as u64);
+    drop(bus);
+    assert_eq!(read_all(&open(folder), &topic()).await.len(), messages.len() + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_after_the_last_page_is_dropped() {
+    for garbage in [vec![0xab; 5000], vec![1], [&[1, 9, 0, 0, 0][..], &noise(3, 300)].concat()] {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path()).await;
+        let journal = journal(folder.path());
+        write_at(&journal, end_of_data(&journal), &garbage);
+        check(folder.path(), PAGES).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_at_the_end_of_the_file_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    let journal = journal(folder.path());
+    write_at(&journal, std::fs::metadata(&journal).unwrap().len(), b"garbage");
+    check(folder.path(), PAGES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_end_is_missing_is_dropped_whole() {
+    for missing in [1, 20, 9000, 30_000] {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path()).await;
+        let journal = journal(folder.path());
+        let file = OpenOptions::new().write(true).open(&journal).unwrap();
+        file.set_len(end_of_data(&journal) - missing).unwrap();
+        check(folder.path(), PAGES - 1).await;
+    }
+}
+
+/// A power cut may leave the end of a batch on disk and not its middle. The engine alone would
+/// refuse to open then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_middle_is_missing_is_dropped_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    let journal = journal(folder.path());
+    write_at(&journal, end_of_data(&journal) - 6000, &[0; 4096]);
+    check(folder.path(), PAGES - 1).await;
+}

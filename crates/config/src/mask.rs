@@ -1,0 +1,143 @@
+//! Which parts of a metadata file an excerpt must not show.
+//!
+//! A schema marks secrets by `writeOnly`. Shown are references, and texts whose member the schema
+//! knows under a name that is never a secret; all other texts are masked, so also the value of a
+//! misspelt member.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde_json::Value;
+
+use crate::conform::resolve;
+use crate::document::Document;
+use crate::locate::token;
+use crate::secrets::{has_reference, is_reference};
+
+/// What may stand in the open, by the names of members.
+#[derive(Debug, Default)]
+pub(crate) struct Openness {
+    open: BTreeSet<String>,
+    secret: BTreeSet<String>,
+}
+
+impl Openness {
+    /// Learns the names from a schema.
+    pub(crate) fn of(schema: &Value) -> Self {
+        let mut openness = Self::default();
+        openness.learn(schema, schema);
+        openness
+    }
+
+    /// Whether the schema says that members of this name are secrets.
+    pub(crate) fn is_secret(&self, name: &str) -> bool {
+        self.secret.contains(name)
+    }
+
+    fn is_open(&self, name: &str) -> bool {
+        name == "type" || (self.open.contains(name) && !self.secret.contains(name))
+    }
+
+    fn learn(&mut self, root: &Value, schema: &Value) {
+        match schema {
+            Value::Object(members) => {
+                for (name, node) in
+                    members.get("properties").and_then(Value::as_object).into_iter().flatten()
+                {
+                    let items =
+                        node.get("additionalProperties").is_some_and(|n| is_write_only(root, n));
+                    if items || is_write_only(root, node) {
+                        self.secret.insert(name.clone());
+                    } else {
+                        self.open.insert(name.clone());
+                    }
+                }
+                members.values().for_each(|member| self.learn(root, member));
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.learn(root, item)),
+            _ => {}
+        }
+    }
+}
+
+/// The parts of `document` below `pointer` that must not be shown.
+pub(crate) fn masked(document: &Document, pointer: &str, openness: &Openness) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    if let Some(value) = document.value.pointer(pointer) {
+        hide(document, value, pointer, true, openness, &mut parts);
+    }
+    parts
+}
+
+/// `open`: whether all names on the way here may stand in the open.
+fn hide(
+    document: &Document,
+    value: &Value,
+    pointer: &str,
+    open: bool,
+    openness: &Openness,
+    parts: &mut Vec<Range<usize>>,
+) {
+    match value {
+        Value::String(text) => {
+            let shown = is_reference(text) || (open && !has_credentials(text));
+            if let Some(span) = document.span(pointer).filter(|span| !shown && span.len() > 2) {
+                parts.push(span.start + 1..span.end - 1);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                hide(document, item, &format!("{pointer}/{index}"), open, openness, parts);
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                let (at, open) =
+                    (format!("{pointer}/{}", token(name)), open && openness.is_open(name));
+                hide(document, member, &at, open, openness, parts);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The pointers below `pointer` of texts that are secrets in the open, where a reference belongs.
+pub(crate) fn in_the_open(value: &Value, pointer: &str, openness: &Openness) -> Vec<String> {
+    let mut found = Vec::new();
+    search(value, pointer, openness, &mut found);
+    found
+}
+
+fn search(value: &Value, pointer: &str, openness: &Openness, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let at = format!("{pointer}/{}", token(name));
+                match member {
+                    Value::String(text) if openness.is_secret(name) && !has_reference(text) => {
+                        found.push(at);
+                    }
+                    _ => search(member, &at, openness, found),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                search(item, &format!("{pointer}/{index}"), openness, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a text looks like a URL with a user or a query in it.
+fn has_credentials(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| rest.contains(['@', '?']))
+}
+
+fn is_write_only(root: &Value, schema: &Value) -> bool {
+    let schema = resolve(root, schema);
+    let own = schema.get("writeOnly").and_then(Value::as_bool).unwrap_or_default();
+    let parts = ["anyOf", "oneOf", "allOf"].iter().filter_map(|key| schema.get(*key)?.as_array());
+    own || parts.flatten().any(|part| resolve(root, part).get("writeOnly").is_some())
+}

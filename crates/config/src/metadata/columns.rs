@@ -1,0 +1,77 @@
+//! What a column's schema cannot say: names that SQL takes, and widths where they belong.
+
+use std::collections::HashSet;
+
+use alluvium_model::{Column, ColumnType};
+
+use super::paths;
+use crate::conform::Problem;
+
+const NAME_HELP: &str = "use 1 to 128 of A-Z, a-z, 0-9 and _, beginning with a letter, and say by `path` where the \
+     value stands";
+
+/// All that is wrong with the columns of an entity.
+pub(super) fn check(columns: &[Column]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut seen = HashSet::new();
+    for (index, column) in columns.iter().enumerate() {
+        let at = |member: &str| format!("/columns/{index}/{member}");
+        problems.extend(name(column, &at("name")));
+        if !seen.insert(column.name.to_lowercase()) {
+            let text = format!("there is another column `{}`, but for its case", column.name);
+            problems.push(problem(at("name"), text, "names differ by more than their case"));
+        }
+        width(column, &at, &mut problems);
+        if let Some(path) = &column.path
+            && let Err(wrong) = paths::check(path)
+        {
+            let help = "write a JSON Pointer (/properties/mag) or a JSONPath ($.properties.mag)";
+            problems.push(problem(at("path"), wrong, help));
+        }
+    }
+    problems
+}
+
+fn name(column: &Column, pointer: &str) -> Option<Problem> {
+    let name = &column.name;
+    let wrong = if name.starts_with('_') {
+        format!("`{name}`: names that begin with _ are alluvium's own")
+    } else if !is_identifier(name) {
+        format!("`{name}` is no name of a column")
+    } else {
+        return None;
+    };
+    Some(problem(pointer.to_owned(), wrong, NAME_HELP))
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.len() <= 128
+        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn width(column: &Column, at: &dyn Fn(&str) -> String, problems: &mut Vec<Problem>) {
+    if column.length.is_some() && column.kind != ColumnType::String {
+        let text = "only a column of type string has a `length`".to_owned();
+        problems.push(problem(at("length"), text, "leave it out, or make the type string"));
+    }
+    if column.length == Some(0) {
+        let text = "no text is that short".to_owned();
+        problems.push(problem(at("length"), text, "at least 1"));
+    }
+    for (member, given) in [("precision", column.precision), ("scale", column.scale)] {
+        if given.is_some() && column.kind != ColumnType::Decimal {
+            let text = format!("only a column of type decimal has a `{member}`");
+            problems.push(problem(at(member), text, "leave it out, or make the type decimal"));
+        }
+    }
+    let (precision, scale) = (column.precision.unwrap_or(38), column.scale.unwrap_or(0));
+    if scale > precision {
+        let text = format!("more digits after the point ({scale}) than in all ({precision})");
+        problems.push(problem(at("scale"), text, "at most the precision"));
+    }
+}
+
+fn problem(pointer: String, text: String, help: &str) -> Problem {
+    Problem { pointer, at_key: false, text, help: Some(help.to_owned()) }
+}

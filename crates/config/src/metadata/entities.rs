@@ -1,0 +1,117 @@
+//! What an entity's schema cannot say: that the columns it names exist and are fit for their use.
+
+use alluvium_model::metadata::{History, SequenceBy};
+use alluvium_model::{Column, ColumnType, EntitySpec};
+
+use super::columns;
+use crate::conform::Problem;
+use crate::nearest::suggestion;
+
+/// All that is wrong with an entity by itself.
+pub(super) fn check(entity: &EntitySpec) -> Vec<Problem> {
+    let mut problems = columns::check(&entity.columns);
+    keys(entity, &mut problems);
+    sequence(entity, &mut problems);
+    for (index, name) in entity.ignore_null_updates.iter().enumerate() {
+        let pointer = format!("/ignore_null_updates/{index}");
+        problems.extend(declared(entity, name, &pointer).err());
+        repeated(&entity.ignore_null_updates, index, &pointer, &mut problems);
+        if entity.keys.contains(name) {
+            problems.push(problem(&pointer, "a key column is always sent", "leave it out"));
+        }
+    }
+    for (index, name) in entity.snapshot.scope.iter().enumerate() {
+        let pointer = format!("/snapshot/scope/{index}");
+        problems.extend(declared(entity, name, &pointer).err());
+        repeated(&entity.snapshot.scope, index, &pointer, &mut problems);
+    }
+    let share = entity.snapshot.max_close_share;
+    if !(0.0..=1.0).contains(&share) {
+        let text = "a share is between 0 and 1";
+        problems.push(problem("/snapshot/max_close_share", text, "0.5 is one half"));
+    }
+    if entity.layers.silver.enabled && !entity.columns.is_empty() && entity.keys.is_empty() {
+        let text = "an entity with columns needs keys: they name its rows in silver";
+        let help = "name the columns that tell rows apart: \"keys\": [\"id\"]";
+        problems.push(problem("", text, help));
+    }
+    problems
+}
+
+fn keys(entity: &EntitySpec, problems: &mut Vec<Problem>) {
+    for (index, name) in entity.keys.iter().enumerate() {
+        let pointer = format!("/keys/{index}");
+        repeated(&entity.keys, index, &pointer, problems);
+        match declared(entity, name, &pointer) {
+            Err(undeclared) => problems.push(undeclared),
+            Ok(None) => {}
+            Ok(Some(column)) => {
+                if column.history != History::Track {
+                    let text = format!("`{name}` is a key, so its history cannot be left out");
+                    problems.push(problem(&pointer, &text, "remove `history` from the column"));
+                }
+                if column.kind == ColumnType::Json {
+                    let text = format!("`{name}` is of type json, which cannot be a key");
+                    problems.push(problem(&pointer, &text, "use a column of another type"));
+                }
+            }
+        }
+    }
+}
+
+fn sequence(entity: &EntitySpec, problems: &mut Vec<Problem>) {
+    for (index, part) in entity.sequence_by.iter().enumerate() {
+        let SequenceBy::Column(name) = part else { continue };
+        let pointer = format!("/sequence_by/{index}");
+        if entity.sequence_by[..index].contains(part) {
+            problems.push(problem(&pointer, &format!("`{name}` is there twice"), "name it once"));
+        }
+        match declared(entity, name, &pointer) {
+            Err(undeclared) => problems.push(undeclared),
+            Ok(Some(column)) if !orders(column.kind) => {
+                let text = format!("`{name}` cannot order changes");
+                let help = "use a column of type byte, short, integer, long, decimal or timestamp";
+                problems.push(problem(&pointer, &text, help));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+fn orders(kind: ColumnType) -> bool {
+    use ColumnType as T;
+    matches!(kind, T::Byte | T::Short | T::Integer | T::Long | T::Decimal | T::Timestamp)
+}
+
+/// The declared column called `name`; `None` if the source itself tells the columns.
+fn declared<'e>(
+    entity: &'e EntitySpec,
+    name: &str,
+    pointer: &str,
+) -> Result<Option<&'e Column>, Problem> {
+    if entity.columns.is_empty() {
+        return Ok(None);
+    }
+    entity.column(name).map(Some).ok_or_else(|| Problem {
+        pointer: pointer.to_owned(),
+        at_key: false,
+        text: format!("there is no column `{name}`"),
+        help: suggestion(name, "columns", entity.columns.iter().map(|c| c.name.as_str())),
+    })
+}
+
+fn repeated(names: &[String], index: usize, pointer: &str, problems: &mut Vec<Problem>) {
+    if names[..index].contains(&names[index]) {
+        let text = format!("`{}` is there twice", names[index]);
+        problems.push(problem(pointer, &text, "name it once"));
+    }
+}
+
+fn problem(pointer: &str, text: &str, help: &str) -> Problem {
+    Problem {
+        pointer: pointer.to_owned(),
+        at_key: false,
+        text: text.to_owned(),
+        help: Some(help.to_owned()),
+    }
+}

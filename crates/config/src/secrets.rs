@@ -1,0 +1,254 @@
+//! Resolves references to secrets, late: just before a connector connects.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::environment::Environment;
+use crate::error::{ConfigError, Finding, Findings};
+use crate::locate::token;
+
+/// No secret is longer, in bytes.
+const LIMIT: u64 = 64 * 1024;
+const FORMS: &str = "write ${env:NAME} or ${file:/path}; $${ stands for ${ itself";
+
+/// Resolves `${env:NAME}` and `${file:/path}`.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    environment: Environment,
+    folder: PathBuf,
+}
+
+impl Secrets {
+    /// Secrets of this environment; relative paths start at `folder`.
+    pub fn new(environment: Environment, folder: &Path) -> Self {
+        Self { environment, folder: folder.to_owned() }
+    }
+
+    /// The value with every reference in its texts replaced. Ask just before connecting, and
+    /// let go of the result after: it holds secrets in the clear.
+    ///
+    /// A reference may be a whole text or a part of one. `${env:NAME}` falls back to the file that
+    /// `NAME_FILE` names; one newline at a file's end is left out. All references that cannot be
+    /// resolved are in the error, by name, and never a value.
+    pub fn resolve(&self, value: &Value) -> Result<Value, ConfigError> {
+        let mut findings = Findings::default();
+        let mut resolved = value.clone();
+        self.replace(&mut resolved, &mut findings);
+        findings.into_result()?;
+        Ok(resolved)
+    }
+
+    fn replace(&self, value: &mut Value, findings: &mut Findings) {
+        match value {
+            Value::String(text) => match self.text(text) {
+                Ok(Some(replaced)) => *text = replaced,
+                Ok(None) => {}
+                Err(finding) => findings.push(finding),
+            },
+            Value::Array(items) => items.iter_mut().for_each(|item| self.replace(item, findings)),
+            Value::Object(members) => {
+                members.values_mut().for_each(|member| self.replace(member, findings));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn text(&self, text: &str) -> Result<Option<String>, Finding> {
+        if !text.contains("${") {
+            return Ok(None);
+        }
+        let mut replaced = String::with_capacity(text.len());
+        let parts = parts(text).map_err(|BadReference(reference)| {
+            Finding::at_name(reference, "this is no reference to a secret")
+                .with_help(FORMS.to_owned())
+        })?;
+        for part in parts {
+            match part {
+                Part::Text(text) => replaced.push_str(text),
+                Part::Variable(name) => replaced.push_str(&self.variable(name)?),
+                Part::File(path) => {
+                    replaced.push_str(&self.file(path, &format!("${{file:{path}}}"))?);
+                }
+            }
+        }
+        Ok(Some(replaced))
+    }
+
+    fn variable(&self, name: &str) -> Result<String, Finding> {
+        if let Some(value) = self.environment.get(name) {
+            return Ok(value.to_owned());
+        }
+        let beside = format!("{name}_FILE");
+        match self.environment.get(&beside) {
+            Some(path) => self.file(path, &format!("${{env:{name}}}, by {beside}")),
+            None => Err(Finding::at_name(
+                format!("${{env:{name}}}"),
+                format!("the environment has neither {name} nor {beside}"),
+            )
+            .with_help(format!("set {name}, or {beside} to the path of a file that holds it"))),
+        }
+    }
+
+    fn file(&self, path: &str, reference: &str) -> Result<String, Finding> {
+        let wrong = |problem: String| Finding::at_name(reference, problem);
+        let file = File::open(self.folder.join(path))
+            .map_err(|error| wrong(format!("the file cannot be opened: {error}")))?;
+        let mut text = String::new();
+        file.take(LIMIT + 1)
+            .read_to_string(&mut text)
+            .map_err(|error| wrong(format!("the file cannot be read as text: {}", error.kind())))?;
+        if text.len() as u64 > LIMIT {
+            return Err(wrong(format!("the file is larger than {LIMIT} bytes")));
+        }
+        let end = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+        Ok(end.unwrap_or(&text).to_owned())
+    }
+}
+
+/// Replaces the references of `value`; see [`Secrets::resolve`].
+pub fn resolve(
+    value: &Value,
+    environment: &Environment,
+    folder: &Path,
+) -> Result<Value, ConfigError> {
+    Secrets::new(environment.clone(), folder).resolve(value)
+}
+
+/// Whether a text is nothing but one well-formed reference.
+pub(crate) fn is_reference(text: &str) -> bool {
+    matches!(parts(text).as_deref(), Ok([Part::Variable(_) | Part::File(_)]))
+}
+
+/// Whether a text holds a well-formed reference.
+pub(crate) fn has_reference(text: &str) -> bool {
+    parts(text).is_ok_and(|parts| parts.iter().any(|part| !matches!(part, Part::Text(_))))
+}
+
+/// The places of texts whose references are not well formed, as JSON Pointers below `pointer`.
+pub(crate) fn malformed(value: &Value, pointer: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::String(text) => {
+            if parts(text).is_err() {
+                found.push((pointer.to_owned(), FORMS.to_owned()));
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                malformed(item, &format!("{pointer}/{index}"), found);
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                malformed(member, &format!("{pointer}/{}", token(name)), found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part<'t> {
+    Text(&'t str),
+    Variable(&'t str),
+    File(&'t str),
+}
+
+/// A reference that is none; what it said, without anything that might be a secret.
+#[derive(Debug)]
+struct BadReference(&'static str);
+
+fn parts(text: &str) -> Result<Vec<Part<'_>>, BadReference> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, reference) = rest.split_at(at);
+        if let Some(before) = before.strip_suffix('$') {
+            parts.extend([Part::Text(before), Part::Text("${")]);
+            rest = &reference[2..];
+            continue;
+        }
+        if !before.is_empty() {
+            parts.push(Part::Text(before));
+        }
+        let end = reference.find('}').ok_or(BadReference("${… without }"))?;
+        parts.push(reference_part(&reference[2..end])?);
+        rest = &reference[end + 1..];
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest));
+    }
+    Ok(parts)
+}
+
+fn reference_part(inner: &str) -> Result<Part<'_>, BadReference> {
+    match inner.split_once(':') {
+        Some(("env", name)) if is_variable(name) => Ok(Part::Variable(name)),
+        Some(("env", _)) => Err(BadReference("${env:…}")),
+        Some(("file", path)) if !path.is_empty() => Ok(Part::File(path)),
+        Some(("file", _)) => Err(BadReference("${file:}")),
+        _ => Err(BadReference("${…}")),
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn with(pairs: &[(&str, &str)]) -> Secrets {
+        Secrets::new(Environment::from_pairs(pairs.iter().copied()), Path::new("/nowhere"))
+    }
+
+    #[test]
+    fn references_are_replaced_wherever_they_stand() {
+        let secrets = with(&[("A", "one"), ("B", "two")]);
+        let value =
+            json!({"token": "${env:A}", "list": ["x ${env:A}-${env:B} y", 7], "plain": "$5"});
+        assert_eq!(
+            secrets.resolve(&value).unwrap(),
+            json!({"token": "one", "list": ["x one-two y", 7], "plain": "$5"})
+        );
+    }
+
+    #[test]
+    fn an_escaped_reference_stays_text() {
+        let value = json!("a $${env:A} ${env:A}");
+        assert_eq!(with(&[("A", "one")]).resolve(&value).unwrap(), json!("a ${env:A} one"));
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_reference_is_not_resolved_again() {
+        let secrets = with(&[("A", "${env:B}"), ("B", "two")]);
+        assert_eq!(secrets.resolve(&json!("${env:A}")).unwrap(), json!("${env:B}"));
+    }
+
+    #[test]
+    fn every_missing_secret_is_named_at_once() {
+        let error =
+            with(&[]).resolve(&json!(["${env:A}", "${env:B}", "${file:none}"])).unwrap_err();
+        let said: Vec<String> = error.findings().iter().map(Finding::located).collect();
+        assert_eq!(said.len(), 3, "{said:#?}");
+        assert!(said.iter().any(|s| s.contains("neither A nor A_FILE")), "{said:#?}");
+        assert!(said.iter().any(|s| s.starts_with("${file:none}:")), "{said:#?}");
+    }
+
+    #[test]
+    fn what_is_no_reference_is_refused_without_its_text() {
+        for bad in ["${hunter2}", "${env:hunter 2}", "x ${env:A", "${vault:hunter2}", "${file:}"] {
+            let error = with(&[("A", "one")]).resolve(&json!(bad)).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains("hunter"), "{said}");
+            assert!(said.contains("no reference"), "{said}");
+        }
+    }
+}

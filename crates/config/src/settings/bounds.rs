@@ -1,0 +1,105 @@
+//! What the settings' types cannot say: bounds of single values, and values that must fit together.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::Settings;
+use crate::quantity::{ByteSize, Period};
+
+/// How an address to listen at reads.
+pub(crate) const LISTEN_PATTERN: &str =
+    r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
+
+/// What is wrong with a setting: its dotted key, the problem, and what would be right.
+pub(super) type Breach = (&'static str, String, String);
+
+const KB: u64 = 1_000;
+const MB: u64 = 1_000_000;
+const GB: u64 = 1_000_000_000;
+
+/// Checks the values before they are read into types.
+pub(super) fn check_values(value: &Value) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    if let Some(listen) = value.pointer("/http/listen").and_then(Value::as_str) {
+        if listen.parse::<SocketAddr>().is_err() {
+            let help = "write an IP address and a port, such as 127.0.0.1:7411".to_owned();
+            breaches.push(("http.listen", "this is no address".to_owned(), help));
+        }
+    }
+    breaches
+}
+
+/// Checks the settings as a whole.
+pub(super) fn check(settings: &Settings) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    let bus = &settings.bus.embedded;
+    let layers = &settings.layers;
+    for (key, size, min, max) in [
+        ("bus.embedded.retention_bytes", bus.retention_bytes, MB, u64::MAX),
+        ("bus.embedded.max_unlanded_bytes", bus.max_unlanded_bytes, MB, u64::MAX),
+        ("bus.embedded.max_message_bytes", bus.max_message_bytes, KB, GB),
+        ("bus.embedded.cache_bytes", bus.cache_bytes, MB, 1_000 * GB),
+        ("layers.batch_bytes", layers.batch_bytes, KB, 2 * GB),
+        ("layers.raw_linger_bytes", layers.raw_linger_bytes, 1, 2 * GB),
+        ("runtime.memory_bytes", settings.runtime.memory_bytes, 16 * MB, u64::MAX),
+    ] {
+        breaches.extend(size_within(key, size, min, max));
+    }
+    for (key, period) in [
+        ("bus.embedded.retention_time", bus.retention_time),
+        ("ledger.retention", settings.ledger.retention),
+        ("layers.raw_linger_time", layers.raw_linger_time),
+        ("runtime.retry.initial", settings.runtime.retry.initial),
+    ] {
+        breaches.extend(some_time(key, period));
+    }
+    breaches.extend(fit_together(settings));
+    breaches
+}
+
+fn size_within(key: &'static str, size: ByteSize, min: u64, max: u64) -> Option<Breach> {
+    let (min_size, max_size) = (ByteSize::new(min), ByteSize::new(max));
+    if size.bytes() < min {
+        Some((key, format!("{size} is too little"), format!("at least {min_size}")))
+    } else if size.bytes() > max {
+        Some((key, format!("{size} is too much"), format!("at most {max_size}")))
+    } else {
+        None
+    }
+}
+
+fn some_time(key: &'static str, period: Period) -> Option<Breach> {
+    period.duration().is_zero().then(|| {
+        (key, "this must be longer than no time".to_owned(), "for instance 60s".to_owned())
+    })
+}
+
+fn fit_together(settings: &Settings) -> Vec<Breach> {
+    let bus = &settings.bus.embedded;
+    let layers = &settings.layers;
+    let retry = &settings.runtime.retry;
+    let mut breaches = Vec::new();
+    if layers.raw_linger_bytes > bus.max_unlanded_bytes {
+        let problem = format!(
+            "raw would wait for more than the bus holds for it ({})",
+            bus.max_unlanded_bytes
+        );
+        let help = "at most bus.embedded.max_unlanded_bytes".to_owned();
+        breaches.push(("layers.raw_linger_bytes", problem, help));
+    }
+    if bus.max_message_bytes > bus.max_unlanded_bytes {
+        let problem = format!("the bus holds only {} for raw", bus.max_unlanded_bytes);
+        let help = "at most bus.embedded.max_unlanded_bytes".to_owned();
+        breaches.push(("bus.embedded.max_message_bytes", problem, help));
+    }
+    if layers.batch_bytes > settings.runtime.memory_bytes {
+        let problem = format!("a batch would not fit in {}", settings.runtime.memory_bytes);
+        breaches.push(("layers.batch_bytes", problem, "at most runtime.memory_bytes".to_owned()));
+    }
+    if retry.max < retry.initial {
+        let problem = format!("this is shorter than the first wait ({})", retry.initial);
+        breaches.push(("runtime.retry.max", problem, "at least runtime.retry.initial".to_owned()));
+    }
+    breaches
+}

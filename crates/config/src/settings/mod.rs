@@ -1,0 +1,280 @@
+//! The settings of the process: typed, with the defaults of `default.toml`.
+
+mod bounds;
+mod known;
+mod load;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+use crate::quantity::{ByteSize, Period};
+use crate::secrets::Secrets;
+
+pub(crate) use bounds::LISTEN_PATTERN;
+pub(crate) use known::schema;
+pub use load::{DEFAULT_SETTINGS, LoadOptions};
+
+/// All settings. Flags win over the environment, the environment over `alluvium.toml`, and that
+/// over the defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The data folder: where everything durable lives that has no place of its own.
+    pub data: PathBuf,
+    /// What is ingested.
+    pub metadata: MetadataSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// Health, metrics and the API.
+    pub http: HttpSettings,
+    /// The bus.
+    pub bus: BusSettings,
+    /// Raw objects and Delta tables.
+    pub lake: LakeSettings,
+    /// Runs, batches, counts, leases, quarantine.
+    pub ledger: LedgerSettings,
+    /// How the layers apply batches.
+    pub layers: LayerSettings,
+    /// How much happens at once, and what comes after a failure.
+    pub runtime: RuntimeSettings,
+    /// Where relative paths start, and the environment that was read.
+    #[serde(skip)]
+    #[schemars(skip)]
+    origin: Origin,
+}
+
+/// Where the metadata stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetadataSettings {
+    /// The file of the systems.
+    pub systems: PathBuf,
+    /// The file of the entities.
+    pub entities: PathBuf,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// What is logged: this level and those more severe.
+    pub level: LogLevel,
+    /// Text for people, or JSON for machines.
+    pub format: LogFormat,
+    /// Levels per target, such as `info,alluvium_bus=debug`; replaces `level`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+/// How severe a log line is at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What may be wrong.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Health, metrics and the API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Whether it is served.
+    pub enabled: bool,
+    /// The address and port it is served at.
+    #[schemars(with = "String", extend("pattern" = LISTEN_PATTERN))]
+    pub listen: SocketAddr,
+}
+
+/// The bus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BusSettings {
+    /// The bus inside the process: a durable log on local disk.
+    pub embedded: EmbeddedBusSettings,
+}
+
+/// The bus inside the process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddedBusSettings {
+    /// Its folder. Default: `bus` in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// So much is kept of a topic, and more while raw has not landed it.
+    pub retention_bytes: ByteSize,
+    /// So long a topic's messages are kept, and longer while raw has not landed them.
+    pub retention_time: Period,
+    /// So much may wait for raw in all; then publishers wait.
+    pub max_unlanded_bytes: ByteSize,
+    /// A larger message is refused.
+    pub max_message_bytes: ByteSize,
+    /// Memory for recently read blocks.
+    pub cache_bytes: ByteSize,
+}
+
+/// Raw objects and Delta tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LakeSettings {
+    /// Its folder. Default: `lake` in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// The ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerSettings {
+    /// Its SQLite file. Default: `ledger.db` in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Rows older than this are removed; running totals are kept.
+    pub retention: Period,
+}
+
+/// How the layers apply batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LayerSettings {
+    /// A batch ends at so many records.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub batch_records: u64,
+    /// A batch ends at so many bytes of messages.
+    pub batch_bytes: ByteSize,
+    /// Raw writes an object once so many bytes have come.
+    pub raw_linger_bytes: ByteSize,
+    /// Raw writes an object after so long, however little has come.
+    pub raw_linger_time: Period,
+}
+
+/// How much happens at once, and what comes after a failure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeSettings {
+    /// So many systems are polled at the same time.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub max_concurrent_runs: u32,
+    /// So many bytes of records are held in memory by all layers together.
+    pub memory_bytes: ByteSize,
+    /// So long a stop waits for what is under way.
+    pub drain_time: Period,
+    /// What comes after a failure that may mend itself.
+    pub retry: RetrySettings,
+}
+
+/// What comes after a failure that may mend itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetrySettings {
+    /// The first wait; each further one doubles.
+    pub initial: Period,
+    /// No wait is longer.
+    pub max: Period,
+    /// So many tries in all, then the run fails.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub attempts: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Origin {
+    folder: PathBuf,
+    file: Option<PathBuf>,
+    environment: Environment,
+}
+
+impl Settings {
+    /// The folder where relative paths start, absolute.
+    pub fn folder(&self) -> &Path {
+        &self.origin.folder
+    }
+
+    /// The `alluvium.toml` that was read, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.origin.file.as_deref()
+    }
+
+    /// The data folder, absolute.
+    pub fn data_path(&self) -> PathBuf {
+        self.origin.folder.join(&self.data)
+    }
+
+    /// The embedded bus's folder, absolute.
+    pub fn bus_path(&self) -> PathBuf {
+        self.own_or(self.bus.embedded.path.as_deref(), "bus")
+    }
+
+    /// The lake's folder, absolute.
+    pub fn lake_path(&self) -> PathBuf {
+        self.own_or(self.lake.path.as_deref(), "lake")
+    }
+
+    /// The ledger's file, absolute.
+    pub fn ledger_path(&self) -> PathBuf {
+        self.own_or(self.ledger.path.as_deref(), "ledger.db")
+    }
+
+    /// The systems' file, absolute.
+    pub fn systems_path(&self) -> PathBuf {
+        self.origin.folder.join(&self.metadata.systems)
+    }
+
+    /// The entities' file, absolute.
+    pub fn entities_path(&self) -> PathBuf {
+        self.origin.folder.join(&self.metadata.entities)
+    }
+
+    /// What resolves the secrets of the metadata: with the environment, the `.env` file and the
+    /// folder of these settings.
+    pub fn secrets(&self) -> Secrets {
+        Secrets::new(self.origin.environment.clone(), &self.origin.folder)
+    }
+
+    fn own_or(&self, own: Option<&Path>, otherwise: &str) -> PathBuf {
+        match own {
+            Some(path) => self.origin.folder.join(path),
+            None => self.data_path().join(otherwise),
+        }
+    }
+}
+
+impl LogSettings {
+    /// The levels as directives: `filter`, or `level` for everything.
+    pub fn directives(&self) -> String {
+        self.filter.clone().unwrap_or_else(|| self.level.as_str().to_owned())
+    }
+}
+
+impl LogLevel {
+    /// The level as text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Settings: their order, their errors, and where relative paths start.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use alluvium_config::{ConfigError, Environment, LoadOptions, LogLevel, Settings};
+use tempfile::TempDir;
+
+use crate::{said, shown};
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn load(
+    folder: &Path,
+    environment: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> Result<Settings, ConfigError> {
+    Settings::load(LoadOptions {
+        path: Some(folder.to_owned()),
+        overrides: flags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        environment: Environment::from_pairs(environment.iter().copied()),
+    })
+}
+
+#[test]
+fn without_a_file_the_defaults_hold() {
+    let folder = folder(&[]);
+    let settings = load(folder.path(), &[], &[]).unwrap();
+    assert_eq!(settings.http.listen, "127.0.0.1:7411".parse().unwrap());
+    assert!(settings.http.enabled);
+    assert_eq!(settings.layers.batch_records, 250_000);
+    assert_eq!(settings.layers.batch_bytes.bytes(), 64_000_000);
+    assert_eq!(settings.layers.raw_linger_time.duration(), Duration::from_secs(60));
+    assert_eq!(settings.log.directives(), "info");
+    assert_eq!(settings.file(), None);
+    assert_eq!(settings.lake_path(), settings.folder().join("data/lake"));
+    assert_eq!(settings.ledger_path(), settings.folder().join("data/ledger.db"));
+    assert_eq!(settings.bus_path(), settings.folder().join("data/bus"));
+}
+
+#[test]
+fn flags_win_over_environment_over_dotenv_over_file_over_defaults() {
+    let folder = folder(&[
+        (
+            "alluvium.toml",
+            "[runtime.retry]\nattempts = 1\n[layers]\nbatch_records = 1\n[log]\nlevel = \"warn\"\n\
+             [http]\nenabled = false\n",
+        ),
+        (
+            ".env",
+            "ALLUVIUM_LAYERS__BATCH_RECORDS=2\nALLUVIUM_LOG__LEVEL=error\nALLUVIUM_HTTP__LISTEN='[::1]:1'\n",
+        ),
+    ]);
+    let environment = [
+        ("ALLUVIUM_LOG__LEVEL", "debug"),
+        ("ALLUVIUM_HTTP__LISTEN", "127.0.0.1:2"),
+        ("OTHER", "x"),
+    ];
+    let settings = load(folder.path(), &environment, &[("http.listen", "127.0.0.1:3")]).unwrap();
+    assert_eq!(settings.runtime.retry.attempts, 1, "the file wins over the defaults");
+    assert_eq!(settings.layers.batch_records, 2, ".env wins over the file");
+    assert_eq!(settings.log.level, LogLevel::Debug, "the environment wins over .env");
+    assert_eq!(settings.http.listen.port(), 3, "flags win over all");
+    assert!(!settings.http.enabled);
+}
+
+#[test]
+fn relative_paths_start_at_the_folder_of_the_file() {
+    let folder = folder(&[(
+        "other.toml",
+        "data = \"d\"\n[lake]\npath = \"/lake\"\n[metadata]\nsystems = \"m/s.json\"\n",
+    )]);
+    let settings = load(&folder.path().join("other.toml"), &[], &[]).unwrap();
+    assert_eq!(settings.data_path(), folder.path().join("d"));
+    assert_eq!(settings.ledger_path(), folder.path().join("d/ledger.db"));
+    assert_eq!(settings.lake_path(), Path::new("/lake"));
+    assert_eq!(settings.systems_path(), folder.path().join("m/s.json"));
+    assert_eq!(settings.entities_path(), folder.path().join("entities.json"));
+}
+
+#[test]
+fn the_environment_can_name_the_file() {
+    let folder = folder(&[("x.toml", "data = \"d\"\n")]);
+    let path = folder.path().join("x.toml");
+    let environment = Environment::from_pairs([("ALLUVIUM_CONFIG", path.to_str().unwrap())]);
+    let settings = Settings::load(LoadOptions { environment, ..LoadOptions::default() }).unwrap();
+    assert_eq!(settings.file(), Some(path.as_path()));
+}
+
+#[test]
+fn a_file_that_is_named_and_missing_is_an_error() {
+    let folder = folder(&[]);
+    let error = load(&folder.path().join("none.toml"), &[], &[]).unwrap_err();
+    assert!(said(&error)[0].contains("none.toml: there is no such file"), "{error}");
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_and_where() {
+    let folder = folder(&[(
+        "alluvium.toml",
+        "data = 7\n\n[http]\nlisen = \"x\"\n\n[layers]\nbatch_bytes = \"64 apples\"\nbatch_records = 0\n\n[htpp]\nx = 1\n",
+    )]);
+    let environment = [("ALLUVIUM_LOG__LEVEL", "loud"), ("ALLUVIUM_HTTP__LISTN", "1")];
+    let error = load(folder.path(), &environment, &[("layers.batch_record", "x")]).unwrap_err();
+    let said = said(&error);
+    let file = folder.path().join("alluvium.toml").display().to_string();
+    let expected = [
+        format!("{file}:1:8: `data`: this must be text, not a number"),
+        format!("{file}:4:1: there is no setting `http.lisen` (did you mean `listen`?"),
+        format!("{file}:7:15: `layers.batch_bytes`: this does not have the right form (write a number of bytes"),
+        format!("{file}:8:17: `layers.batch_records`: this is too little (at least 1)"),
+        format!("{file}:10:2: there is no setting `htpp` (did you mean `http`?"),
+        "ALLUVIUM_HTTP__LISTN: there is no setting `http.listn` (did you mean `listen`?".to_owned(),
+        "ALLUVIUM_LOG__LEVEL: `log.level`: this is not one of the known values".to_owned(),
+        "flag layers.batch_record: there is no setting `layers.batch_record` (did you mean `batch_records`?".to_owned(),
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, expected) in said.iter().zip(&expected) {
+        assert!(said.starts_with(expected), "\n{said}\n{expected}");
+    }
+}
+
+#[test]
+fn broken_toml_is_told_with_its_line() {
+    let folder = folder(&[("alluvium.toml", "[http]\nlisten = \n")]);
+    let error = load(folder.path(), &[], &[]).unwrap_err();
+    let said = said(&error);
+    assert!(said.iter().any(|s| s.contains("alluvium.toml:2:")), "{said:#?}");
+}
+
+#[test]
+fn values_that_do_not_fit_together_are_told() {
+    let folder = folder(&[]);
+    let wrong = |key: &str, value: &str| {
+        let error = load(folder.path(), &[], &[(key, value)]).unwrap_err();
+        said(&error).join("\n")
+    };
+    assert!(wrong("bus.embedded.max_unlanded_bytes", "32MB").contains("layers.raw_linger_bytes"));
+    assert!(wrong("layers.batch_bytes", "1GB").contains("would not fit in 512MB"));
+    assert!(wrong("runtime.retry.max", "1ms").contains("shorter than the first wait (1s)"));
+    assert!(wrong("layers.raw_linger_time", "0s").contains("longer than no time"));
+    assert!(wrong("http.listen", "999.1.1.1:80").contains("this is no address"));
+    assert!(wrong("http.listen", "localhost").contains("127.0.0.1:7411"));
+    assert!(wrong("bus.embedded.cache_bytes", "1KB").contains("at least 1MB"));
+}
+
+#[test]
+fn a_broken_dotenv_does_not_show_its_lines() {
+    let folder = folder(&[(".env", "TOKEN=hunter2 with 'an odd quote\n")]);
+    let error = load(folder.path(), &[], &[]).unwrap_err();
+    let text = format!("{error:?} {}", shown(&error));
+    assert!(text.contains(".env") && text.contains("NAME=value"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn settings_show_no_secret_of_the_environment() {
+    let folder = folder(&[(".env", "TOKEN=hunter2\n")]);
+    let settings = load(folder.path(), &[("PASSWORD", "hunter2")], &[]).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    assert!(!serde_json::to_string(&settings).unwrap().contains("hunter2"));
+    assert_eq!(settings.secrets().resolve(&"${env:TOKEN}".into()).unwrap(), "hunter2");
+}
+
+#[test]
+fn settings_read_back_what_they_write() {
+    let folder = folder(&[]);
+    let settings = load(folder.path(), &[], &[("log.filter", "info,x=debug")]).unwrap();
+    let text = toml::to_string(&settings).unwrap();
+    fs::write(folder.path().join("alluvium.toml"), text).unwrap();
+    let again = load(folder.path(), &[], &[]).unwrap();
+    assert_eq!(again.log, settings.log);
+    assert_eq!(again.layers, settings.layers);
+    assert_eq!(again.log.directives(), "info,x=debug");
+}

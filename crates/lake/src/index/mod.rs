@@ -1,0 +1,14 @@
+//! The key index: where the versions of each key stand, and what is remembered beside them.
+//!
+//! It is a cache of the table and its side files. Lost, or made for another state of the table, it
+//! is rebuilt from them; nothing is ever acknowledged because it stands here.
+
+mod bytes;
+mod entry;
+mod row;
+mod store;
+
+pub use entry::{CurrentEntry, EventMeta, HiddenEntry, VersionEntry};
+pub use row::{RowCodec, RowCodecError};
+pub use fjall::Slice;
+pub use store::{IndexError, IndexStore, IndexUpdate, KeyIndex, KeyWindow};

@@ -1,0 +1,370 @@
+//! The index on disk: one store for a lake, five keyspaces for an entity.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use alluvium_model::EntityId;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Slice};
+use serde::{Deserialize, Serialize};
+
+use super::entry::{HiddenEntry, VersionEntry};
+
+/// The layout of entries; an index of another layout is rebuilt.
+const FORMAT: u32 = 1;
+
+/// Why the index could not be used. It is a cache: the mend is always to rebuild it.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Another process has it open.
+    #[error("the key index at {0} is in use by another process")]
+    Locked(PathBuf),
+    /// It could not be read or written.
+    #[error("the key index failed")]
+    Store(#[from] fjall::Error),
+    /// An entry is not as it was written.
+    #[error("the key index is damaged")]
+    Damaged,
+}
+
+impl IndexError {
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Store(fjall::Error::Io(io)) if io.kind() == std::io::ErrorKind::StorageFull)
+    }
+}
+
+/// The state of the table that an index reflects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    version: i64,
+    columns: String,
+}
+
+/// The indexes of a lake.
+#[derive(Clone)]
+pub struct IndexStore {
+    database: Database,
+}
+
+impl IndexStore {
+    /// Opens the store at `path`. A store that cannot be read is set up anew: all in it can be
+    /// rebuilt.
+    pub fn open(path: &Path) -> Result<Self, IndexError> {
+        let open = || {
+            Database::builder(path)
+                .cache_size(64 << 20)
+                .max_write_buffer_size(Some(96 << 20))
+                .worker_threads(1)
+                .open()
+        };
+        match open() {
+            Ok(database) => Ok(Self { database }),
+            Err(fjall::Error::Locked) => Err(IndexError::Locked(path.to_owned())),
+            Err(error) if is_of_the_system(&error) => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "key index cannot be read; rebuilding it");
+                std::fs::remove_dir_all(path).map_err(fjall::Error::Io)?;
+                Ok(Self { database: open()? })
+            }
+        }
+    }
+
+    /// The index of an entity.
+    pub fn entity(&self, entity: &EntityId) -> Result<KeyIndex, IndexError> {
+        let open = |part: &str| {
+            self.database.keyspace(&format!("{entity}.{part}"), || {
+                KeyspaceCreateOptions::default().max_memtable_size(32 << 20)
+            })
+        };
+        Ok(KeyIndex {
+            database: self.database.clone(),
+            current: open("current")?,
+            history: open("history")?,
+            hidden: open("hidden")?,
+            names: open("names")?,
+            meta: open("meta")?,
+        })
+    }
+}
+
+/// The index of one entity.
+#[derive(Clone)]
+pub struct KeyIndex {
+    database: Database,
+    current: Keyspace,
+    history: Keyspace,
+    hidden: Keyspace,
+    names: Keyspace,
+    meta: Keyspace,
+}
+
+/// What the index knows of one key from some version on.
+#[derive(Debug, Default)]
+pub struct KeyWindow {
+    /// Entries of closed versions, to be read with [`VersionEntry::parse`].
+    pub closed: Vec<Slice>,
+    /// Entries of hidden events, to be read with [`HiddenEntry::parse`].
+    pub hidden: Vec<Slice>,
+}
+
+impl KeyIndex {
+    /// The table version that the index reflects, if it was made by this program for these columns.
+    pub fn version(&self, columns: &str) -> Result<Option<i64>, IndexError> {
+        let Some(bytes) = self.meta.get("state")? else { return Ok(None) };
+        let meta: Option<Meta> = serde_json::from_slice(&bytes).ok();
+        Ok(meta.filter(|m| m.format == FORMAT && m.columns == columns).map(|m| m.version))
+    }
+
+    /// Forgets which table version the index reflects: it is rebuilt before it is used again.
+    pub fn distrust(&self) -> Result<(), IndexError> {
+        Ok(self.meta.remove("state")?)
+    }
+
+    /// Removes all entries, to be filled anew.
+    pub fn clear(&self) -> Result<(), IndexError> {
+        self.meta.clear()?;
+        for part in [&self.current, &self.history, &self.hidden, &self.names] {
+            part.clear()?;
+        }
+        Ok(())
+    }
+
+    /// The current entries of `keys`, which are best given in ascending order.
+    pub fn current(&self, keys: &[u128]) -> Result<Vec<Option<Slice>>, IndexError> {
+        let get = |keys: &[u128]| {
+            keys.iter()
+                .map(|key| self.current.get(key.to_be_bytes()))
+                .collect::<Result<Vec<_>, fjall::Error>>()
+        };
+        if keys.len() < 2_000 {
+            return Ok(get(keys)?);
+        }
+        let (left, right) = keys.split_at(keys.len() / 2);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| get(right));
+            let mut entries = get(left)?;
+            entries.extend(other.join().map_err(|_| IndexError::Damaged)??);
+            Ok(entries)
+        })
+    }
+
+    /// What is known of `key` from the last version that opened strictly before `sequence` on, or
+    /// from its beginning. `open` is the opener of the open version, if there is one.
+    pub fn window(
+        &self,
+        key: u128,
+        sequence: &[u8],
+        open: Option<&[u8]>,
+    ) -> Result<KeyWindow, IndexError> {
+        let prefix = key.to_be_bytes();
+        let place = |sequence: &[u8]| [prefix.as_slice(), sequence].concat();
+        let mut from = prefix.to_vec();
+        if open.is_some_and(|opener| opener < sequence) {
+            from = place(open.unwrap_or_default());
+        } else if let Some(last) = self.history.range(prefix.to_vec()..place(sequence)).next_back() {
+            from = last.key()?.to_vec();
+        }
+        let rest = |part: &Keyspace| {
+            part.range(from.clone()..)
+                .map(fjall::Guard::into_inner)
+                .take_while(|entry| entry.as_ref().map_or(true, |(k, _)| k.starts_with(&prefix)))
+                .map(|entry| entry.map(|(_, value)| value))
+                .collect::<Result<Vec<_>, fjall::Error>>()
+        };
+        Ok(KeyWindow { closed: rest(&self.history)?, hidden: rest(&self.hidden)? })
+    }
+
+    /// The name with number `id`: a file, a run or a batch.
+    pub fn name(&self, id: u32) -> Result<String, IndexError> {
+        let bytes = self.names.get(id.to_be_bytes())?.ok_or(IndexError::Damaged)?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| IndexError::Damaged)
+    }
+
+    /// All names by their numbers.
+    pub fn names(&self) -> Result<HashMap<u32, String>, IndexError> {
+        self.names
+            .iter()
+            .map(|entry| {
+                let (id, name) = entry.into_inner()?;
+                let id: [u8; 4] = id.as_ref().try_into().map_err(|_| IndexError::Damaged)?;
+                let name = String::from_utf8(name.to_vec()).map_err(|_| IndexError::Damaged)?;
+                Ok((u32::from_be_bytes(id), name))
+            })
+            .collect()
+    }
+
+    /// The number that the next new name gets.
+    pub fn next_name(&self) -> Result<u32, IndexError> {
+        let Some(last) = self.names.last_key_value() else { return Ok(0) };
+        let id: [u8; 4] = last.key()?.as_ref().try_into().map_err(|_| IndexError::Damaged)?;
+        Ok(u32::from_be_bytes(id) + 1)
+    }
+
+    /// Begins a set of alterations that take effect together.
+    pub fn update(&self) -> IndexUpdate<'_> {
+        IndexUpdate { index: self, batch: self.database.batch(), buffer: Vec::new() }
+    }
+
+    /// How many keys have an open or closed state; counts them all.
+    pub fn keys(&self) -> Result<usize, IndexError> {
+        Ok(self.current.len()?)
+    }
+}
+
+/// Alterations that take effect together.
+pub struct IndexUpdate<'i> {
+    index: &'i KeyIndex,
+    batch: OwnedWriteBatch,
+    buffer: Vec<u8>,
+}
+
+impl IndexUpdate<'_> {
+    /// Sets the state of a key; `write` appends a [`super::CurrentEntry`].
+    pub fn current(&mut self, key: u128, write: impl FnOnce(&mut Vec<u8>)) {
+        self.buffer.clear();
+        write(&mut self.buffer);
+        self.batch.insert(&self.index.current, key.to_be_bytes(), self.buffer.as_slice());
+    }
+
+    /// Adds or replaces a closed version.
+    pub fn closed(&mut self, key: u128, entry: &VersionEntry<'_>) {
+        self.buffer.clear();
+        entry.put(&mut self.buffer);
+        let place = [key.to_be_bytes().as_slice(), entry.opener].concat();
+        self.batch.insert(&self.index.history, place, self.buffer.as_slice());
+    }
+
+    /// Removes the closed version of `key` that was opened at `opener`.
+    pub fn remove_closed(&mut self, key: u128, opener: &[u8]) {
+        let place = [key.to_be_bytes().as_slice(), opener].concat();
+        self.batch.remove(&self.index.history, place);
+    }
+
+    /// Adds a hidden event.
+    pub fn hidden(&mut self, key: u128, entry: &HiddenEntry<'_>) {
+        self.buffer.clear();
+        entry.put(&mut self.buffer);
+        self.batch.insert(&self.index.hidden, hidden_place(key, entry), self.buffer.as_slice());
+    }
+
+    /// Removes a hidden event that a version shows now.
+    pub fn remove_hidden(&mut self, key: u128, entry: &HiddenEntry<'_>) {
+        self.batch.remove(&self.index.hidden, hidden_place(key, entry));
+    }
+
+    /// Gives a name its number.
+    pub fn name(&mut self, id: u32, name: &str) {
+        self.batch.insert(&self.index.names, id.to_be_bytes(), name);
+    }
+
+    /// How many alterations there are.
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Writes what has been collected so far without saying which table version it makes: until
+    /// [`IndexUpdate::finish`], a restart finds an index that fits no version, and rebuilds it.
+    pub fn write_part(&mut self) -> Result<(), IndexError> {
+        let batch = std::mem::replace(&mut self.batch, self.index.database.batch());
+        Ok(batch.commit()?)
+    }
+
+    /// Makes all of it the index's state, which now reflects `version`.
+    pub fn finish(mut self, version: i64, columns: &str) -> Result<(), IndexError> {
+        let meta = Meta { format: FORMAT, version, columns: columns.to_owned() };
+        let state = serde_json::to_vec(&meta).map_err(|_| IndexError::Damaged)?;
+        self.batch.insert(&self.index.meta, "state", state);
+        Ok(self.batch.commit()?)
+    }
+}
+
+/// Whether the system would not let us read, which setting up anew does not mend.
+fn is_of_the_system(error: &fjall::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    let damaged = [Kind::UnexpectedEof, Kind::InvalidData, Kind::InvalidInput, Kind::NotFound];
+    matches!(error, fjall::Error::Io(io) if !damaged.contains(&io.kind()))
+}
+
+fn hidden_place(key: u128, entry: &HiddenEntry<'_>) -> Vec<u8> {
+    let mut place = key.to_be_bytes().to_vec();
+    entry.place(&mut place);
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_model::{Epoch, Op, Position, SequencePart};
+
+    use super::*;
+    use crate::index::{CurrentEntry, EventMeta};
+
+    fn version(opener: &[u8]) -> VersionEntry<'_> {
+        VersionEntry {
+            file: 0,
+            row: 0,
+            opener,
+            opener_at: SequencePart::Long(0),
+            opener_op: Op::Create,
+            shown: opener,
+            shown_at: SequencePart::Long(0),
+            tracked: 1,
+            full: 1,
+            closed_at: None,
+            meta: EventMeta {
+                op: Op::Create,
+                position: Position { epoch: Epoch(1), offset: 1, index: 0 },
+                changed_at: None,
+                ingested_at: 0,
+                run: 0,
+                batch: 0,
+            },
+            values: b"",
+        }
+    }
+
+    fn index() -> (tempfile::TempDir, IndexStore, KeyIndex) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = IndexStore::open(dir.path()).unwrap();
+        let index = store.entity(&"shop.orders".parse().unwrap()).unwrap();
+        (dir, store, index)
+    }
+
+    #[test]
+    fn a_window_begins_at_the_last_version_that_opened_before_the_event() {
+        let (_dir, _store, index) = index();
+        let mut update = index.update();
+        for (key, opener) in [(1, b"b"), (1, b"d"), (1, b"f"), (2, b"a")] {
+            update.closed(key, &version(opener));
+        }
+        update.finish(1, "").unwrap();
+        let openers = |sequence: &[u8], open: Option<&[u8]>| -> Vec<Vec<u8>> {
+            let window = index.window(1, sequence, open).unwrap();
+            window.closed.iter().map(|e| VersionEntry::parse(e).unwrap().opener.to_vec()).collect()
+        };
+        assert_eq!(openers(b"e", None), [b"d", b"f"]);
+        assert_eq!(openers(b"d", None), [b"b", b"d", b"f"], "a tie may join the version before");
+        assert_eq!(openers(b"a", None), [b"b", b"d", b"f"]);
+        assert_eq!(openers(b"z", Some(b"y")), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn an_index_tells_which_table_version_it_reflects_once_it_is_finished() {
+        let (_dir, _store, index) = index();
+        assert_eq!(index.version("cols").unwrap(), None);
+        let mut update = index.update();
+        update.current(9, |out| CurrentEntry { known: b"k", open: Some(version(b"k")) }.put(out));
+        update.finish(4, "cols").unwrap();
+        assert_eq!(index.version("cols").unwrap(), Some(4));
+        assert_eq!(index.version("other columns").unwrap(), None);
+        assert_eq!(index.current(&[8, 9]).unwrap().iter().filter(|e| e.is_some()).count(), 1);
+        index.clear().unwrap();
+        assert_eq!(index.version("cols").unwrap(), None);
+        assert_eq!(index.keys().unwrap(), 0);
+    }
+}

@@ -1,0 +1,189 @@
+//! The store beneath the lake.
+
+mod blob;
+mod disk;
+mod durable;
+mod upload;
+
+use std::path::Path as FsPath;
+use std::sync::Arc;
+
+use alluvium_model::Clock;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{
+    Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutPayload,
+};
+use url::Url;
+
+pub(crate) use blob::Blob;
+pub use durable::DurableLocal;
+
+use crate::LakeError;
+
+/// The lake: an object store, where it stands, and the clock. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    store: Arc<dyn ObjectStore>,
+    local: Option<Arc<DurableLocal>>,
+    url: Url,
+    clock: Arc<dyn Clock>,
+}
+
+/// What became of putting an object where none may be yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It was written, and is durable.
+    Written,
+    /// There was one; it is untouched.
+    AlreadyThere,
+}
+
+impl Lake {
+    /// The lake in the folder `root`, which is made if it is not there. Removes what writes that
+    /// broke off more than a day ago left behind.
+    pub fn local(root: &FsPath, clock: Arc<dyn Clock>) -> Result<Lake, LakeError> {
+        let failed = |e| LakeError::io(format!("opening the lake at {}", root.display()), e);
+        let root = std::path::absolute(root).map_err(failed)?;
+        disk::create_folders(&root).map_err(failed)?;
+        let root = root.canonicalize().map_err(failed)?;
+        let url = Url::from_directory_path(&root)
+            .map_err(|()| LakeError::Mismatch(format!("{} is no folder", root.display())))?;
+        let local = DurableLocal::open(&root, clock.as_ref())
+            .map_err(|e| LakeError::store(format!("opening the lake at {}", root.display()), e))?;
+        let local = Arc::new(local);
+        Ok(Lake {
+            store: Arc::clone(&local) as Arc<dyn ObjectStore>,
+            local: Some(local),
+            url,
+            clock,
+        })
+    }
+
+    /// The store, its root being the lake's. A put is durable when it returns.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Where the lake stands. Ends in a slash.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Where `path` stands. Ends in a slash, so that it can be a table's.
+    pub fn url_of(&self, path: &Path) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path.parts()).push("");
+        }
+        url
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Writes an object where none is yet; durable when it returns.
+    pub async fn create(&self, path: &Path, payload: PutPayload) -> Result<Created, LakeError> {
+        match self.store.put_opts(path, payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(Created::Written),
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                Ok(Created::AlreadyThere)
+            }
+            Err(error) => Err(LakeError::store(format!("writing {path}"), error)),
+        }
+    }
+
+    /// Writes an object, or replaces it as a whole; durable when it returns.
+    pub async fn put(&self, path: &Path, payload: PutPayload) -> Result<(), LakeError> {
+        let put = self.store.put(path, payload).await;
+        put.map(drop).map_err(|e| LakeError::store(format!("writing {path}"), e))
+    }
+
+    /// Writes an object under a name that nobody else uses; durable only after
+    /// [`sync_all`](Self::sync_all). For the several files of one commit.
+    pub async fn put_unsynced(&self, path: &Path, payload: PutPayload) -> Result<(), LakeError> {
+        let put = match &self.local {
+            Some(local) => local.put_unsynced(path, payload).await,
+            None => self.store.put(path, payload).await.map(drop),
+        };
+        put.map_err(|e| LakeError::store(format!("writing {path}"), e))
+    }
+
+    /// Makes objects durable that were written unsynced, all at once.
+    pub async fn sync_all(&self, paths: &[Path]) -> Result<(), LakeError> {
+        match &self.local {
+            Some(local) => local
+                .sync_all(paths)
+                .await
+                .map_err(|e| LakeError::store(format!("syncing {} files", paths.len()), e)),
+            None => Ok(()),
+        }
+    }
+
+    /// The whole object; `None` if it is not there.
+    pub async fn get(&self, path: &Path) -> Result<Option<Bytes>, LakeError> {
+        let got = match self.store.get(path).await {
+            Ok(got) => got.bytes().await,
+            Err(error) => Err(error),
+        };
+        match got {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(LakeError::store(format!("reading {path}"), error)),
+        }
+    }
+
+    /// Removes an object; none being there is fine.
+    pub async fn delete(&self, path: &Path) -> Result<(), LakeError> {
+        match self.store.delete(path).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(LakeError::store(format!("deleting {path}"), error)),
+        }
+    }
+
+    /// All objects below `prefix`, ordered by path.
+    pub async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, LakeError> {
+        let listed: Result<Vec<_>, _> = self.store.list(Some(prefix)).try_collect().await;
+        let mut listed = listed.map_err(|e| LakeError::store(format!("listing {prefix}"), e))?;
+        listed.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        Ok(listed)
+    }
+
+    /// The first `bytes` of an object, or all of it if it is shorter; `None` if it is not there.
+    pub(crate) async fn head(&self, path: &Path, bytes: u64) -> Result<Option<Bytes>, LakeError> {
+        let range = GetOptions { range: Some(GetRange::Bounded(0..bytes)), ..Default::default() };
+        let got = match self.store.get_opts(path, range).await {
+            Ok(got) => got.bytes().await,
+            Err(error) => Err(error),
+        };
+        match got {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => match self.store.head(path).await {
+                // A range of nothing is refused, though there is nothing wrong with asking.
+                Ok(meta) if meta.size == 0 => Ok(Some(Bytes::new())),
+                _ => Err(LakeError::store(format!("reading {path}"), error)),
+            },
+        }
+    }
+
+    /// The object, to be read from another thread; not loaded where it is a local file.
+    pub(crate) async fn open(&self, path: &Path) -> Result<Blob, LakeError> {
+        let got = self.store.get(path).await;
+        let got = got.map_err(|e| LakeError::store(format!("reading {path}"), e))?;
+        Blob::of(got).await.map_err(|e| LakeError::store(format!("reading {path}"), e))
+    }
+
+    /// The folders directly below `prefix`.
+    pub(crate) async fn folders(&self, prefix: &Path) -> Result<Vec<Path>, LakeError> {
+        match self.store.list_with_delimiter(Some(prefix)).await {
+            Ok(listed) => Ok(listed.common_prefixes),
+            Err(StoreError::NotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(LakeError::store(format!("listing {prefix}"), error)),
+        }
+    }
+}

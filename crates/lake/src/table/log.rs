@@ -1,0 +1,196 @@
+//! The table's log: loaded at open, followed on reload, appended by put-if-absent.
+
+use std::collections::BTreeSet;
+
+use arrow::json::LineDelimitedWriter;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::deletion;
+use super::entry::Entry;
+use super::state::State;
+use crate::store::{Blob, Created};
+use crate::{Lake, LakeError};
+
+/// How many entries are fetched ahead of the one being applied.
+const AHEAD: usize = 8;
+
+/// What to do about a newest entry that is torn. Ours are whole or not there, so such a one comes
+/// of a copy that broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Torn {
+    /// Move it out of the log: the writer's way. What it committed is applied again from the bus
+    /// or from raw.
+    SetAside,
+    /// Say so: a reader's way.
+    Refuse,
+}
+
+/// What stands in the log's folder.
+#[derive(Debug, Default)]
+struct Listing {
+    entries: BTreeSet<i64>,
+    checkpoints: BTreeSet<i64>,
+}
+
+/// Loads the newest state; `None` if there is no table.
+pub(super) async fn load(
+    lake: &Lake,
+    table: &Path,
+    torn: Torn,
+) -> Result<Option<State>, LakeError> {
+    let listing = list(lake, table).await?;
+    let mut state = State::empty();
+    if let Some(version) = listing.checkpoints.last() {
+        state.apply(*version, read_checkpoint(lake, table, *version).await?)?;
+    }
+    let newer: Vec<i64> = listing.entries.range(state.version + 1..).copied().collect();
+    let newest = newer.last().copied();
+    let mut entries = stream::iter(newer)
+        .map(|version| async move { Ok((version, fetch(lake, table, version).await?)) })
+        .buffered(AHEAD);
+    while let Some((version, bytes)) = entries.try_next().await? {
+        let bytes = bytes.filter(|_| version == state.version + 1);
+        let bytes = bytes.ok_or_else(|| missing(table, state.version + 1))?;
+        match Entry::parse(&bytes) {
+            Ok(entry) => state.apply(version, entry)?,
+            Err(_) if torn == Torn::SetAside && Some(version) == newest => {
+                set_aside(lake, table, version).await?;
+            }
+            Err(how) => return Err(unreadable(table, version, &how)),
+        }
+    }
+    drop(entries);
+    if state.version < 0 {
+        return Ok(None);
+    }
+    if state.metadata.schema_string.is_empty() {
+        return Err(LakeError::Corrupt(format!(
+            "{table}/_delta_log does not say what the table is"
+        )));
+    }
+    if state.info.is_none() {
+        state.info = look_back(lake, table, &listing).await?;
+    }
+    state.number_by_path();
+    deletion::read_all(lake, table, &mut state).await?;
+    Ok(Some(state))
+}
+
+/// Takes over the entries that came since.
+pub(super) async fn follow(lake: &Lake, table: &Path, state: &mut State) -> Result<(), LakeError> {
+    loop {
+        let version = state.version + 1;
+        let Some(bytes) = fetch(lake, table, version).await? else { break };
+        let entry = Entry::parse(&bytes).map_err(|how| unreadable(table, version, &how))?;
+        state.apply(version, entry)?;
+    }
+    deletion::read_all(lake, table, state).await
+}
+
+/// Writes the entry of `version` if there is none; durable when it returns.
+pub(super) async fn append(
+    lake: &Lake,
+    table: &Path,
+    version: i64,
+    entry: &[u8],
+) -> Result<Created, LakeError> {
+    lake.create(&entry_path(table, version), PutPayload::from(entry.to_vec())).await
+}
+
+/// What the newest entry says that says anything, among those that a checkpoint covers:
+/// checkpoints do not keep it.
+async fn look_back(
+    lake: &Lake,
+    table: &Path,
+    listing: &Listing,
+) -> Result<Option<serde_json::Value>, LakeError> {
+    let covered = listing.checkpoints.last().copied().unwrap_or(-1);
+    for version in listing.entries.range(..=covered).rev() {
+        let Some(bytes) = fetch(lake, table, *version).await? else { break };
+        let entry = Entry::parse(&bytes).map_err(|how| unreadable(table, *version, &how))?;
+        if entry.info.is_some() {
+            return Ok(entry.info);
+        }
+    }
+    Ok(None)
+}
+
+async fn list(lake: &Lake, table: &Path) -> Result<Listing, LakeError> {
+    let mut listing = Listing::default();
+    for meta in lake.list(&folder(table)).await? {
+        let Some((number, suffix)) = meta.location.filename().and_then(|n| n.split_once('.'))
+        else {
+            continue;
+        };
+        let Ok(version) = number.parse() else { continue };
+        match suffix {
+            "json" => listing.entries.insert(version),
+            "checkpoint.parquet" => listing.checkpoints.insert(version),
+            _ => false,
+        };
+    }
+    Ok(listing)
+}
+
+async fn fetch(lake: &Lake, table: &Path, version: i64) -> Result<Option<bytes::Bytes>, LakeError> {
+    lake.get(&entry_path(table, version)).await
+}
+
+/// A checkpoint is a Parquet file of the very lines that an entry consists of.
+async fn read_checkpoint(lake: &Lake, table: &Path, version: i64) -> Result<Entry, LakeError> {
+    let path = folder(table).join(format!("{version:020}.checkpoint.parquet"));
+    let blob = lake.open(&path).await?;
+    let lines =
+        tokio::task::spawn_blocking(move || lines_of(blob)).await.map_err(LakeError::lost)?;
+    lines
+        .map_err(|e| e.to_string())
+        .and_then(|lines| Entry::parse(&lines))
+        .map_err(|how| LakeError::Corrupt(format!("{path} cannot be read: {how}")))
+}
+
+fn lines_of(blob: Blob) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut lines = Vec::new();
+    let mut writer = LineDelimitedWriter::new(&mut lines);
+    for batch in ParquetRecordBatchReaderBuilder::try_new(blob)?.build()? {
+        writer.write(&batch?)?;
+    }
+    writer.finish()?;
+    drop(writer);
+    Ok(lines)
+}
+
+async fn set_aside(lake: &Lake, table: &Path, version: i64) -> Result<(), LakeError> {
+    let from = entry_path(table, version);
+    let now = lake.clock().now().as_millisecond();
+    let to = table.clone().join("_torn").join(format!("{version:020}.json.{now}"));
+    let moved = lake.store().rename(&from, &to).await;
+    moved.map_err(|e| LakeError::store(format!("moving {from} aside"), e))?;
+    tracing::warn!(
+        %table, version, aside = %to,
+        "the newest log entry was torn and is set aside; what it committed is applied again"
+    );
+    Ok(())
+}
+
+fn folder(table: &Path) -> Path {
+    table.clone().join("_delta_log")
+}
+
+fn entry_path(table: &Path, version: i64) -> Path {
+    folder(table).join(format!("{version:020}.json"))
+}
+
+fn missing(table: &Path, version: i64) -> LakeError {
+    LakeError::Corrupt(format!("{} is not there, but newer ones are", entry_path(table, version)))
+}
+
+fn unreadable(table: &Path, version: i64, how: &str) -> LakeError {
+    LakeError::Corrupt(format!(
+        "{} cannot be read ({how}); if it is the newest, it was torn in copying: copy it anew, or \
+         move it out of the log, and what it committed is applied again",
+        entry_path(table, version)
+    ))
+}

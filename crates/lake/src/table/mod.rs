@@ -1,0 +1,180 @@
+//! Delta tables with exactly one writer each.
+//!
+//! The log entries are written here: a commit costs what it changes, where the library's own
+//! commit lists the log and keeps what it read. Any Delta reader reads the tables.
+
+mod commit;
+mod deletion;
+mod entry;
+mod log;
+mod read;
+mod schema;
+mod stage;
+mod state;
+mod stats;
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+use object_store::path::Path;
+use serde_json::Value;
+use url::Url;
+
+pub use commit::{Commit, CommitOutcome};
+pub use read::{Scan, ScanBatch};
+pub use stage::StagedFile;
+pub use state::{DataFile, FileId};
+
+use crate::{Lake, LakeError};
+use entry::Entry;
+use schema::Fit;
+use state::State;
+
+/// So often a table is looked at anew when another process creates or changes it at the same time.
+const ATTEMPTS: usize = 5;
+
+/// What a table is to be.
+#[derive(Debug, Clone)]
+pub struct TableSpec {
+    /// Where it stands in the lake.
+    pub path: Path,
+    /// What it is, for people.
+    pub description: String,
+    /// Its columns, the partition column among them. Metadata of the fields is kept in the table.
+    pub schema: SchemaRef,
+    /// The boolean column by which it is partitioned.
+    pub partition_by: Option<&'static str>,
+    /// Whether rows of its files may be deleted.
+    pub deletion_vectors: bool,
+    /// The columns of whose values each file's entry tells the least and the greatest.
+    pub stats: Vec<String>,
+    /// Further table properties, `delta.…`.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// An open table: the files it consists of now, in memory. One handle writes; any number may read.
+#[derive(Debug)]
+pub struct Table {
+    lake: Lake,
+    path: Path,
+    schema: SchemaRef,
+    partition_by: Option<String>,
+    deletion_vectors: bool,
+    stats: Vec<String>,
+    state: State,
+    /// A commit broke off: whether its entry stands in the log is not known.
+    doubtful: bool,
+}
+
+impl Table {
+    /// Opens the table for its writer, and makes it if it is not there. Columns that the
+    /// description has and the table has not are added if they allow null; any other difference is
+    /// a [`LakeError::Mismatch`]. A newest log entry that is torn is set aside, with one warning.
+    pub async fn open_or_create(lake: &Lake, spec: TableSpec) -> Result<Table, LakeError> {
+        schema::check(&spec)?;
+        for _ in 0..ATTEMPTS {
+            let Some(state) = log::load(lake, &spec.path, log::Torn::SetAside).await? else {
+                log::append(lake, &spec.path, 0, &Entry::creation(lake, &spec)?).await?;
+                continue;
+            };
+            state.check_protocol(&spec.path, spec.deletion_vectors)?;
+            match schema::fit(&spec, &state.metadata)? {
+                Fit::Exact(schema) => {
+                    return Ok(Table {
+                        lake: lake.clone(),
+                        path: spec.path,
+                        schema,
+                        partition_by: spec.partition_by.map(str::to_owned),
+                        deletion_vectors: spec.deletion_vectors,
+                        stats: spec.stats,
+                        state,
+                        doubtful: false,
+                    });
+                }
+                Fit::Grown(metadata) => {
+                    let entry = Entry::new_metadata(lake, &metadata)?;
+                    log::append(lake, &spec.path, state.version + 1, &entry).await?;
+                }
+            }
+        }
+        Err(LakeError::Bug(format!("{} does not come to rest: who else writes it?", spec.path)))
+    }
+
+    /// Opens a table to read it as it stands; `None` if there is none.
+    pub async fn open(lake: &Lake, path: &Path) -> Result<Option<Table>, LakeError> {
+        let Some(state) = log::load(lake, path, log::Torn::Refuse).await? else { return Ok(None) };
+        let deletion_vectors = state.protocol.has_deletion_vectors();
+        state.check_protocol(path, deletion_vectors)?;
+        Ok(Some(Table {
+            lake: lake.clone(),
+            path: path.clone(),
+            schema: schema::of(&state.metadata)?,
+            partition_by: state.metadata.partition_columns.first().cloned(),
+            deletion_vectors,
+            stats: Vec::new(),
+            state,
+            doubtful: false,
+        }))
+    }
+
+    /// Takes over what was committed since, by whomever. Files that are still there keep their ids.
+    pub async fn reload(&mut self) -> Result<(), LakeError> {
+        log::follow(&self.lake, &self.path, &mut self.state).await?;
+        self.doubtful = false;
+        Ok(())
+    }
+
+    /// The version of the newest log entry taken over.
+    pub fn version(&self) -> i64 {
+        self.state.version
+    }
+
+    /// The number that the newest commit with this application id carried.
+    pub fn txn(&self, app_id: &str) -> Option<i64> {
+        self.state.txns.get(app_id).copied()
+    }
+
+    /// What the newest commit that carried anything said of itself: [`Commit::info`].
+    pub fn commit_info(&self) -> Option<&Value> {
+        self.state.info.as_ref()
+    }
+
+    /// The table's files, by id.
+    pub fn files(&self) -> impl Iterator<Item = &DataFile> {
+        self.state.files.values()
+    }
+
+    /// The file with this id, if it is still part of the table.
+    pub fn file(&self, id: FileId) -> Option<&DataFile> {
+        self.state.files.get(&id)
+    }
+
+    /// The file at this path, relative to the table, if it is part of the table.
+    pub fn file_by_path(&self, path: &str) -> Option<&DataFile> {
+        self.state.by_path.get(path).and_then(|id| self.state.files.get(id))
+    }
+
+    /// How many rows the table has.
+    pub fn rows(&self) -> u64 {
+        self.files().map(|file| file.rows - file.deleted.len()).sum()
+    }
+
+    /// The table's columns, the partition column among them.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Where the table stands in the lake.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the table stands, for other readers.
+    pub fn url(&self) -> Url {
+        self.lake.url_of(&self.path)
+    }
+
+    fn path_of(&self, relative: &str) -> Result<Path, LakeError> {
+        state::join(&self.path, relative)
+    }
+}

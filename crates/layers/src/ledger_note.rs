@@ -1,0 +1,139 @@
+//! What a layer's commit says of itself, so that the lake alone tells how far the layer got and
+//! the ledger can be rebuilt from it.
+
+use std::sync::Arc;
+
+use alluvium_lake::Table;
+use alluvium_model::outcome::Progress;
+use alluvium_model::{
+    Applied, Checksum, Counts, Delivery, EntityId, Layer, Message, RowsWritten, Span, StageError,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The note in a commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LayerNote {
+    layer: Layer,
+    batch: String,
+    span: Span,
+    counts: Counts,
+    rows: RowsWritten,
+    checksum: Checksum,
+    /// From the epoch's beginning.
+    totals: Counts,
+    totals_checksum: Checksum,
+}
+
+impl LayerNote {
+    /// The note of a batch that follows `before`.
+    pub(crate) fn following(before: Option<&Progress>, applied: &Applied) -> Self {
+        let same_epoch = before.filter(|p| p.epoch == applied.span.epoch);
+        let mut totals = same_epoch.map(|p| p.totals).unwrap_or_default();
+        let mut totals_checksum = same_epoch.map(|p| p.checksum).unwrap_or_default();
+        totals += applied.counts;
+        totals_checksum += applied.checksum;
+        Self {
+            layer: applied.layer,
+            batch: applied.batch.0.clone(),
+            span: applied.span,
+            counts: applied.counts,
+            rows: applied.rows,
+            checksum: applied.checksum,
+            totals,
+            totals_checksum,
+        }
+    }
+
+    /// Reads the note of a table's newest commit that has one.
+    pub(crate) fn read(info: Option<&Value>, layer: Layer) -> Result<Option<Self>, StageError> {
+        let Some(info) = info else { return Ok(None) };
+        let note = Self::deserialize(info)
+            .ok()
+            .filter(|note| note.layer == layer)
+            .ok_or_else(|| StageError::Corrupt(format!("the {layer} table's commit note does not read")))?;
+        Ok(Some(note))
+    }
+
+    /// What goes into the commit.
+    pub(crate) fn to_json(&self) -> Value {
+        serde_json::json!(self)
+    }
+
+    /// The application transaction that makes the progress part of the commit.
+    pub(crate) fn txn(&self, entity: &EntityId) -> (String, i64) {
+        (app_id(self.layer, entity, &self.span), i64::try_from(self.span.to).unwrap_or(i64::MAX))
+    }
+
+    /// How far the layer got, if the table's transactions agree.
+    pub(crate) fn check(&self, table: &Table, entity: &EntityId) -> Result<Progress, StageError> {
+        let (app_id, offset) = self.txn(entity);
+        if table.txn(&app_id) == Some(offset) {
+            return Ok(self.progress());
+        }
+        Err(StageError::Corrupt(format!(
+            "{}: its newest commit note says offset {offset}, its transaction {:?}",
+            table.path(),
+            table.txn(&app_id)
+        )))
+    }
+
+    /// How far the layer is with this commit.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            epoch: self.span.epoch,
+            offset: self.span.to,
+            totals: self.totals,
+            checksum: self.totals_checksum,
+        }
+    }
+}
+
+/// That each record that came in has exactly one outcome: nothing else may be committed.
+pub(crate) fn conserved(applied: &Applied) -> Result<(), StageError> {
+    if applied.counts.is_conserved() {
+        return Ok(());
+    }
+    Err(StageError::Bug(format!(
+        "{}: {} records came in and {} are accounted for",
+        applied.batch,
+        applied.counts.records,
+        applied.counts.accounted()
+    )))
+}
+
+fn app_id(layer: Layer, entity: &EntityId, span: &Span) -> String {
+    format!("alluvium/{layer}/{entity}/{}", span.epoch)
+}
+
+/// What of a delivery a layer that stands at `before` still has to apply; `None` if it has it all.
+pub(crate) fn take_up(
+    before: Option<&Progress>,
+    delivery: &Delivery,
+) -> Result<Option<(Span, Vec<Arc<Message>>)>, StageError> {
+    let span = delivery.span;
+    let at = match before {
+        None => 0,
+        Some(progress) if progress.epoch != span.epoch => {
+            return Err(StageError::UnexpectedEpoch {
+                expected: progress.epoch,
+                found: span.epoch,
+            });
+        }
+        Some(progress) => progress.offset,
+    };
+    if span.after > at {
+        return Err(StageError::Hole { at, span });
+    }
+    if span.to <= at {
+        return Ok(None);
+    }
+    let span = Span { after: at, ..span };
+    let messages: Vec<_> =
+        delivery.messages.iter().filter(|message| message.offset > at).cloned().collect();
+    let places = messages.iter().map(|message| (message.epoch, message.offset));
+    if !places.eq((at + 1..=span.to).map(|offset| (span.epoch, offset))) {
+        return Err(StageError::Bug(format!("the messages of a delivery do not fill {span}")));
+    }
+    Ok(Some((span, messages)))
+}

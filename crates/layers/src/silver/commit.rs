@@ -1,0 +1,307 @@
+//! From a plan to the table: files, side file, one commit, and then the index.
+
+use std::collections::BTreeMap;
+
+use alluvium_lake::index::{CurrentEntry, EventMeta, HiddenEntry, VersionEntry};
+use alluvium_lake::{Commit, CommitOutcome, FileId, StagedFile};
+use alluvium_model::outcome::Progress;
+use alluvium_model::{Applied, StageError};
+
+use super::batch::{BatchPlan, PlannedHidden, PlannedRow, Top, plan_batch};
+use super::files::Names;
+use super::gather::{Incoming, Lookup};
+use super::hidden::{self, SideFile};
+use super::rows::RowWriter;
+use super::values::{ValueSources, lake_error};
+use super::{Open, SilverStage, index_error, reading_error};
+use crate::ledger_note::{LayerNote, conserved};
+
+/// Where the rows of a batch have come to stand: per planned row, the file's number and the row.
+type Places = Vec<(u32, u32)>;
+
+impl SilverStage {
+    /// Plans a batch and makes it part of the table. `applied` is filled in.
+    pub(super) async fn commit(
+        &mut self,
+        incoming: &Incoming,
+        lookup: &Lookup,
+        before: Option<Progress>,
+        applied: &mut Applied,
+    ) -> Result<(), StageError> {
+        let Some(open) = self.open.as_mut() else {
+            return Err(StageError::Bug("the table is not open".to_owned()));
+        };
+        let plan = tokio::task::block_in_place(|| plan_batch(incoming, lookup))
+            .map_err(|error| reading_error(&self.index, error))?;
+        applied.counts += plan.counts;
+        applied.rows = plan.written;
+        conserved(applied)?;
+        let sources =
+            ValueSources::collect(incoming, &plan, &self.shape.codec, &open.table, &open.numbers)
+                .await?;
+        let mut names = Names::new(&self.index).map_err(index_error)?;
+        let batch_id = applied.batch.0.clone();
+        let writer = RowWriter {
+            schema: &self.shape.schema,
+            incoming,
+            values: &sources,
+            batch_id: &batch_id,
+        };
+
+        let mut staged = Vec::new();
+        let mut places: Places = vec![(0, 0); plan.rows.len()];
+        for current in [true, false] {
+            let chosen: Vec<usize> = (0..plan.rows.len())
+                .filter(|at| plan.rows[*at].closed_at.is_none() == current)
+                .collect();
+            if chosen.is_empty() {
+                continue;
+            }
+            let rows: Vec<&PlannedRow<'_>> = chosen.iter().map(|at| &plan.rows[*at]).collect();
+            let batch = tokio::task::block_in_place(|| writer.write(&rows, &mut names))?;
+            let file = open.table.stage_file(&batch, Some(current)).await.map_err(lake_error)?;
+            let number = names.number(&file.path);
+            for (row, at) in (0u32..).zip(&chosen) {
+                places[*at] = (number, row);
+            }
+            staged.push((number, file));
+        }
+        let mut prepare = |events| {
+            prepare_hidden(events, &sources, incoming, self, &mut names, &batch_id)
+        };
+        let (hidden, told) = (prepare(&plan.hidden)?, prepare(&plan.told)?);
+        let side = self.write_side(hidden.iter().chain(&told), &mut names).await?;
+
+        let note = LayerNote::following(before.as_ref(), applied);
+        let (number_of, files): (Vec<u32>, Vec<StagedFile>) = staged.into_iter().unzip();
+        let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+        applied.bytes = files.iter().map(|file| file.size).sum::<u64>() + side.1;
+        let Some(open) = self.open.as_mut() else {
+            return Err(StageError::Bug("the table is not open".to_owned()));
+        };
+        let commit = Commit {
+            add: files,
+            delete: replaced(&plan, open)?,
+            txns: [note.txn(&self.shape.entity.id())].into_iter().chain(side.0).collect(),
+            info: note.to_json(),
+            operation: "MERGE",
+        };
+        match open.table.commit(commit).await.map_err(lake_error)? {
+            CommitOutcome::Written { version, .. } => applied.version = Some(version),
+            CommitOutcome::Conflict => {
+                return Err(StageError::Unavailable(
+                    "another writer committed meanwhile; planning anew".to_owned(),
+                ));
+            }
+        }
+        for (number, path) in number_of.into_iter().zip(paths) {
+            open.numbers.add(number, path);
+        }
+        open.numbers.keep_only(&open.table);
+        open.progress = Some(note.progress());
+        let version = open.table.version();
+        let indexed = tokio::task::block_in_place(|| {
+            self.write_index(&plan, &places, &hidden, &sources, &mut names, &batch_id, incoming, version)
+        });
+        if let Err(error) = indexed {
+            // The batch is durable all the same; the index is rebuilt when the stage opens again.
+            tracing::warn!(%error, "the key index could not be written");
+            self.open = None;
+        }
+        Ok(())
+    }
+
+    /// Writes the side file of a batch that hides something. Returns its `txn` and its size.
+    async fn write_side<'h>(
+        &self,
+        events: impl Iterator<Item = &'h (u128, OwnedHidden<'h>)>,
+        names: &mut Names<'_>,
+    ) -> Result<(Option<(String, i64)>, u64), StageError> {
+        let mut events = events.peekable();
+        let Some(open) = self.open.as_ref().filter(|_| events.peek().is_some()) else {
+            return Ok((None, 0));
+        };
+        let mut side = SideFile::new(&self.shape.columns, open.table.txn(hidden::TXN));
+        for (key, event) in events {
+            let run = names.name(event.meta.run).map_err(index_error)?.to_owned();
+            let batch = names.name(event.meta.batch).map_err(index_error)?.to_owned();
+            side.push(*key, &run, &batch, &event.entry());
+        }
+        let (name, size) =
+            side.write(&self.lake, open.table.path()).await.map_err(lake_error)?;
+        Ok((Some((hidden::TXN.to_owned(), name)), size))
+    }
+
+    /// Brings the index to the table's new version.
+    #[allow(clippy::too_many_arguments, reason = "all of it is one batch, taken apart")]
+    fn write_index(
+        &self,
+        plan: &BatchPlan<'_>,
+        places: &Places,
+        hidden: &[(u128, OwnedHidden<'_>)],
+        sources: &ValueSources,
+        names: &mut Names<'_>,
+        batch_id: &str,
+        incoming: &Incoming,
+        version: i64,
+    ) -> Result<(), StageError> {
+        let mut update = self.index.update();
+        let mut values = Vec::new();
+        for (key, known, top) in &plan.tops {
+            let open = match top {
+                Top::Closed => None,
+                Top::Kept(entry) => Some(*entry),
+                Top::New(at) => {
+                    let row = &plan.rows[*at];
+                    values.clear();
+                    let place = sources.place(row.values).ok_or_else(no_values)?;
+                    sources.put(&self.shape.codec, place, &mut values);
+                    Some(entry(row, places[*at], meta(row, incoming, names, batch_id), &values))
+                }
+            };
+            update.current(*key, |out| CurrentEntry { known, open }.put(out));
+        }
+        for (key, opener) in &plan.closed_gone {
+            update.remove_closed(*key, opener);
+        }
+        for (row, place) in plan.rows.iter().zip(places) {
+            if row.closed_at.is_some() {
+                let meta = meta(row, incoming, names, batch_id);
+                update.closed(row.key, &entry(row, *place, meta, &[]));
+            }
+        }
+        for (key, event) in hidden {
+            update.hidden(*key, &event.entry());
+        }
+        for (key, entry) in &plan.hidden_gone {
+            update.remove_hidden(*key, entry);
+        }
+        for (number, name) in names.new_names() {
+            update.name(*number, name);
+        }
+        update.finish(version, &self.shape.columns).map_err(index_error)
+    }
+}
+
+/// A hidden event with its values in bytes.
+struct OwnedHidden<'a> {
+    sequence: &'a [u8],
+    event: &'a PlannedHidden<'a>,
+    meta: EventMeta,
+    values: Option<Vec<u8>>,
+}
+
+impl OwnedHidden<'_> {
+    fn entry(&self) -> HiddenEntry<'_> {
+        HiddenEntry {
+            sequence: self.sequence,
+            at: self.event.at,
+            hashes: self.event.hashes,
+            meta: self.meta,
+            values: self.values.as_deref(),
+        }
+    }
+}
+
+fn prepare_hidden<'a>(
+    events: &'a [PlannedHidden<'a>],
+    sources: &ValueSources,
+    incoming: &Incoming,
+    stage: &SilverStage,
+    names: &mut Names<'_>,
+    batch_id: &str,
+) -> Result<Vec<(u128, OwnedHidden<'a>)>, StageError> {
+    let mut out = Vec::with_capacity(events.len());
+    for event in events {
+        let values = match event.values {
+            None => None,
+            Some(values) => {
+                let place = sources.place(values).ok_or_else(no_values)?;
+                let mut bytes = Vec::new();
+                sources.put(&stage.shape.codec, place, &mut bytes);
+                Some(bytes)
+            }
+        };
+        let meta = match (event.meta, event.incoming) {
+            (Some(meta), _) => EventMeta { op: event.op, ..meta },
+            (None, Some(at)) => {
+                EventMeta { op: event.op, ..incoming_meta(at, incoming, names, batch_id) }
+            }
+            (None, None) => return Err(StageError::Bug("a hidden event comes from nowhere".to_owned())),
+        };
+        out.push((event.key, OwnedHidden { sequence: event.sequence, event, meta, values }));
+    }
+    Ok(out)
+}
+
+fn no_values() -> StageError {
+    StageError::Bug("a planned row has no values".to_owned())
+}
+
+/// The rows of the table that a plan replaces, by file.
+fn replaced(
+    plan: &BatchPlan<'_>,
+    open: &Open,
+) -> Result<BTreeMap<FileId, roaring::RoaringTreemap>, StageError> {
+    plan.replaced
+        .iter()
+        .map(|(number, rows)| {
+            let file = open.numbers.file(&open.table, *number)?;
+            Ok((file, rows.iter().map(|row| u64::from(*row)).collect()))
+        })
+        .collect()
+}
+
+fn entry<'a>(
+    row: &PlannedRow<'a>,
+    place: (u32, u32),
+    meta: EventMeta,
+    values: &'a [u8],
+) -> VersionEntry<'a> {
+    VersionEntry {
+        file: place.0,
+        row: place.1,
+        opener: row.opener,
+        opener_at: row.opener_at,
+        opener_op: row.opener_op,
+        shown: row.shown,
+        shown_at: row.shown_at,
+        tracked: row.tracked,
+        full: row.full,
+        closed_at: row.closed_at,
+        meta,
+        values,
+    }
+}
+
+fn meta(
+    row: &PlannedRow<'_>,
+    incoming: &Incoming,
+    names: &mut Names<'_>,
+    batch_id: &str,
+) -> EventMeta {
+    match (row.meta, row.incoming) {
+        (None, Some(at)) => incoming_meta(at, incoming, names, batch_id),
+        (Some(meta), _) => meta,
+        // Writing the rows has refused one that comes from nowhere.
+        (None, None) => incoming_meta((0, 0), incoming, names, batch_id),
+    }
+}
+
+fn incoming_meta(
+    at: (u32, u32),
+    incoming: &Incoming,
+    names: &mut Names<'_>,
+    batch_id: &str,
+) -> EventMeta {
+    let (message, _, row) = incoming.row(at.0, at.1);
+    let run = message.headers.get(alluvium_wire::headers::RUN).unwrap_or_default();
+    EventMeta {
+        op: row.op,
+        position: message.position(row.index),
+        changed_at: row.changed_at,
+        ingested_at: message.published_at_us,
+        run: names.number(run),
+        batch: names.number(batch_id),
+    }
+}

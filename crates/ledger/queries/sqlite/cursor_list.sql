@@ -1,0 +1,1 @@
+SELECT * FROM cursor ORDER BY system, entity

@@ -1,0 +1,1 @@
+SELECT kind, name, spec, since FROM metadata ORDER BY kind DESC, name

@@ -1,0 +1,2 @@
+SELECT system, entity, count(*) AS waiting FROM quarantine WHERE status = 'open'
+GROUP BY system, entity ORDER BY system, entity

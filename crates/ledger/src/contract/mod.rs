@@ -1,0 +1,69 @@
+//! The contract suite: what every ledger must do, run against each implementation.
+//!
+//! An implementation calls [`all`] with a way to open a fresh ledger. Each scenario is a sentence;
+//! a broken promise panics with it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken contract ends the test")]
+
+mod batches;
+mod given;
+mod keeping;
+mod leases;
+mod runs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::Ledger;
+
+/// A fresh ledger, and the way to move its time.
+pub struct Given {
+    /// Empty, and nobody else's.
+    pub ledger: Arc<dyn Ledger>,
+    /// The time of the database that grants leases.
+    pub time: Box<dyn DatabaseTime>,
+}
+
+/// The database's time. Where it cannot be moved, moving it means waiting.
+#[async_trait]
+pub trait DatabaseTime: Send + Sync {
+    /// Lets so much time pass.
+    async fn pass(&self, by: Duration);
+}
+
+/// Makes fresh ledgers.
+#[async_trait]
+pub trait Fixture: Send + Sync {
+    /// A fresh one.
+    async fn given(&self) -> Given;
+}
+
+/// Runs all scenarios, each with a fresh ledger.
+pub async fn all(fixture: &dyn Fixture) {
+    runs::a_run_is_opened_and_ended_once(fixture.given().await).await;
+    runs::runs_are_listed_the_latest_first(fixture.given().await).await;
+    runs::a_crash_leaves_interrupted_runs(fixture.given().await).await;
+    runs::the_parts_of_a_run_are_linked_and_counted(fixture.given().await).await;
+    runs::the_end_of_a_run_is_an_audit_event(fixture.given().await).await;
+    batches::a_batch_written_twice_is_there_once(fixture.given().await).await;
+    batches::totals_run_from_the_epochs_start(fixture.given().await).await;
+    batches::a_batch_across_what_was_counted_is_refused_whole(fixture.given().await).await;
+    batches::sound_counts_have_no_findings(fixture.given().await).await;
+    batches::whatever_does_not_add_up_is_found(fixture.given().await).await;
+    batches::layers_are_compared_where_both_have_a_batchs_end(fixture.given().await).await;
+    batches::what_only_the_lake_knows_is_filled_in(fixture.given().await).await;
+    batches::a_ledger_ahead_of_the_lake_is_taken_back(fixture.given().await).await;
+    batches::each_batch_has_one_audit_event(fixture.given().await).await;
+    batches::the_largest_checksums_wrap_around(fixture.given().await).await;
+    keeping::quarantine_keeps_each_record_once_until_it_is_decided(fixture.given().await).await;
+    keeping::a_large_record_is_kept_in_part(fixture.given().await).await;
+    keeping::the_youngest_cursor_is_kept(fixture.given().await).await;
+    keeping::metadata_have_a_history_and_no_secrets(fixture.given().await).await;
+    keeping::retention_bounds_the_tables_and_keeps_the_totals(fixture.given().await).await;
+    keeping::retention_by_number_keeps_the_latest(fixture.given().await).await;
+    leases::one_holds_a_lease_and_each_grant_has_a_higher_token(fixture.given().await).await;
+    leases::a_lease_that_ran_out_is_not_renewed(fixture.given().await).await;
+    leases::of_many_at_once_one_gets_the_lease(fixture.given().await).await;
+}

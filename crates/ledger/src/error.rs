@@ -1,0 +1,77 @@
+//! Why the ledger did not do as asked, grouped by what mends it.
+
+use alluvium_model::Remedy;
+
+/// Why the ledger did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// It could not be reached, or somebody else writes for too long.
+    #[error("the ledger is not available while it should {doing}")]
+    Unavailable {
+        /// What was to be done.
+        doing: &'static str,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// No room is left.
+    #[error("the ledger has no room left to {doing}")]
+    Full {
+        /// What was to be done.
+        doing: &'static str,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The file cannot be written, or was opened for reading only.
+    #[error("the ledger cannot be written: it was to {doing}")]
+    ReadOnly {
+        /// What was to be done.
+        doing: &'static str,
+    },
+    /// It was written by a newer release, or by somebody else.
+    #[error("the ledger is not of this release: {0}")]
+    Foreign(String),
+    /// What stands in it cannot be read.
+    #[error("the ledger is damaged: {0}")]
+    Corrupt(String),
+    /// A batch lies across what was already counted.
+    #[error("{entity} in {layer}: batch {span} lies across offset {at}, up to which was counted")]
+    Overlap {
+        /// The layer.
+        layer: alluvium_model::Layer,
+        /// The entity.
+        entity: alluvium_model::EntityId,
+        /// The batch.
+        span: alluvium_model::Span,
+        /// Up to where the ledger counted.
+        at: u64,
+    },
+    /// A defect of ours.
+    #[error("defect: the ledger could not {doing}")]
+    Bug {
+        /// What was to be done.
+        doing: &'static str,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+impl LedgerError {
+    /// What mends it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Unavailable { .. } => Remedy::Retry,
+            Self::Full { .. } => Remedy::Operator("free disk space, then start again"),
+            Self::ReadOnly { .. } => Remedy::Operator("make the ledger's file and folder writable"),
+            Self::Foreign(_) => {
+                Remedy::Operator("use the release that wrote the ledger, or a newer one")
+            }
+            Self::Corrupt(_) => {
+                Remedy::Operator("move the ledger's file away; what the lake knows is written anew")
+            }
+            Self::Overlap { .. } | Self::Bug { .. } => Remedy::Bug,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The port: what a ledger must do, whichever database stands behind it.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use alluvium_model::outcome::Progress;
+use alluvium_model::{
+    Applied, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, RunId, SystemSpec,
+};
+
+use crate::{
+    BatchFilter, BatchRow, EntityStep, Finding, LayerTotals, Lease, LeaseName, LedgerError,
+    MetadataEntry, MetadataKind, MetadataVersion, NewRun, OutboxEvent, QuarantineFilter,
+    QuarantineRow, Reconciled, Resolution, Retained, Retention, RunEnd, RunFilter, RunRow, RunStep,
+};
+
+/// The SQL database of runs, batches, counts, leases and quarantine.
+///
+/// All methods may be called concurrently, also by several processes, and may be repeated: what is
+/// written twice with the same key is there once. `Ok` of a write means that other connections see
+/// it; a loss of power may take back the latest writes, save leases, and [`Ledger::reconcile`] brings
+/// batches back from the lake.
+#[async_trait]
+pub trait Ledger: fmt::Debug + Send + Sync {
+    /// Opens a run. Each call opens another one.
+    async fn open_run(&self, run: NewRun) -> Result<RunId, LedgerError>;
+
+    /// Ends a run and its parts that are still open, and writes its audit event. A run that has
+    /// ended already stays as it is.
+    async fn finish_run(&self, run: &RunId, end: RunEnd) -> Result<(), LedgerError>;
+
+    /// Tells how an entity fared in a run. The last word counts.
+    async fn note_step(&self, step: EntityStep) -> Result<(), LedgerError>;
+
+    /// Runs, the latest first.
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, LedgerError>;
+
+    /// One run.
+    async fn run(&self, id: &RunId) -> Result<Option<RunRow>, LedgerError>;
+
+    /// The parts of a run: by layer, then by entity.
+    async fn steps(&self, run: &RunId) -> Result<Vec<RunStep>, LedgerError>;
+
+    /// Marks runs that a crash left open as interrupted, with their parts; says how many. Called at
+    /// start by the process that alone opens runs.
+    async fn interrupt_open_runs(&self, now: Timestamp) -> Result<u64, LedgerError>;
+
+    /// Writes batches that are durable in the lake, in the order in which they were applied: their
+    /// rows, quarantined records, audit events and running totals, in one transaction. A batch that
+    /// was counted before counts no more. [`LedgerError::Overlap`] if one lies across the offset up
+    /// to which was counted: reconcile first.
+    async fn record_batches(
+        &self,
+        entity: &EntityId,
+        batches: &[Applied],
+        run: Option<&RunId>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
+
+    /// Holds the ledger against what the lake says of a layer, and mends the ledger. Called at start,
+    /// before the layer's first batch, and after an error.
+    async fn reconcile(
+        &self,
+        entity: &EntityId,
+        layer: Layer,
+        progress: Option<&Progress>,
+        at: Timestamp,
+    ) -> Result<Reconciled, LedgerError>;
+
+    /// Batches, the latest first.
+    async fn batches(&self, filter: &BatchFilter) -> Result<Vec<BatchRow>, LedgerError>;
+
+    /// Running totals of an entity, by layer and epoch.
+    async fn totals(&self, entity: &EntityId) -> Result<Vec<LayerTotals>, LedgerError>;
+
+    /// What does not add up for an entity: within batches, between batches and totals, and between
+    /// layers at the highest offset at which both have a batch's end. Empty is good.
+    async fn conservation(&self, entity: &EntityId) -> Result<Vec<Finding>, LedgerError>;
+
+    /// Records in quarantine, the latest first, without their bytes.
+    async fn quarantine_list(
+        &self,
+        filter: &QuarantineFilter,
+    ) -> Result<Vec<QuarantineRow>, LedgerError>;
+
+    /// One record with its bytes.
+    async fn quarantine_get(&self, id: i64) -> Result<Option<QuarantineRow>, LedgerError>;
+
+    /// Notes what was decided about a record. `false` if there is no such record or it was decided
+    /// before.
+    async fn quarantine_resolve(
+        &self,
+        id: i64,
+        resolution: Resolution,
+        at: Timestamp,
+    ) -> Result<bool, LedgerError>;
+
+    /// How many records of each entity wait in quarantine for a decision.
+    async fn quarantine_sizes(&self) -> Result<Vec<(EntityId, u64)>, LedgerError>;
+
+    /// Takes a lease for `ttl`, or `None` while somebody else holds it. Each grant has a higher token
+    /// than all before it, also where the ledger was lost meanwhile: tokens are at least the
+    /// milliseconds since 1970. Also a holder that takes its own lease anew gets a new token. Time is
+    /// the database's.
+    async fn acquire_lease(
+        &self,
+        name: &LeaseName,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Option<FencingToken>, LedgerError>;
+
+    /// Prolongs a lease to `ttl` from now. `false` if it has run out or is another's: stop at once.
+    async fn renew_lease(
+        &self,
+        name: &LeaseName,
+        token: FencingToken,
+        ttl: Duration,
+    ) -> Result<bool, LedgerError>;
+
+    /// Gives a lease back. `false` if it was no longer held with this token.
+    async fn release_lease(
+        &self,
+        name: &LeaseName,
+        token: FencingToken,
+    ) -> Result<bool, LedgerError>;
+
+    /// All leases ever granted, also those that have run out.
+    async fn leases(&self) -> Result<Vec<Lease>, LedgerError>;
+
+    /// Keeps a copy of a cursor record that is durable on the bus. An older one is ignored.
+    async fn note_cursor(
+        &self,
+        entity: &EntityId,
+        cursor: &CursorRecord,
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
+
+    /// The copy of an entity's cursor record.
+    async fn cursor(&self, entity: &EntityId) -> Result<Option<CursorRecord>, LedgerError>;
+
+    /// All copies.
+    async fn cursors(&self) -> Result<Vec<CursorCopy>, LedgerError>;
+
+    /// Makes these the metadata that hold: what differs gets a new version, what is missing ends.
+    /// Secrets are masked unless they are references.
+    async fn store_metadata(
+        &self,
+        systems: &[SystemSpec],
+        entities: &[EntitySpec],
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
+
+    /// The metadata that hold.
+    async fn metadata(&self) -> Result<Vec<MetadataEntry>, LedgerError>;
+
+    /// The versions of a system or an entity, the latest first.
+    async fn metadata_history(
+        &self,
+        kind: MetadataKind,
+        name: &str,
+    ) -> Result<Vec<MetadataVersion>, LedgerError>;
+
+    /// Events that wait to be delivered, the oldest first.
+    async fn pending_events(&self, limit: u32) -> Result<Vec<OutboxEvent>, LedgerError>;
+
+    /// These events were delivered.
+    async fn events_delivered(&self, ids: &[String], at: Timestamp) -> Result<(), LedgerError>;
+
+    /// Forgets what the policy does not keep. Running totals stay.
+    async fn retain(&self, policy: &Retention, now: Timestamp) -> Result<Retained, LedgerError>;
+}
+
+/// A copy of a cursor record, for people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CursorCopy {
+    /// The entity.
+    pub entity: EntityId,
+    /// What stands on the bus, or stood there.
+    pub record: CursorRecord,
+    /// When it was noted.
+    pub noted_at: Timestamp,
+}

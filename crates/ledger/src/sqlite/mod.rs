@@ -1,0 +1,249 @@
+//! The ledger in an SQLite file: one writing connection, a few reading ones, a write-ahead log.
+//!
+//! Several processes may open the same file. SQLite has no clock of its own that would be more right
+//! than ours, so the injected one counts for leases too.
+
+mod batches;
+mod connect;
+mod cursors;
+mod failure;
+mod fields;
+mod leases;
+mod metadata;
+mod outbox;
+mod quarantine;
+mod reconcile;
+mod retention;
+mod runs;
+mod steps;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+use alluvium_model::outcome::Progress;
+use alluvium_model::{
+    Applied, Clock, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, RunId, SystemSpec,
+};
+
+use crate::{
+    BatchFilter, BatchRow, CursorCopy, EntityStep, Finding, LayerTotals, Lease, LeaseName, Ledger,
+    LedgerError, MetadataEntry, MetadataKind, MetadataVersion, NewRun, OutboxEvent,
+    QuarantineFilter, QuarantineRow, Reconciled, Resolution, Retained, Retention, RunEnd,
+    RunFilter, RunRow, RunStep,
+};
+use failure::failed;
+
+type Tx = Transaction<'static, Sqlite>;
+
+/// A ledger in an SQLite file.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    clock: Arc<dyn Clock>,
+    readers: SqlitePool,
+    writer: Option<SqlitePool>,
+}
+
+impl SqliteLedger {
+    /// Waits until all connections are closed, so that the write-ahead log is folded in.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+
+    /// Lets the file grow to so many pages of 4 KiB, as a full disk would.
+    #[cfg(feature = "testkit")]
+    pub async fn limit_pages(&self, pages: u32) -> Result<(), LedgerError> {
+        const DOING: &str = "limit its size";
+        let statement = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::query(statement).execute(self.writer(DOING)?).await.map_err(failed(DOING))?;
+        Ok(())
+    }
+
+    fn writer(&self, doing: &'static str) -> Result<&SqlitePool, LedgerError> {
+        self.writer.as_ref().ok_or(LedgerError::ReadOnly { doing })
+    }
+
+    /// A transaction that is a writer from its beginning, so that it need not become one while
+    /// another process writes, which SQLite refuses.
+    async fn begin(&self, doing: &'static str) -> Result<Tx, LedgerError> {
+        self.writer(doing)?.begin_with("BEGIN IMMEDIATE").await.map_err(failed(doing))
+    }
+}
+
+/// How many rows a listing gives where nobody said.
+fn limit(asked: u32) -> i64 {
+    if asked == 0 { 100 } else { i64::from(asked) }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn open_run(&self, run: NewRun) -> Result<RunId, LedgerError> {
+        runs::open(self, run).await
+    }
+
+    async fn finish_run(&self, run: &RunId, end: RunEnd) -> Result<(), LedgerError> {
+        runs::finish(self, run, end).await
+    }
+
+    async fn note_step(&self, step: EntityStep) -> Result<(), LedgerError> {
+        steps::note(self, step).await
+    }
+
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, LedgerError> {
+        runs::list(self, filter).await
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<RunRow>, LedgerError> {
+        runs::get(self, id).await
+    }
+
+    async fn steps(&self, run: &RunId) -> Result<Vec<RunStep>, LedgerError> {
+        steps::list(self, run).await
+    }
+
+    async fn interrupt_open_runs(&self, now: Timestamp) -> Result<u64, LedgerError> {
+        runs::interrupt(self, now).await
+    }
+
+    async fn record_batches(
+        &self,
+        entity: &EntityId,
+        batches: &[Applied],
+        run: Option<&RunId>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        batches::record(self, entity, batches, run, at).await
+    }
+
+    async fn reconcile(
+        &self,
+        entity: &EntityId,
+        layer: Layer,
+        progress: Option<&Progress>,
+        at: Timestamp,
+    ) -> Result<Reconciled, LedgerError> {
+        reconcile::reconcile(self, entity, layer, progress, at).await
+    }
+
+    async fn batches(&self, filter: &BatchFilter) -> Result<Vec<BatchRow>, LedgerError> {
+        batches::list(self, filter).await
+    }
+
+    async fn totals(&self, entity: &EntityId) -> Result<Vec<LayerTotals>, LedgerError> {
+        batches::totals(self, entity).await
+    }
+
+    async fn conservation(&self, entity: &EntityId) -> Result<Vec<Finding>, LedgerError> {
+        batches::conservation(self, entity).await
+    }
+
+    async fn quarantine_list(
+        &self,
+        filter: &QuarantineFilter,
+    ) -> Result<Vec<QuarantineRow>, LedgerError> {
+        quarantine::list(self, filter).await
+    }
+
+    async fn quarantine_get(&self, id: i64) -> Result<Option<QuarantineRow>, LedgerError> {
+        quarantine::get(self, id).await
+    }
+
+    async fn quarantine_resolve(
+        &self,
+        id: i64,
+        resolution: Resolution,
+        at: Timestamp,
+    ) -> Result<bool, LedgerError> {
+        quarantine::resolve(self, id, resolution, at).await
+    }
+
+    async fn quarantine_sizes(&self) -> Result<Vec<(EntityId, u64)>, LedgerError> {
+        quarantine::sizes(self).await
+    }
+
+    async fn acquire_lease(
+        &self,
+        name: &LeaseName,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Option<FencingToken>, LedgerError> {
+        leases::acquire(self, name, holder, ttl).await
+    }
+
+    async fn renew_lease(
+        &self,
+        name: &LeaseName,
+        token: FencingToken,
+        ttl: Duration,
+    ) -> Result<bool, LedgerError> {
+        leases::renew(self, name, token, ttl).await
+    }
+
+    async fn release_lease(
+        &self,
+        name: &LeaseName,
+        token: FencingToken,
+    ) -> Result<bool, LedgerError> {
+        leases::release(self, name, token).await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, LedgerError> {
+        leases::list(self).await
+    }
+
+    async fn note_cursor(
+        &self,
+        entity: &EntityId,
+        cursor: &CursorRecord,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        cursors::note(self, entity, cursor, at).await
+    }
+
+    async fn cursor(&self, entity: &EntityId) -> Result<Option<CursorRecord>, LedgerError> {
+        cursors::get(self, entity).await
+    }
+
+    async fn cursors(&self) -> Result<Vec<CursorCopy>, LedgerError> {
+        cursors::list(self).await
+    }
+
+    async fn store_metadata(
+        &self,
+        systems: &[SystemSpec],
+        entities: &[EntitySpec],
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        metadata::store(self, systems, entities, at).await
+    }
+
+    async fn metadata(&self) -> Result<Vec<MetadataEntry>, LedgerError> {
+        metadata::list(self).await
+    }
+
+    async fn metadata_history(
+        &self,
+        kind: MetadataKind,
+        name: &str,
+    ) -> Result<Vec<MetadataVersion>, LedgerError> {
+        metadata::history(self, kind, name).await
+    }
+
+    async fn pending_events(&self, limit: u32) -> Result<Vec<OutboxEvent>, LedgerError> {
+        outbox::pending(self, limit).await
+    }
+
+    async fn events_delivered(&self, ids: &[String], at: Timestamp) -> Result<(), LedgerError> {
+        outbox::delivered(self, ids, at).await
+    }
+
+    async fn retain(&self, policy: &Retention, now: Timestamp) -> Result<Retained, LedgerError> {
+        retention::retain(self, policy, now).await
+    }
+}

@@ -1,0 +1,139 @@
+//! Quarantine.
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use alluvium_model::{Applied, BatchId, EntityId, Position, RunId};
+
+use super::failure::failed;
+use super::fields::{Fields, signed};
+use super::{SqliteLedger, Tx, limit};
+use crate::quarantine::{
+    QUARANTINE_BYTES_MAX, QuarantineFilter, QuarantineRow, QuarantineStatus, Resolution,
+};
+use crate::{LedgerError, time};
+
+const INSERT: &str = include_str!("../../queries/sqlite/quarantine_insert.sql");
+const LIST: &str = include_str!("../../queries/sqlite/quarantine_list.sql");
+const GET: &str = include_str!("../../queries/sqlite/quarantine_get.sql");
+const RESOLVE: &str = include_str!("../../queries/sqlite/quarantine_resolve.sql");
+const SIZES: &str = include_str!("../../queries/sqlite/quarantine_sizes.sql");
+
+/// Keeps the records that a batch could not apply; those known already stay as they are.
+pub(super) async fn put(
+    tx: &mut Tx,
+    entity: &EntityId,
+    applied: &Applied,
+    run: Option<&RunId>,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
+    for record in &applied.quarantined {
+        let size = record.bytes.len();
+        let kept = &record.bytes[..size.min(QUARANTINE_BYTES_MAX)];
+        sqlx::query(INSERT)
+            .bind(applied.layer.as_str())
+            .bind(entity.system.as_str())
+            .bind(entity.entity.as_str())
+            .bind(signed(record.position.epoch.0))
+            .bind(signed(record.position.offset))
+            .bind(record.position.index)
+            .bind(&record.code)
+            .bind(&record.reason)
+            .bind(kept)
+            .bind(kept.len() < size)
+            .bind(signed(size as u64))
+            .bind(&applied.batch.0)
+            .bind(run.map(|run| run.0.as_str()))
+            .bind(time::text(at))
+            .execute(&mut **tx)
+            .await
+            .map_err(failed("quarantine a record"))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn list(
+    ledger: &SqliteLedger,
+    filter: &QuarantineFilter,
+) -> Result<Vec<QuarantineRow>, LedgerError> {
+    let system = filter.entity.as_ref().map(|id| &id.system).or(filter.system.as_ref());
+    sqlx::query(LIST)
+        .bind(system.map(|system| system.as_str()))
+        .bind(filter.entity.as_ref().map(|id| id.entity.as_str()))
+        .bind(filter.status.map(QuarantineStatus::as_str))
+        .bind(limit(filter.limit))
+        .fetch_all(&ledger.readers)
+        .await
+        .map_err(failed("list the quarantine"))?
+        .iter()
+        .map(read)
+        .collect()
+}
+
+pub(super) async fn get(
+    ledger: &SqliteLedger,
+    id: i64,
+) -> Result<Option<QuarantineRow>, LedgerError> {
+    sqlx::query(GET)
+        .bind(id)
+        .fetch_optional(&ledger.readers)
+        .await
+        .map_err(failed("look up a record in quarantine"))?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+pub(super) async fn resolve(
+    ledger: &SqliteLedger,
+    id: i64,
+    resolution: Resolution,
+    at: Timestamp,
+) -> Result<bool, LedgerError> {
+    const DOING: &str = "note a decision about a record in quarantine";
+    let done = sqlx::query(RESOLVE)
+        .bind(id)
+        .bind(resolution.status().as_str())
+        .bind(time::text(at))
+        .execute(ledger.writer(DOING)?)
+        .await
+        .map_err(failed(DOING))?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn sizes(ledger: &SqliteLedger) -> Result<Vec<(EntityId, u64)>, LedgerError> {
+    sqlx::query(SIZES)
+        .fetch_all(&ledger.readers)
+        .await
+        .map_err(failed("count the quarantine"))?
+        .iter()
+        .map(|row| {
+            let row = Fields(row);
+            Ok((row.entity()?, row.number("waiting")?))
+        })
+        .collect()
+}
+
+fn read(row: &SqliteRow) -> Result<QuarantineRow, LedgerError> {
+    let row = Fields(row);
+    Ok(QuarantineRow {
+        id: row.get("id")?,
+        layer: row.layer()?,
+        entity: row.entity()?,
+        position: Position {
+            epoch: row.epoch()?,
+            offset: row.number("message_offset")?,
+            index: row.small("record_index")?,
+        },
+        code: row.get("code")?,
+        reason: row.get("reason")?,
+        bytes: row.get("bytes")?,
+        truncated: row.get("truncated")?,
+        size: row.number("size")?,
+        batch: BatchId(row.get("batch_id")?),
+        run: row.get::<Option<String>>("run_id")?.map(RunId),
+        quarantined_at: row.time("quarantined_at")?,
+        status: row.word("status", QuarantineStatus::parse)?,
+        resolved_at: row.time_if_any("resolved_at")?,
+    })
+}

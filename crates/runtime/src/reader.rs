@@ -1,0 +1,133 @@
+//! What a layer reads: the bus, and where the bus no longer has it, the same messages from raw.
+
+use std::sync::Arc;
+
+use alluvium_model::outcome::Progress;
+use alluvium_model::{
+    BusError, Delivery, EntityId, Epoch, FetchLimit, Layer, Position, Span, Subscriber,
+};
+
+use crate::context::Context;
+
+/// One layer's reader of one topic.
+pub(crate) struct Reader {
+    context: Arc<Context>,
+    entity: EntityId,
+    layer: Layer,
+    bus: Box<dyn Subscriber>,
+    /// Set while the bus no longer has what comes next.
+    replay: Option<Replay>,
+    epoch: Epoch,
+    at: u64,
+}
+
+struct Replay {
+    from_raw: Box<dyn Subscriber>,
+    /// The bus has everything after this offset.
+    until: u64,
+}
+
+impl Reader {
+    /// A reader that stands where the lake says that the layer got, or before the first message.
+    pub(crate) async fn open(
+        context: &Arc<Context>,
+        entity: &EntityId,
+        layer: Layer,
+        progress: Option<&Progress>,
+    ) -> Result<Self, BusError> {
+        let bus = context.platform.subscribe.subscribe(entity, layer).await?;
+        let (epoch, _) = context.platform.publisher.end(entity).await?;
+        let (epoch, at) = progress.map_or((epoch, 0), |p| (p.epoch, p.offset));
+        let (context, entity) = (Arc::clone(context), entity.clone());
+        let mut reader = Self { context, entity, layer, bus, replay: None, epoch, at };
+        reader.seek(at).await?;
+        if at > 0 {
+            // The lake is ahead of what the bus was told if the process ended in between.
+            reader.commit(&Span { epoch, after: 0, to: at }).await?;
+        }
+        Ok(reader)
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The offset of the last message that was fetched.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    /// Whether there is more than what was fetched.
+    pub(crate) async fn is_behind(&mut self) -> Result<bool, BusError> {
+        let (_, end) = self.context.platform.publisher.end(&self.entity).await?;
+        Ok(end > self.at)
+    }
+
+    /// The next messages. Where it is dropped before it is done, [`Reader::again`] must follow.
+    pub(crate) async fn fetch(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
+        let delivery = self.fetch_somewhere(limit).await?;
+        self.at = self.at.max(delivery.span.to);
+        if self.replay.as_ref().is_some_and(|replay| self.at >= replay.until) {
+            self.seek(self.at).await?;
+        }
+        Ok(delivery)
+    }
+
+    /// Stands again where the last whole fetch ended.
+    pub(crate) async fn again(&mut self) -> Result<(), BusError> {
+        self.seek(self.at).await
+    }
+
+    pub(crate) async fn commit(&mut self, span: &Span) -> Result<(), BusError> {
+        self.bus.commit(span).await
+    }
+
+    /// Goes on after `offset`, on the bus if it can, else from raw. Raw itself has nothing else to
+    /// read from.
+    async fn seek(&mut self, offset: u64) -> Result<(), BusError> {
+        let after = Position { epoch: self.epoch, offset, index: 0 };
+        self.at = offset;
+        match self.bus.seek(&after).await {
+            Ok(()) => {
+                self.replay = None;
+                Ok(())
+            }
+            Err(BusError::Gone { first_after, .. }) if self.layer != Layer::Raw => {
+                tracing::info!(
+                    entity = %self.entity, layer = %self.layer, offset, until = first_after,
+                    "the bus no longer has what comes next; reading it from raw"
+                );
+                self.replay = Some(self.replay_from(after, first_after).await?);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn replay_from(&mut self, after: Position, until: u64) -> Result<Replay, BusError> {
+        let place = (after.offset > 0).then_some(after);
+        let from_raw = self.context.platform.stages.replay(&self.entity, place).await?;
+        Ok(Replay { from_raw, until })
+    }
+
+    /// What is neither on the bus nor in raw is an error, never a skip.
+    async fn fetch_somewhere(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
+        if self.replay.is_none() {
+            match self.bus.fetch(limit).await {
+                Err(BusError::Gone { .. }) => self.seek(self.at).await?,
+                result => return result,
+            }
+        }
+        let Some(replay) = &mut self.replay else { return self.bus.fetch(limit).await };
+        let delivery = replay.from_raw.fetch(limit).await?;
+        if !delivery.is_empty() {
+            return Ok(delivery);
+        }
+        let first_after = replay.until;
+        Err(BusError::Gone { topic: self.entity.clone(), first_after, asked: self.at })
+    }
+}

@@ -1,0 +1,353 @@
+//! A run: one activation of a system, from its opening in the ledger to its end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use alluvium_ledger::{EntityCounts, EntityStep, NewRun, RunEnd, RunStatus};
+use alluvium_model::{EntityId, EntityName, EntitySpec, Position, RunId, SourceError, SystemName};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use crate::context::{Context, SystemState};
+use crate::error::{PollError, RuntimeError};
+use crate::feed::{Feed, GaveUp};
+use crate::poll::{RunTag, Tally, poll_entity};
+use crate::retry::Attempts;
+
+/// How a run went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunReport {
+    /// The run.
+    pub run: RunId,
+    /// The system.
+    pub system: SystemName,
+    /// What started it: `manual`, `cron`, `interval` or `publish`.
+    pub trigger: String,
+    /// `Succeeded`, `Failed` or `Cancelled`.
+    pub status: RunStatus,
+    /// Why, if it did not succeed.
+    pub reason: Option<String>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Its entities, in the order in which they were polled.
+    pub entities: Vec<EntityReport>,
+}
+
+/// How an entity fared in a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EntityReport {
+    /// The entity.
+    pub entity: EntityId,
+    /// How its polling ended.
+    pub status: RunStatus,
+    /// Why, if it did not succeed.
+    pub reason: Option<String>,
+    /// Records that the connector gave.
+    pub polled: u64,
+    /// Records that became durable on the bus.
+    pub published: u64,
+    /// Where its last page ends on the topic; `None` if there was none.
+    pub position: Option<Position>,
+}
+
+impl RunReport {
+    /// Records that the connector gave.
+    pub fn polled(&self) -> u64 {
+        self.entities.iter().map(|entity| entity.polled).sum()
+    }
+
+    /// Records that became durable on the bus.
+    pub fn published(&self) -> u64 {
+        self.entities.iter().map(|entity| entity.published).sum()
+    }
+
+    fn counts(&self) -> EntityCounts {
+        let of = |wanted: &[RunStatus]| {
+            self.entities.iter().filter(|e| wanted.contains(&e.status)).count() as u64
+        };
+        EntityCounts {
+            succeeded: of(&[RunStatus::Succeeded]),
+            failed: of(&[RunStatus::Failed]),
+            skipped: of(&[RunStatus::Skipped, RunStatus::Cancelled]),
+        }
+    }
+}
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub(crate) struct RunRequest {
+    pub(crate) system: SystemName,
+    pub(crate) entity: Option<EntityName>,
+    pub(crate) trigger: &'static str,
+}
+
+/// A run that stands in the ledger and has the system's turn.
+pub(crate) struct OpenRun {
+    context: Arc<Context>,
+    tag: RunTag,
+    request: RunRequest,
+    started_at: Timestamp,
+    began: Instant,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl OpenRun {
+    /// Opens a run for whoever has the system's turn.
+    pub(crate) async fn open(
+        context: &Arc<Context>,
+        request: RunRequest,
+        turn: OwnedMutexGuard<()>,
+    ) -> Result<Self, RuntimeError> {
+        let system = context.system(&request.system)?;
+        let started_at = context.now();
+        let traceparent = Some(traceparent());
+        let new = NewRun {
+            system: request.system.clone(),
+            trigger: request.trigger.to_owned(),
+            started_at,
+            traceparent: traceparent.clone(),
+        };
+        let run = context.platform.ledger.open_run(new).await?;
+        tracing::info!(system = %request.system, %run, trigger = request.trigger, "run started");
+        system.note(|seen| seen.running = Some(run.clone()));
+        context.platform.metrics.run_started(&request.system);
+        let tag = RunTag { run, traceparent };
+        let (context, began) = (Arc::clone(context), context.platform.clock.instant());
+        Ok(Self { context, tag, request, started_at, began, _turn: turn })
+    }
+
+    pub(crate) fn id(&self) -> &RunId {
+        &self.tag.run
+    }
+
+    pub(crate) fn tag(&self) -> &RunTag {
+        &self.tag
+    }
+
+    /// Polls the system's entities, one after the other, and ends the run.
+    pub(crate) async fn poll(self) -> RunReport {
+        let stop = self.context.stop.all.clone();
+        let mut done = Vec::new();
+        let polled = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(GaveUp::at_once(PollError::Stopped)),
+            polled = self.poll_all(&mut done) => polled,
+        };
+        self.finish(done, polled.err()).await
+    }
+
+    async fn poll_all(&self, done: &mut Vec<EntityReport>) -> Result<(), GaveUp> {
+        let stop = &self.context.stop.polls;
+        let turn = stop.run_until_cancelled(self.context.turns.acquire()).await;
+        let Some(Ok(_turn)) = turn else { return Err(GaveUp::at_once(PollError::Stopped)) };
+        let Ok(system) = self.context.system(&self.request.system) else {
+            return Err(GaveUp::at_once(PollError::Stopped));
+        };
+        let (mut feed, specs) = discover(&self.context, system).await?;
+        remember(&self.context, &specs).await;
+        let wanted = self.wanted(specs)?;
+        for spec in wanted {
+            if stop.is_cancelled() {
+                return Err(GaveUp::at_once(PollError::Stopped));
+            }
+            self.context.crew.ensure(&self.context, &spec).await;
+            let (used, report) = self.poll_one(feed, spec).await;
+            feed = used.unwrap_or_else(|| Feed::new(&self.context, &system.spec));
+            done.push(report);
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, specs: Vec<EntitySpec>) -> Result<Vec<EntitySpec>, GaveUp> {
+        let Some(name) = &self.request.entity else { return Ok(specs) };
+        let found: Vec<_> = specs.into_iter().filter(|spec| spec.name == *name).collect();
+        if found.is_empty() {
+            let what = format!("there is no entity `{}.{name}`", self.request.system);
+            return Err(GaveUp::at_once(SourceError::Misconfigured(what).into()));
+        }
+        Ok(found)
+    }
+
+    /// Polls one entity in a task of its own, so that a panic ends this entity and no other. The
+    /// source is lost with it.
+    async fn poll_one(&self, mut feed: Feed, spec: EntitySpec) -> (Option<Feed>, EntityReport) {
+        let (context, tag) = (Arc::clone(&self.context), self.tag.clone());
+        let (entity, tally) = (spec.id(), Arc::new(Tally::default()));
+        let brought = Arc::clone(&tally);
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let result = poll_entity(&context, &mut feed, &spec, &tag, &brought).await;
+            (feed, result)
+        }));
+        let (feed, result) = match task.await {
+            Ok((feed, result)) => (Some(feed), result),
+            Err(error) => (None, Err(GaveUp::at_once(ended_badly(&error)))),
+        };
+        let report = EntityReport::of(entity, &tally, result.err());
+        self.note(&report).await;
+        (feed, report)
+    }
+
+    /// Tells the ledger how an entity fared.
+    pub(crate) async fn note(&self, report: &EntityReport) {
+        if let Some(reason) = &report.reason {
+            tracing::warn!(run = %self.tag.run, entity = %report.entity, reason, "entity failed");
+        }
+        let step = EntityStep {
+            run: self.tag.run.clone(),
+            entity: report.entity.clone(),
+            layer: None,
+            status: report.status,
+            reason: report.reason.clone(),
+            records: report.published,
+            at: self.context.now(),
+        };
+        if let Err(error) = self.context.platform.ledger.note_step(step).await {
+            tracing::warn!(run = %self.tag.run, %error, "the ledger did not take an entity's step");
+        }
+    }
+
+    /// Ends the run in the ledger, and gives the system's turn back.
+    pub(crate) async fn finish(
+        self,
+        entities: Vec<EntityReport>,
+        error: Option<GaveUp>,
+    ) -> RunReport {
+        let (status, reason) = verdict(&entities, error.as_ref());
+        let report = RunReport {
+            run: self.tag.run.clone(),
+            system: self.request.system.clone(),
+            trigger: self.request.trigger.to_owned(),
+            status,
+            reason,
+            started_at: self.started_at,
+            ended_at: self.context.now(),
+            entities,
+        };
+        self.write_end(&report).await;
+        self.context.platform.metrics.run_finished(
+            &report.system,
+            report.status.as_str(),
+            report.ended_at.as_microsecond(),
+            self.context.platform.clock.since(self.began),
+        );
+        if let Ok(system) = self.context.system(&report.system) {
+            system.note(|seen| {
+                seen.running = None;
+                seen.last = Some(report.clone());
+            });
+        }
+        self.context.outbox.notify_one();
+        tracing::info!(
+            system = %report.system, run = %report.run, status = status.as_str(),
+            reason = report.reason, polled = report.polled(), published = report.published(),
+            "run ended"
+        );
+        report
+    }
+
+    async fn write_end(&self, report: &RunReport) {
+        let end = RunEnd {
+            status: report.status,
+            reason: report.reason.clone(),
+            ended_at: report.ended_at,
+            entities: report.counts(),
+            polled: report.polled(),
+            published: report.published(),
+        };
+        let mut attempts = Attempts::new(&self.context.platform.settings.retry);
+        let ledger = &self.context.platform.ledger;
+        while let Err(error) = ledger.finish_run(&self.tag.run, end.clone()).await {
+            tracing::error!(run = %self.tag.run, %error, "the ledger did not take a run's end");
+            let pause = attempts.pause(error.remedy(), &self.context.stop.all).await;
+            if pause.is_err() || self.context.stop.all.is_cancelled() {
+                return;
+            }
+        }
+    }
+}
+
+impl EntityReport {
+    fn of(entity: EntityId, tally: &Tally, error: Option<GaveUp>) -> Self {
+        let status = match &error {
+            None => RunStatus::Succeeded,
+            Some(GaveUp { error: PollError::Stopped, .. }) => RunStatus::Cancelled,
+            Some(_) => RunStatus::Failed,
+        };
+        Self {
+            entity,
+            status,
+            reason: error.map(|error| error.reason()),
+            polled: tally.polled(),
+            published: tally.published(),
+            position: tally.end(),
+        }
+    }
+}
+
+/// Connects to a system and asks it for its entities, in a task of its own: a panic is an error.
+pub(crate) async fn discover(
+    context: &Arc<Context>,
+    system: &SystemState,
+) -> Result<(Feed, Vec<EntitySpec>), GaveUp> {
+    let mut feed = Feed::new(context, &system.spec);
+    let stop = context.stop.polls.clone();
+    let task = AbortOnDropHandle::new(tokio::spawn(async move {
+        let specs = feed.discover(&stop).await;
+        specs.map(|specs| (feed, specs))
+    }));
+    task.await.unwrap_or_else(|error| Err(GaveUp::at_once(ended_badly(&error))))
+}
+
+/// Keeps what sources told of their entities, here and in the ledger, so that after a restart the
+/// layers can go on without them.
+pub(crate) async fn remember(context: &Context, specs: &[EntitySpec]) {
+    if !context.learn(specs) {
+        return;
+    }
+    let platform = &context.platform;
+    let (entities, now) = (context.entities(), context.now());
+    let stored = platform.ledger.store_metadata(&platform.systems, &entities, now).await;
+    if let Err(error) = stored {
+        tracing::warn!(%error, "the ledger did not take what sources told of their entities");
+    }
+}
+
+fn ended_badly(error: &tokio::task::JoinError) -> PollError {
+    if error.is_panic() { PollError::Panicked } else { PollError::Stopped }
+}
+
+/// A run succeeded when all of its entities did.
+fn verdict(entities: &[EntityReport], error: Option<&GaveUp>) -> (RunStatus, Option<String>) {
+    let of = |status| entities.iter().filter(move |entity| entity.status == status);
+    if let Some(GaveUp { error: PollError::Stopped, .. }) = error {
+        return (RunStatus::Cancelled, Some("stopped".to_owned()));
+    }
+    if let Some(error) = error {
+        return (RunStatus::Failed, Some(error.reason()));
+    }
+    let failed: Vec<String> = of(RunStatus::Failed)
+        .map(|e| format!("{}: {}", e.entity, e.reason.as_deref().unwrap_or_default()))
+        .collect();
+    if let Some(first) = failed.first() {
+        let others = match failed.len() - 1 {
+            0 => String::new(),
+            n => format!(" (and {n} more)"),
+        };
+        return (RunStatus::Failed, Some(format!("{first}{others}")));
+    }
+    if of(RunStatus::Cancelled).next().is_some() {
+        return (RunStatus::Cancelled, Some("stopped".to_owned()));
+    }
+    (RunStatus::Succeeded, None)
+}
+
+/// A W3C trace context for a new trace.
+fn traceparent() -> String {
+    let span = Uuid::new_v4().simple().to_string();
+    format!("00-{}-{}-01", Uuid::new_v4().simple(), &span[..16])
+}

@@ -1,0 +1,144 @@
+//! How everything stands, for people and for the readiness probe.
+
+use alluvium_model::{EntityId, Epoch, Layer, RunId, SystemName};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::board::{LayerPhase, LayerState};
+use crate::context::{Context, SystemState};
+use crate::housekeeping::waited;
+use crate::run::RunReport;
+
+/// What the process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Layers are asking the lake how far they got.
+    Starting,
+    /// Everything is at work.
+    Running,
+    /// It was asked to stop; what is under way is brought to its end.
+    Draining,
+    /// It has stopped.
+    Stopped,
+}
+
+/// How everything stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// What the process is doing.
+    pub phase: Phase,
+    /// All systems, by name.
+    pub systems: Vec<SystemStatus>,
+    /// All entities that are known, by name.
+    pub entities: Vec<EntityStatus>,
+}
+
+/// How a system stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct SystemStatus {
+    /// The system.
+    pub system: SystemName,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether its triggers are heeded.
+    pub enabled: bool,
+    /// The run that is under way.
+    pub running: Option<RunId>,
+    /// When the next run is due by itself.
+    pub next_run: Option<Timestamp>,
+    /// The last run that ended since the process started.
+    pub last_run: Option<RunReport>,
+    /// Runs that were due while another was under way, since the process started.
+    pub skipped_triggers: u64,
+}
+
+/// How an entity stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntityStatus {
+    /// The entity.
+    pub entity: EntityId,
+    /// The topic's incarnation, if the bus has the topic.
+    pub epoch: Option<Epoch>,
+    /// The offset of the last message on the topic.
+    pub end: u64,
+    /// Its layers, as far as they were started.
+    pub layers: Vec<LayerStatus>,
+}
+
+/// How a layer of an entity stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerStatus {
+    /// The layer.
+    pub layer: Layer,
+    /// Where it is, and its last error.
+    #[serde(flatten)]
+    pub state: LayerState,
+    /// Records on the bus that it has not landed.
+    pub lag_records: u64,
+    /// How long the oldest of them has waited, in seconds.
+    pub lag_seconds: f64,
+}
+
+impl Status {
+    /// Layers that have failed for good.
+    pub fn stopped_layers(&self) -> impl Iterator<Item = (&EntityId, &LayerStatus)> {
+        self.entities.iter().flat_map(|entity| {
+            let stopped = entity.layers.iter().filter(|l| l.state.phase == LayerPhase::Stopped);
+            stopped.map(|layer| (&entity.entity, layer))
+        })
+    }
+
+    pub(crate) fn of(context: &Context, phase: Phase) -> Self {
+        let systems = context.systems().map(SystemStatus::of).collect();
+        let topics = (context.platform.topics)();
+        let entities = context.entities().into_iter().map(|spec| {
+            let id = spec.id();
+            let topic = topics.iter().find(|topic| topic.topic == id);
+            EntityStatus {
+                epoch: topic.map(|topic| topic.epoch),
+                end: topic.map_or(0, |topic| topic.end),
+                layers: layers(context, &id, topic),
+                entity: id,
+            }
+        });
+        Self { phase, systems, entities: entities.collect() }
+    }
+}
+
+impl SystemStatus {
+    fn of(system: &SystemState) -> Self {
+        let seen = system.seen();
+        Self {
+            system: system.spec.name.clone(),
+            kind: system.spec.kind.clone(),
+            enabled: system.spec.enabled,
+            running: seen.running,
+            next_run: seen.next,
+            last_run: seen.last,
+            skipped_triggers: seen.skipped,
+        }
+    }
+}
+
+fn layers(
+    context: &Context,
+    entity: &EntityId,
+    topic: Option<&alluvium_bus::TopicStats>,
+) -> Vec<LayerStatus> {
+    let now_us = context.now().as_microsecond();
+    let slots = context.board.of(entity).into_iter();
+    slots
+        .map(|(layer, slot)| {
+            let lag = topic.and_then(|t| t.layers.iter().find(|l| l.layer == layer));
+            let since = lag.and_then(|lag| lag.waiting_since_us);
+            LayerStatus {
+                layer,
+                state: slot.state(),
+                lag_records: lag.map_or(0, |lag| lag.waiting_records),
+                lag_seconds: waited(since, now_us).as_secs_f64(),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,222 @@
+//! Layers in memory, which fail as a test tells them to. Raw lingers until it is flushed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use crate::platform::Stages;
+use alluvium_model::outcome::Progress;
+use alluvium_model::{
+    Applied, BatchId, BusError, Checksum, Counts, Delivery, EntityId, EntitySpec, Epoch,
+    FetchLimit, Layer, Message, Position, RowsWritten, Span, Stage, StageError, Subscriber,
+};
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+/// What goes wrong with one call of `apply`.
+pub enum Fault {
+    /// Nothing is landed.
+    Fail(StageError),
+    /// It was landed, but failure is reported.
+    FailAfterWrite,
+    /// The layer panics.
+    Panic,
+    /// It waits until the other end is used or dropped.
+    Hold(oneshot::Receiver<()>),
+}
+
+/// What one layer of one entity has landed.
+#[derive(Default)]
+pub struct Landed {
+    /// How far it got.
+    pub progress: Option<Progress>,
+    /// What it landed, in order.
+    pub messages: Vec<Arc<Message>>,
+    /// What goes wrong with the next calls of `apply`.
+    pub faults: VecDeque<Fault>,
+    /// How often the stage was opened.
+    pub opened: usize,
+    /// How often it was read as raw.
+    pub replayed: usize,
+}
+
+/// The lake as the runtime sees it.
+pub struct SharedLake(pub Arc<Lake>);
+
+/// All layers of all entities.
+#[derive(Default)]
+pub struct Lake(Mutex<BTreeMap<(EntityId, Layer), Landed>>);
+
+impl Lake {
+    /// Looks at one layer of one entity, or alters it.
+    pub fn with<T>(&self, entity: &str, layer: Layer, look: impl FnOnce(&mut Landed) -> T) -> T {
+        let mut all = self.0.lock().unwrap();
+        look(all.entry((entity.parse().unwrap(), layer)).or_default())
+    }
+
+    /// The next call of `apply` that has no fault yet meets this one.
+    pub fn fault(&self, entity: &str, layer: Layer, fault: Fault) {
+        self.with(entity, layer, |landed| landed.faults.push_back(fault));
+    }
+
+    /// The ids of the rows that the layer has, in its order.
+    pub fn ids(&self, entity: &str, layer: Layer) -> Vec<u64> {
+        self.with(entity, layer, |landed| {
+            let lines = landed.messages.iter().flat_map(|m| m.lines());
+            let rows = lines.map(|line| serde_json::from_slice::<Value>(line).unwrap());
+            rows.map(|row| row["after"]["id"].as_u64().unwrap()).collect()
+        })
+    }
+
+    /// Every layer has exactly the rows from 1 to `rows`, in order.
+    pub fn assert_holds(&self, entity: &str, rows: u64) {
+        for layer in Layer::ALL {
+            let expected: Vec<u64> = (1..=rows).collect();
+            assert_eq!(self.ids(entity, layer), expected, "{layer} of {entity}");
+        }
+    }
+}
+
+#[async_trait]
+impl Stages for SharedLake {
+    async fn open(
+        &self,
+        entity: &EntitySpec,
+        _: &str,
+        layer: Layer,
+    ) -> Result<Box<dyn Stage>, StageError> {
+        let name = entity.id().to_string();
+        self.0.with(&name, layer, |landed| landed.opened += 1);
+        Ok(Box::new(Fake { lake: Arc::clone(&self.0), name, layer, held: Vec::new() }))
+    }
+
+    async fn replay(
+        &self,
+        entity: &EntityId,
+        after: Option<Position>,
+    ) -> Result<Box<dyn Subscriber>, BusError> {
+        let messages = self.0.with(&entity.to_string(), Layer::Raw, |raw| {
+            raw.replayed += 1;
+            raw.messages.clone()
+        });
+        let at = after.map_or(0, |after| after.offset);
+        Ok(Box::new(Replay { entity: entity.clone(), messages, at }))
+    }
+}
+
+struct Fake {
+    lake: Arc<Lake>,
+    name: String,
+    layer: Layer,
+    held: Vec<Arc<Message>>,
+}
+
+impl Fake {
+    fn land(&mut self) -> Vec<Applied> {
+        let messages = std::mem::take(&mut self.held);
+        let (name, layer) = (self.name.clone(), self.layer);
+        self.lake.with(&name, layer, |landed| land(landed, &name, layer, messages))
+    }
+}
+
+fn land(
+    landed: &mut Landed,
+    name: &str,
+    layer: Layer,
+    messages: Vec<Arc<Message>>,
+) -> Vec<Applied> {
+    let before = landed.progress;
+    let at = before.map_or(0, |p| p.offset);
+    let messages: Vec<_> = messages.into_iter().filter(|m| m.offset > at).collect();
+    let Some(last) = messages.last().cloned() else { return Vec::new() };
+    let records: u64 = messages.iter().map(|m| u64::from(m.records)).sum();
+    let checksum: Checksum = messages.iter().map(|m| checksum(m)).sum();
+    let counts = Counts { records, inserted: records, ..Counts::default() };
+    let mut progress = before.unwrap_or(Progress {
+        epoch: last.epoch,
+        offset: 0,
+        totals: Counts::default(),
+        checksum: Checksum::default(),
+    });
+    progress.offset = last.offset;
+    progress.totals += counts;
+    progress.checksum += checksum;
+    landed.progress = Some(progress);
+    landed.messages.extend(messages);
+    let span = Span { epoch: last.epoch, after: at, to: last.offset };
+    vec![Applied {
+        layer,
+        batch: BatchId::of(layer, &name.parse().unwrap(), &span),
+        span,
+        counts,
+        rows: RowsWritten { opened: records, ..RowsWritten::default() },
+        checksum,
+        quarantined: Vec::new(),
+        version: None,
+        bytes: 1,
+        published_at_us: last.published_at_us,
+    }]
+}
+
+fn checksum(message: &Message) -> Checksum {
+    let lines = message.lines().zip(0..);
+    lines.map(|(line, index)| Checksum::of(&message.position(index), line)).sum()
+}
+
+#[async_trait]
+impl Stage for Fake {
+    fn layer(&self) -> Layer {
+        self.layer
+    }
+
+    async fn progress(&mut self) -> Result<Option<Progress>, StageError> {
+        Ok(self.lake.with(&self.name, self.layer, |landed| landed.progress))
+    }
+
+    async fn apply(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
+        let fault = self.lake.with(&self.name, self.layer, |landed| landed.faults.pop_front());
+        self.held.extend(delivery.messages.iter().cloned());
+        match fault {
+            Some(Fault::Fail(error)) => return Err(error),
+            Some(Fault::Panic) => panic!("as told"),
+            Some(Fault::FailAfterWrite) => {
+                self.land();
+                return Err(StageError::Unavailable("the answer was lost".to_owned()));
+            }
+            Some(Fault::Hold(held)) => drop(held.await),
+            None => {}
+        }
+        Ok(if self.layer == Layer::Raw { Vec::new() } else { self.land() })
+    }
+
+    async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
+        Ok(self.land())
+    }
+}
+
+struct Replay {
+    entity: EntityId,
+    messages: Vec<Arc<Message>>,
+    at: u64,
+}
+
+#[async_trait]
+impl Subscriber for Replay {
+    async fn fetch(&mut self, _: FetchLimit) -> Result<Delivery, BusError> {
+        let next = self.messages.iter().find(|m| m.offset > self.at).cloned();
+        let epoch = next.as_ref().map_or(Epoch(0), |m| m.epoch);
+        let to = next.as_ref().map_or(self.at, |m| m.offset);
+        let span = Span { epoch, after: self.at, to };
+        self.at = to;
+        Ok(Delivery { entity: self.entity.clone(), span, messages: next.into_iter().collect() })
+    }
+
+    async fn commit(&mut self, _: &Span) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    async fn seek(&mut self, after: &Position) -> Result<(), BusError> {
+        self.at = after.offset;
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! When a system is due: cron expressions in a zone, and intervals.
+//!
+//! Daylight saving, as `cron` itself has it: an expression that names its hours and minutes runs
+//! once a day whatever the clock does. If the clock jumps over its time, it runs at the first moment
+//! after; if its time comes twice, it runs the first time only. An expression with a wildcard, a
+//! step or a range in hour or minute follows the running clock: `*/15 * * * *` goes on every quarter
+//! of an hour through both changes.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use alluvium_model::SystemSpec;
+use alluvium_model::metadata::Trigger;
+use croner::Cron;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// A trigger that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// The expression is no cron expression.
+    #[error("`{expression}` is no cron expression: {reason}")]
+    Expression {
+        /// What was written.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The zone is not known.
+    #[error("`{0}` is no zone: use an IANA name such as Europe/Oslo")]
+    Zone(String),
+    /// The interval is nothing.
+    #[error("an interval must be at least one second")]
+    NoInterval,
+}
+
+/// When a trigger is due.
+#[derive(Debug, Clone)]
+pub enum Schedule {
+    /// At the times of a cron expression.
+    Cron {
+        /// The expression.
+        cron: Box<Cron>,
+        /// The zone whose clock it reads.
+        zone: TimeZone,
+    },
+    /// So long after the last run's start.
+    Interval(Duration),
+}
+
+impl Schedule {
+    /// Reads a trigger; `timezone` is its system's.
+    pub fn read(trigger: &Trigger, timezone: &str) -> Result<Self, ScheduleError> {
+        match trigger {
+            Trigger::Interval { seconds: 0 } => Err(ScheduleError::NoInterval),
+            Trigger::Interval { seconds } => Ok(Self::Interval(Duration::from_secs(*seconds))),
+            Trigger::Cron { expression, timezone: own } => {
+                let name = own.as_deref().unwrap_or(timezone);
+                let zone = TimeZone::get(name).map_err(|_| ScheduleError::Zone(name.to_owned()))?;
+                let cron =
+                    Cron::from_str(expression).map_err(|error| ScheduleError::Expression {
+                        expression: expression.clone(),
+                        reason: error.to_string(),
+                    })?;
+                Ok(Self::Cron { cron: Box::new(cron), zone })
+            }
+        }
+    }
+
+    /// All triggers of a system.
+    pub fn of(system: &SystemSpec) -> Result<Vec<Self>, ScheduleError> {
+        system.triggers.iter().map(|trigger| Self::read(trigger, &system.timezone)).collect()
+    }
+
+    /// The word for it in the ledger.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Schedule::Cron { .. } => "cron",
+            Schedule::Interval(_) => "interval",
+        }
+    }
+
+    /// The next time after `now`, or `now` itself for an interval that is over; `last` is the start
+    /// of the last run. `None` if there never is one.
+    pub fn next(&self, now: Timestamp, last: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Schedule::Cron { cron, zone } => {
+                let from = now.to_zoned(zone.clone());
+                cron.find_next_occurrence(&from, false).ok().map(|time| time.timestamp())
+            }
+            Schedule::Interval(every) => match last {
+                None => Some(now),
+                Some(last) => last.checked_add(*every).ok().map(|due| due.max(now)),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cron(expression: &str) -> Schedule {
+        let trigger = Trigger::Cron { expression: expression.to_owned(), timezone: None };
+        Schedule::read(&trigger, "Europe/Oslo").unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// The times from `from` until `to`.
+    fn times(schedule: &Schedule, from: &str, to: &str) -> Vec<String> {
+        let mut now = at(from);
+        let mut times = Vec::new();
+        while let Some(next) = schedule.next(now, None).filter(|next| *next < at(to)) {
+            times.push(next.to_string());
+            now = next;
+        }
+        times
+    }
+
+    #[test]
+    fn a_time_that_the_clock_jumps_over_runs_right_after_the_jump() {
+        // 29 March 2026: 02:00 to 03:00 does not exist in Oslo.
+        let daily = times(&cron("30 2 * * *"), "2026-03-28T00:00:00Z", "2026-03-31T00:00:00Z");
+        assert_eq!(daily, ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
+    }
+
+    #[test]
+    fn a_time_that_comes_twice_runs_once() {
+        // 25 October 2026: 02:00 to 03:00 comes twice in Oslo.
+        let daily = times(&cron("30 2 * * *"), "2026-10-24T00:00:00Z", "2026-10-27T00:00:00Z");
+        assert_eq!(daily, ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+    }
+
+    #[test]
+    fn what_runs_every_quarter_does_so_through_both_changes() {
+        for day in ["2026-03-29", "2026-10-25"] {
+            let from = format!("{day}T00:00:00Z");
+            let to = format!("{day}T02:00:00Z");
+            let quarters = times(&cron("*/15 * * * *"), &from, &to);
+            let expected: Vec<String> =
+                (1..8).map(|n| (at(&from) + Duration::from_secs(n * 900)).to_string()).collect();
+            assert_eq!(quarters, expected, "{day}");
+        }
+    }
+
+    #[test]
+    fn a_trigger_of_its_own_zone_does_not_read_the_systems_clock() {
+        let trigger = Trigger::Cron {
+            expression: "0 12 * * *".to_owned(),
+            timezone: Some("America/New_York".to_owned()),
+        };
+        let schedule = Schedule::read(&trigger, "Europe/Oslo").unwrap();
+        let next = schedule.next(at("2026-01-15T00:00:00Z"), None);
+        assert_eq!(next, Some(at("2026-01-15T17:00:00Z")));
+    }
+
+    #[test]
+    fn an_interval_counts_from_the_last_start_and_is_due_at_once_when_it_is_over() {
+        let hourly = Schedule::read(&Trigger::Interval { seconds: 3600 }, "UTC").unwrap();
+        let now = at("2026-01-01T12:00:00Z");
+        assert_eq!(hourly.next(now, None), Some(now));
+        assert_eq!(
+            hourly.next(now, Some(at("2026-01-01T11:30:00Z"))),
+            Some(at("2026-01-01T12:30:00Z"))
+        );
+        assert_eq!(hourly.next(now, Some(at("2026-01-01T03:00:00Z"))), Some(now));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_told() {
+        let read = |trigger, zone| Schedule::read(&trigger, zone).unwrap_err().to_string();
+        let bad = Trigger::Cron { expression: "61 * * * *".to_owned(), timezone: None };
+        assert!(read(bad, "UTC").contains("61 * * * *"));
+        let good = Trigger::Cron { expression: "@hourly".to_owned(), timezone: None };
+        assert!(read(good, "Mars/Olympus").contains("Mars/Olympus"));
+        assert!(read(Trigger::Interval { seconds: 0 }, "UTC").contains("one second"));
+    }
+}

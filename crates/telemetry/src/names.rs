@@ -1,0 +1,67 @@
+//! What metrics and labels are called. Base units; `docs/metrics.md` explains each.
+
+/// Records that connectors gave.
+pub const CHANGES_POLLED: &str = "alluvium_changes_polled_total";
+/// Records that became durable on the bus.
+pub const CHANGES_PUBLISHED: &str = "alluvium_changes_published_total";
+/// Batches that became durable in a layer.
+pub const BATCHES: &str = "alluvium_batches_total";
+/// Records of those batches, by outcome.
+pub const RECORDS: &str = "alluvium_records_total";
+/// Records that came after a later one of their key.
+pub const RECORDS_LATE: &str = "alluvium_records_late_total";
+/// Rows that layers wrote, by kind.
+pub const ROWS_WRITTEN: &str = "alluvium_rows_written_total";
+/// Bytes that layers wrote.
+pub const BYTES_WRITTEN: &str = "alluvium_written_bytes_total";
+/// Records on the bus that a layer has not applied.
+pub const LAG_RECORDS: &str = "alluvium_lag_records";
+/// How long the oldest of them has waited.
+pub const LAG_SECONDS: &str = "alluvium_lag_seconds";
+/// How long a poll took.
+pub const POLL_SECONDS: &str = "alluvium_poll_duration_seconds";
+/// How long publishing a page took, to its durability.
+pub const PUBLISH_SECONDS: &str = "alluvium_publish_duration_seconds";
+/// How long applying a delivery took, to its durability.
+pub const APPLY_SECONDS: &str = "alluvium_apply_duration_seconds";
+/// How long the bus took to hear of a layer's progress.
+pub const COMMIT_SECONDS: &str = "alluvium_commit_duration_seconds";
+/// Polls that gave no page.
+pub const POLL_ERRORS: &str = "alluvium_poll_errors_total";
+/// Deliveries that a layer could not apply and tries again.
+pub const APPLY_ERRORS: &str = "alluvium_apply_errors_total";
+/// Messages on the bus.
+pub const BUS_MESSAGES: &str = "alluvium_bus_messages";
+/// Bytes on the bus.
+pub const BUS_BYTES: &str = "alluvium_bus_bytes";
+/// Records in quarantine that wait for a decision.
+pub const QUARANTINE: &str = "alluvium_quarantine_records";
+/// Runs that have ended, by status.
+pub const RUNS: &str = "alluvium_runs_total";
+/// Runs that are on.
+pub const RUNS_ACTIVE: &str = "alluvium_runs_active";
+/// Whether a system's last run succeeded.
+pub const LAST_RUN_SUCCESS: &str = "alluvium_last_run_success";
+/// When a system's last run ended.
+pub const LAST_RUN_TIME: &str = "alluvium_last_run_timestamp_seconds";
+/// How long runs took.
+pub const RUN_SECONDS: &str = "alluvium_run_duration_seconds";
+/// Which release runs. Always 1.
+pub const BUILD_INFO: &str = "alluvium_build_info";
+
+/// The label of the system's name.
+pub const SYSTEM: &str = "system";
+/// The label of the entity's name.
+pub const ENTITY: &str = "entity";
+/// The label of the layer.
+pub const LAYER: &str = "layer";
+/// The label of a record's outcome.
+pub const OUTCOME: &str = "outcome";
+/// The label of a run's status.
+pub const STATUS: &str = "status";
+/// The label of what kind of row was written.
+pub const KIND: &str = "kind";
+/// The label of the release.
+pub const VERSION: &str = "version";
+/// The label of the commit that the release was built from.
+pub const REVISION: &str = "revision";
