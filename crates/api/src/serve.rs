@@ -31,14 +31,28 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct ApiState {
     /// The runtime.
-    pub runtime: RuntimeHandle,
+    pub(crate) runtime: RuntimeHandle,
     /// The ledger.
-    pub ledger: Arc<dyn Ledger>,
+    pub(crate) ledger: Arc<dyn Ledger>,
     /// What is measured.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Names by which we may be called, beside `localhost` and addresses. A request for another
     /// name is refused: a web page may have bent its own name to our address.
-    pub hosts: Vec<String>,
+    hosts: Vec<String>,
+}
+
+impl ApiState {
+    /// What is called `localhost`, or by an address.
+    pub fn new(runtime: RuntimeHandle, ledger: Arc<dyn Ledger>, metrics: Arc<Metrics>) -> Self {
+        Self { runtime, ledger, metrics, hosts: Vec::new() }
+    }
+
+    /// The same, also called by these names.
+    #[must_use]
+    pub fn called(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
+        self.hosts.extend(hosts);
+        self
+    }
 }
 
 /// Why serving ended before it was asked to.

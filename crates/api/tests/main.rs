@@ -1,5 +1,7 @@
 //! The API over a real socket, in front of a runtime with scripted sources and layers.
 
+#![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+
 use std::net::SocketAddr;
 
 use alluvium_api::{ApiState, serve};
@@ -30,12 +32,8 @@ impl Server {
         let runtime = world.start().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = ApiState {
-            runtime: runtime.clone(),
-            ledger: world.ledger.clone(),
-            metrics: world.metrics.clone(),
-            hosts: vec!["lake.example".to_owned()],
-        };
+        let state = ApiState::new(runtime.clone(), world.ledger.clone(), world.metrics.clone())
+            .called(["lake.example".to_owned()]);
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, state, stop.clone()));
         let client = Client::builder().timeout(PATIENCE).build().unwrap();

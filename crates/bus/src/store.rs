@@ -25,7 +25,7 @@ use crate::topic::{Tip, Topic, Weight};
 
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"format";
-/// Holds nothing; written so that the engine sees a write.
+/// Holds nothing, beside the keys of messages and topics; so that the engine sees a write.
 const RECLAIM_KEY: &[u8] = b"reclaim";
 /// Blocks that wait in memory to be written into tables, in bytes.
 const MEMTABLE_BYTES: u64 = 32 << 20;
@@ -111,12 +111,13 @@ impl Store {
     /// Gives back the disk space of removed blocks. Takes its time, and may run beside everything
     /// else. What is still in memory after a while is left for the next time.
     ///
-    /// The engine drops only what lies strictly before the write that it last looked at, and looks
-    /// when it turns a memtable over: hence the writes in between.
+    /// The engine drops only what lies strictly before the last write that it knew of when it
+    /// turned a memtable over, hence the writes. A compaction finds out which files hold nothing
+    /// any more, and only the next one drops them, hence the two.
     pub(crate) fn reclaim(&self, stopping: impl Fn() -> bool) -> Result<(), BusError> {
         let failed = |e| self.explain(&e);
-        self.nudge()?;
         for keyspace in [&self.blocks, &self.index] {
+            self.nudge(keyspace)?;
             keyspace.rotate_memtable().map_err(failed)?;
             for _ in 0..RECLAIM_LOOKS {
                 if keyspace.sealed_memtable_count() == 0 || stopping() {
@@ -124,12 +125,14 @@ impl Store {
                 }
                 std::thread::sleep(RECLAIM_PAUSE);
             }
-            if stopping() {
-                return Ok(());
+            for _ in 0..2 {
+                if stopping() {
+                    return Ok(());
+                }
+                keyspace.major_compact().map_err(failed)?;
             }
-            keyspace.major_compact().map_err(failed)?;
         }
-        self.nudge()?;
+        self.nudge(&self.meta)?;
         self.meta.rotate_memtable().map_err(failed)?;
         Ok(())
     }
@@ -139,10 +142,10 @@ impl Store {
         self.db.persist(PersistMode::SyncAll).map_err(|e| self.explain(&e))
     }
 
-    fn nudge(&self) -> Result<(), BusError> {
+    fn nudge(&self, keyspace: &Keyspace) -> Result<(), BusError> {
         for _ in 0..2 {
             let mut batch = self.batch();
-            batch.put(&self.meta, RECLAIM_KEY, Vec::new());
+            batch.put(keyspace, RECLAIM_KEY, Vec::new());
             batch.write()?;
         }
         Ok(())

@@ -89,10 +89,10 @@ fn systems_file(catalog: &SchemaCatalog) -> Value {
             "then": {"properties": {"connection": connection}}
         }));
     }
-    if let Some(kind) = system.pointer_mut("/properties/type").and_then(Value::as_object_mut) {
-        if !types.is_empty() {
-            kind.insert("enum".to_owned(), json!(types));
-        }
+    if let Some(kind) = system.pointer_mut("/properties/type").and_then(Value::as_object_mut)
+        && !types.is_empty()
+    {
+        kind.insert("enum".to_owned(), json!(types));
     }
     if let Some(members) = system.as_object_mut().filter(|_| !cases.is_empty()) {
         members.insert("allOf".to_owned(), Value::Array(cases));
@@ -114,10 +114,10 @@ fn entities_file(catalog: &SchemaCatalog) -> Value {
             source
         })
         .collect();
-    if let Some(source) = entity.pointer_mut("/properties/source").and_then(Value::as_object_mut) {
-        if !sources.is_empty() {
-            source.insert("anyOf".to_owned(), Value::Array(sources));
-        }
+    if let Some(source) = entity.pointer_mut("/properties/source").and_then(Value::as_object_mut)
+        && !sources.is_empty()
+    {
+        source.insert("anyOf".to_owned(), Value::Array(sources));
     }
     file("entities.json", "entities", "The entities: what of a system is ingested.", entity, defs)
 }

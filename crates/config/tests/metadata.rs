@@ -137,7 +137,7 @@ fn what_a_connector_says_of_its_part_is_told_at_that_part() {
         said[1].contains("`tabel` is not known here"),
         "a part that does not fit is not asked about"
     );
-    assert_eq!(said[2], "systems.json:1:60: shop cannot be reached");
+    assert_eq!(said[2], "systems.json:1:61: shop cannot be reached");
 }
 
 #[test]

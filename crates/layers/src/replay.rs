@@ -44,14 +44,14 @@ impl RawReplay {
     }
 
     fn begin(&mut self, epoch: Epoch, after: u64, objects: Vec<RawObject>) -> Result<(), BusError> {
-        let others = !objects.is_empty();
+        let newest = objects.last().map(|object| object.epoch);
         let mut objects: Vec<RawObject> =
             objects.into_iter().filter(|object| object.epoch == epoch).collect();
-        if objects.is_empty() && (after > 0 || others) {
+        if objects.is_empty() && (after > 0 || newest.is_some()) {
             return Err(BusError::UnexpectedEpoch {
                 topic: self.entity.clone(),
                 expected: epoch,
-                found: self.epoch,
+                found: newest.unwrap_or(self.epoch),
             });
         }
         if objects.first().is_some_and(|first| first.after > after) {

@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::crew::Crew;
 use crate::error::RuntimeError;
 use crate::platform::Platform;
-use crate::run::RunReport;
+use crate::report::RunReport;
 
 /// What all tasks share.
 pub(crate) struct Context {

@@ -38,9 +38,8 @@ impl Feed {
     ) -> Result<Vec<EntitySpec>, GaveUp> {
         let mut attempts = Attempts::new(&self.context.platform.settings.retry);
         loop {
-            let error = match self.connected().await {
-                Ok(_) => return Ok(self.discovered.clone()),
-                Err(error) => error,
+            let Err(error) = self.connected().await else {
+                return Ok(self.discovered.clone());
             };
             tracing::warn!(system = %self.system.name, %error, "connecting failed");
             retry_after(&mut attempts, error, stop).await?;

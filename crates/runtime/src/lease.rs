@@ -99,3 +99,51 @@ impl Keeper {
         lost.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alluvium_ledger::SqliteLedger;
+    use alluvium_model::SystemClock;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_millis(800);
+
+    async fn held() -> (tempfile::TempDir, Arc<SqliteLedger>, LeaseName, HeldLease) {
+        let folder = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ledger = SqliteLedger::open(&folder.path().join("l.db"), Arc::clone(&clock)).await;
+        let ledger = Arc::new(ledger.unwrap());
+        let name = LeaseName::poll(&"shop.orders".parse().unwrap());
+        let port: Arc<dyn Ledger> = ledger.clone();
+        let lease = HeldLease::take(&port, &clock, name.clone(), "us", TTL).await.unwrap();
+        (folder, ledger, name, lease)
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_prolonged_while_it_is_held_and_free_once_it_is_given_back() {
+        let (_folder, ledger, name, lease) = held().await;
+        let lost = tokio::time::timeout(TTL * 2, lease.lost().cancelled()).await;
+        assert!(lost.is_err(), "it was prolonged");
+        assert!(ledger.acquire_lease(&name, "them", TTL).await.unwrap().is_none());
+        lease.release().await;
+        assert!(ledger.acquire_lease(&name, "them", TTL).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_another_has_taken_is_lost() {
+        let (_folder, ledger, name, lease) = held().await;
+        ledger.acquire_lease(&name, "us", TTL).await.unwrap().unwrap();
+        let lost = tokio::time::timeout(TTL, lease.lost().cancelled()).await;
+        assert!(lost.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_cannot_be_prolonged_is_given_up_before_another_can_have_it() {
+        let (_folder, ledger, _, lease) = held().await;
+        let started = SystemClock.instant();
+        ledger.close().await;
+        lease.lost().cancelled().await;
+        assert!(SystemClock.since(started) < TTL, "{:?}", SystemClock.since(started));
+    }
+}

@@ -39,7 +39,7 @@ pub struct Platform {
     pub clock: Arc<dyn Clock>,
     /// Puts secrets in the place of their references in a system's `connection`, just before
     /// connecting. The error tells the reason for people, without the secret.
-    pub resolve: Arc<dyn Fn(&SystemSpec) -> Result<SystemSpec, String> + Send + Sync>,
+    pub resolve: Resolve,
     /// Who is told the audit events.
     pub events: Arc<dyn EventSink>,
     /// Bounds and times.
@@ -49,6 +49,9 @@ pub struct Platform {
     /// The entities, as declared.
     pub entities: Vec<EntitySpec>,
 }
+
+/// Gives a system with the secrets in its `connection` in place, or the reason why not.
+pub type Resolve = Arc<dyn Fn(&SystemSpec) -> Result<SystemSpec, String> + Send + Sync>;
 
 /// Opens the layers of entities.
 #[async_trait]
@@ -63,8 +66,8 @@ pub trait Stages: Send + Sync {
         layer: Layer,
     ) -> Result<Box<dyn Stage>, StageError>;
 
-    /// Raw as a subscriber, standing after the message at `after`, or at the beginning. Gives an
-    /// empty delivery where raw ends.
+    /// Raw as a subscriber, standing after the message at `after` (offset 0: at the beginning of
+    /// that epoch), or at the beginning of what there is. Gives an empty delivery where raw ends.
     async fn replay(
         &self,
         entity: &EntityId,

@@ -83,7 +83,7 @@ pub(crate) async fn poll_entity(
     let result = tokio::select! {
         biased;
         () = lost.cancelled() => Err(GaveUp::at_once(PollError::LeaseLost)),
-        result = poll.to_the_end() => result,
+        result = poll.until_no_more() => result,
     };
     lease.release().await;
     result
@@ -117,7 +117,7 @@ struct EntityPoll<'a> {
 }
 
 impl EntityPoll<'_> {
-    async fn to_the_end(&mut self) -> Result<(), GaveUp> {
+    async fn until_no_more(&mut self) -> Result<(), GaveUp> {
         self.find_cursor().await?;
         loop {
             if self.context.stop.polls.is_cancelled() {

@@ -8,8 +8,9 @@ use alluvium_model::{EncodedPage, EntityId, Position, RunId};
 
 use crate::context::Context;
 use crate::error::RuntimeError;
+use crate::report::{EntityReport, RunReport};
 use crate::retry::Attempts;
-use crate::run::{EntityReport, OpenRun, RunReport, RunRequest};
+use crate::run::{OpenRun, RunRequest};
 
 /// A run in which pages are pushed.
 pub struct PushRun {

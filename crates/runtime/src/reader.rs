@@ -109,8 +109,8 @@ impl Reader {
     }
 
     async fn replay_from(&mut self, after: Position, until: u64) -> Result<Replay, BusError> {
-        let place = (after.offset > 0).then_some(after);
-        let from_raw = self.context.platform.stages.replay(&self.entity, place).await?;
+        let stages = &self.context.platform.stages;
+        let from_raw = stages.replay(&self.entity, Some(after)).await?;
         Ok(Replay { from_raw, until })
     }
 

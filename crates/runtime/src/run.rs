@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use alluvium_ledger::{EntityCounts, EntityStep, NewRun, RunEnd, RunStatus};
-use alluvium_model::{EntityId, EntityName, EntitySpec, Position, RunId, SourceError, SystemName};
+use alluvium_ledger::{EntityStep, NewRun, RunEnd};
+use alluvium_model::{EntityName, EntitySpec, RunId, SourceError, SystemName};
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -15,68 +14,8 @@ use crate::context::{Context, SystemState};
 use crate::error::{PollError, RuntimeError};
 use crate::feed::{Feed, GaveUp};
 use crate::poll::{RunTag, Tally, poll_entity};
+use crate::report::{EntityReport, RunReport, verdict};
 use crate::retry::Attempts;
-
-/// How a run went.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RunReport {
-    /// The run.
-    pub run: RunId,
-    /// The system.
-    pub system: SystemName,
-    /// What started it: `manual`, `cron`, `interval` or `publish`.
-    pub trigger: String,
-    /// `Succeeded`, `Failed` or `Cancelled`.
-    pub status: RunStatus,
-    /// Why, if it did not succeed.
-    pub reason: Option<String>,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// When it ended.
-    pub ended_at: Timestamp,
-    /// Its entities, in the order in which they were polled.
-    pub entities: Vec<EntityReport>,
-}
-
-/// How an entity fared in a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EntityReport {
-    /// The entity.
-    pub entity: EntityId,
-    /// How its polling ended.
-    pub status: RunStatus,
-    /// Why, if it did not succeed.
-    pub reason: Option<String>,
-    /// Records that the connector gave.
-    pub polled: u64,
-    /// Records that became durable on the bus.
-    pub published: u64,
-    /// Where its last page ends on the topic; `None` if there was none.
-    pub position: Option<Position>,
-}
-
-impl RunReport {
-    /// Records that the connector gave.
-    pub fn polled(&self) -> u64 {
-        self.entities.iter().map(|entity| entity.polled).sum()
-    }
-
-    /// Records that became durable on the bus.
-    pub fn published(&self) -> u64 {
-        self.entities.iter().map(|entity| entity.published).sum()
-    }
-
-    fn counts(&self) -> EntityCounts {
-        let of = |wanted: &[RunStatus]| {
-            self.entities.iter().filter(|e| wanted.contains(&e.status)).count() as u64
-        };
-        EntityCounts {
-            succeeded: of(&[RunStatus::Succeeded]),
-            failed: of(&[RunStatus::Failed]),
-            skipped: of(&[RunStatus::Skipped, RunStatus::Cancelled]),
-        }
-    }
-}
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -271,24 +210,6 @@ impl OpenRun {
     }
 }
 
-impl EntityReport {
-    fn of(entity: EntityId, tally: &Tally, error: Option<GaveUp>) -> Self {
-        let status = match &error {
-            None => RunStatus::Succeeded,
-            Some(GaveUp { error: PollError::Stopped, .. }) => RunStatus::Cancelled,
-            Some(_) => RunStatus::Failed,
-        };
-        Self {
-            entity,
-            status,
-            reason: error.map(|error| error.reason()),
-            polled: tally.polled(),
-            published: tally.published(),
-            position: tally.end(),
-        }
-    }
-}
-
 /// Connects to a system and asks it for its entities, in a task of its own: a panic is an error.
 pub(crate) async fn discover(
     context: &Arc<Context>,
@@ -319,31 +240,6 @@ pub(crate) async fn remember(context: &Context, specs: &[EntitySpec]) {
 
 fn ended_badly(error: &tokio::task::JoinError) -> PollError {
     if error.is_panic() { PollError::Panicked } else { PollError::Stopped }
-}
-
-/// A run succeeded when all of its entities did.
-fn verdict(entities: &[EntityReport], error: Option<&GaveUp>) -> (RunStatus, Option<String>) {
-    let of = |status| entities.iter().filter(move |entity| entity.status == status);
-    if let Some(GaveUp { error: PollError::Stopped, .. }) = error {
-        return (RunStatus::Cancelled, Some("stopped".to_owned()));
-    }
-    if let Some(error) = error {
-        return (RunStatus::Failed, Some(error.reason()));
-    }
-    let failed: Vec<String> = of(RunStatus::Failed)
-        .map(|e| format!("{}: {}", e.entity, e.reason.as_deref().unwrap_or_default()))
-        .collect();
-    if let Some(first) = failed.first() {
-        let others = match failed.len() - 1 {
-            0 => String::new(),
-            n => format!(" (and {n} more)"),
-        };
-        return (RunStatus::Failed, Some(format!("{first}{others}")));
-    }
-    if of(RunStatus::Cancelled).next().is_some() {
-        return (RunStatus::Cancelled, Some("stopped".to_owned()));
-    }
-    (RunStatus::Succeeded, None)
 }
 
 /// A W3C trace context for a new trace.

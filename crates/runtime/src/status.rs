@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::board::{LayerPhase, LayerState};
 use crate::context::{Context, SystemState};
 use crate::housekeeping::waited;
-use crate::run::RunReport;
+use crate::report::RunReport;
 
 /// What the process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -1,9 +1,10 @@
 //! From the source onto the bus: order, retries, cursors, fencing, triggers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium_bus::testkit::Fault as PublishFault;
-use alluvium_ledger::{RunFilter, RunStatus, SqliteLedger};
+use alluvium_ledger::{LeaseName, RunFilter, RunStatus, SqliteLedger};
 use alluvium_model::metadata::Trigger;
 use alluvium_model::{
     BusError, Cursor, CursorRecord, EncodedPage, FencingToken, Page, Publisher, SourceError,
@@ -220,4 +221,19 @@ async fn a_system_that_is_due_while_it_runs_is_skipped_and_counted() {
     release.send(()).unwrap();
     until("the run ended", || runtime.status().systems[0].last_run.is_some()).await;
     runtime.shutdown(alluvium_runtime::testkit::PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entity_that_another_process_polls_is_left_alone() {
+    let mut world = World::new().await;
+    let script = world.system("shop", &["orders"]);
+    script.has("orders", 10);
+    let lease = LeaseName::poll(&id("shop.orders"));
+    let minute = Duration::from_secs(60);
+    world.ledger.acquire_lease(&lease, "somebody", minute).await.unwrap().unwrap();
+    let runtime = world.start().await;
+    let report = runtime.ingest(&name("shop"), None, |_| {}).await.unwrap();
+    assert_eq!(report.status, RunStatus::Failed);
+    assert!(report.reason.unwrap().contains("another process polls this entity"));
+    assert_eq!(script.asked.lock().unwrap().len(), 0);
 }

@@ -1,9 +1,13 @@
 //! `alluvium run`: everything in one process, until it is told to stop.
 
+use alluvium_api::ApiState;
 use alluvium_config::Settings;
+use alluvium_ledger::Ledger;
 use alluvium_runtime::{Runtime, Triggers};
 use anyhow::Context;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::ingest::finish;
 use crate::exit::Exit;
@@ -13,10 +17,33 @@ use crate::wiring;
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Exit> {
     let metadata = wiring::metadata(settings)?;
     let wired = wiring::wire(settings, metadata).await?;
+    // Before anything starts, so that a second process on this port changes nothing.
+    let listener = match settings.http.enabled {
+        true => Some(
+            TcpListener::bind(settings.http.listen)
+                .await
+                .with_context(|| format!("cannot listen on {}", settings.http.listen))?,
+        ),
+        false => None,
+    };
     let handle = Runtime::start(wired.platform.clone(), Triggers::Heeded).await?;
+    let stop = CancellationToken::new();
+    let server = listener.map(|listener| {
+        tracing::info!(address = %settings.http.listen, "listening");
+        let state = ApiState::new(
+            handle.clone(),
+            std::sync::Arc::clone(&wired.ledger) as std::sync::Arc<dyn Ledger>,
+            std::sync::Arc::clone(&wired.metrics),
+        );
+        tokio::spawn(alluvium_api::serve(listener, state, stop.clone()))
+    });
     asked_to_stop().await?;
     tracing::info!("stopping");
     finish(&handle, &wired, settings).await;
+    stop.cancel();
+    if let Some(server) = server {
+        server.await.context("HTTP ended badly")??;
+    }
     Ok(Exit::Done)
 }
 

@@ -77,7 +77,7 @@ enum Deed {
         customer: u32,
         email: String,
     },
-    /// A customer without orders leaves.
+    /// One of those who never order leaves.
     Leave,
     Order {
         order: u32,
@@ -164,7 +164,7 @@ impl Plan {
         Deed::Email { customer, email: format!("new.{customer}.{n}@example.com") }
     }
 
-    /// An order of anybody but every fifth customer, so that some have none and may leave.
+    /// An order of anybody but every fifth customer: those may leave.
     fn order(&mut self) -> Deed {
         self.orders += 1;
         let customer = self.below(self.customers) + 1;

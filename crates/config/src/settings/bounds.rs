@@ -21,11 +21,11 @@ const GB: u64 = 1_000_000_000;
 /// Checks the values before they are read into types.
 pub(super) fn check_values(value: &Value) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    if let Some(listen) = value.pointer("/http/listen").and_then(Value::as_str) {
-        if listen.parse::<SocketAddr>().is_err() {
-            let help = "write an IP address and a port, such as 127.0.0.1:7411".to_owned();
-            breaches.push(("http.listen", "this is no address".to_owned(), help));
-        }
+    if let Some(listen) = value.pointer("/http/listen").and_then(Value::as_str)
+        && listen.parse::<SocketAddr>().is_err()
+    {
+        let help = "write an IP address and a port, such as 127.0.0.1:7411".to_owned();
+        breaches.push(("http.listen", "this is no address".to_owned(), help));
     }
     breaches
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alluvium_lake::index::{CurrentEntry, EventMeta, HiddenEntry, VersionEntry};
+use alluvium_lake::index::{CurrentEntry, EventMeta, HiddenEntry, IndexError, VersionEntry};
 use alluvium_lake::{Commit, CommitOutcome, FileId, StagedFile};
 use alluvium_model::outcome::Progress;
 use alluvium_model::{Applied, StageError};
@@ -15,6 +15,30 @@ use super::rows::RowWriter;
 use super::values::{ValueSources, lake_error};
 use super::{Open, SilverStage, index_error, reading_error};
 use crate::ledger_note::{LayerNote, conserved};
+
+/// From so many keys on, their states go into the index in bulk.
+const BULK: usize = 20_000;
+
+/// What may go wrong while states go into the index in bulk.
+enum BulkError {
+    Stage(StageError),
+    Index(IndexError),
+}
+
+impl From<IndexError> for BulkError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl From<BulkError> for StageError {
+    fn from(error: BulkError) -> Self {
+        match error {
+            BulkError::Stage(error) => error,
+            BulkError::Index(error) => index_error(error),
+        }
+    }
+}
 
 /// Where the rows of a batch have come to stand: per planned row, the file's number and the row.
 type Places = Vec<(u32, u32)>;
@@ -66,11 +90,14 @@ impl SilverStage {
             }
             staged.push((number, file));
         }
-        let mut prepare = |events| {
-            prepare_hidden(events, &sources, incoming, self, &mut names, &batch_id)
-        };
-        let (hidden, told) = (prepare(&plan.hidden)?, prepare(&plan.told)?);
-        let side = self.write_side(hidden.iter().chain(&told), &mut names).await?;
+        let remembered = prepare_hidden(&plan.hidden, &sources, incoming, self, &mut names, &batch_id)?;
+        let told = prepare_hidden(&plan.told, &sources, incoming, self, &mut names, &batch_id)?;
+        let side_file = self.side_file(&remembered, &told, &mut names)?;
+        let mut side = (None, 0);
+        if let (Some(file), Some(open)) = (side_file, self.open.as_ref()) {
+            let written = file.write(&self.lake, open.table.path()).await.map_err(lake_error)?;
+            side = (Some((hidden::TXN.to_owned(), written.0)), written.1);
+        }
 
         let note = LayerNote::following(before.as_ref(), applied);
         let (number_of, files): (Vec<u32>, Vec<StagedFile>) = staged.into_iter().unzip();
@@ -101,7 +128,7 @@ impl SilverStage {
         open.progress = Some(note.progress());
         let version = open.table.version();
         let indexed = tokio::task::block_in_place(|| {
-            self.write_index(&plan, &places, &hidden, &sources, &mut names, &batch_id, incoming, version)
+            self.write_index(&plan, &places, &remembered, &sources, &mut names, &batch_id, incoming, version)
         });
         if let Err(error) = indexed {
             // The batch is durable all the same; the index is rebuilt when the stage opens again.
@@ -111,25 +138,25 @@ impl SilverStage {
         Ok(())
     }
 
-    /// Writes the side file of a batch that hides something. Returns its `txn` and its size.
-    async fn write_side<'h>(
+    /// The side file of a batch: what it hides, and what it tells of events that are shown. `None`
+    /// if there is nothing of either.
+    fn side_file(
         &self,
-        events: impl Iterator<Item = &'h (u128, OwnedHidden<'h>)>,
+        hidden: &[(u128, OwnedHidden<'_>)],
+        told: &[(u128, OwnedHidden<'_>)],
         names: &mut Names<'_>,
-    ) -> Result<(Option<(String, i64)>, u64), StageError> {
-        let mut events = events.peekable();
-        let Some(open) = self.open.as_ref().filter(|_| events.peek().is_some()) else {
-            return Ok((None, 0));
+    ) -> Result<Option<SideFile>, StageError> {
+        let Some(open) = self.open.as_ref().filter(|_| !(hidden.is_empty() && told.is_empty()))
+        else {
+            return Ok(None);
         };
-        let mut side = SideFile::new(&self.shape.columns, open.table.txn(hidden::TXN));
-        for (key, event) in events {
+        let mut side = SideFile::new(&self.shape.columns, open.table.txn(super::hidden::TXN));
+        for (key, event) in hidden.iter().chain(told) {
             let run = names.name(event.meta.run).map_err(index_error)?.to_owned();
             let batch = names.name(event.meta.batch).map_err(index_error)?.to_owned();
             side.push(*key, &run, &batch, &event.entry());
         }
-        let (name, size) =
-            side.write(&self.lake, open.table.path()).await.map_err(lake_error)?;
-        Ok((Some((hidden::TXN.to_owned(), name)), size))
+        Ok(Some(side))
     }
 
     /// Brings the index to the table's new version.
@@ -146,20 +173,26 @@ impl SilverStage {
         version: i64,
     ) -> Result<(), StageError> {
         let mut update = self.index.update();
-        let mut values = Vec::new();
-        for (key, known, top) in &plan.tops {
+        let mut states = plan.tops.iter().map(|(key, known, top)| {
+            let mut values = Vec::new();
             let open = match top {
                 Top::Closed => None,
                 Top::Kept(entry) => Some(*entry),
                 Top::New(at) => {
                     let row = &plan.rows[*at];
-                    values.clear();
                     let place = sources.place(row.values).ok_or_else(no_values)?;
                     sources.put(&self.shape.codec, place, &mut values);
                     Some(entry(row, places[*at], meta(row, incoming, names, batch_id), &values))
                 }
             };
-            update.current(*key, |out| CurrentEntry { known, open }.put(out));
+            let mut bytes = Vec::new();
+            CurrentEntry { known, open }.put(&mut bytes);
+            Ok::<_, StageError>((*key, bytes))
+        });
+        if plan.tops.len() >= BULK {
+            self.index.bulk_current(states.map(|state| state.map_err(BulkError::Stage)))?;
+        } else {
+            states.try_for_each(|state| state.map(|(key, bytes)| update.current(key, &bytes)))?;
         }
         for (key, opener) in &plan.closed_gone {
             update.remove_closed(*key, opener);

@@ -40,7 +40,7 @@ pub(super) async fn rebuild(
             let path = table.file(rows.file).map(|f| f.path.clone()).unwrap_or_default();
             let file = names.number(&path);
             let columns = MetaColumns::of(&rows.batch)?;
-            let mut buffer = Vec::new();
+            let (mut buffer, mut entry) = (Vec::new(), Vec::new());
             for (at, row) in rows.rows.iter().enumerate() {
                 let key = columns.key(at)?;
                 let mut owned = columns.version(at, shape, &rows.batch, &mut names)?;
@@ -51,7 +51,9 @@ pub(super) async fn rebuild(
                     shape.codec.put(&rows.batch.columns()[..shape.stored], at, &mut buffer);
                     let known = side.take_known(key, &owned.shown);
                     let open = Some(owned.entry(&buffer));
-                    update.current(key, |out| CurrentEntry { known: &known, open }.put(out));
+                    entry.clear();
+                    CurrentEntry { known: &known, open }.put(&mut entry);
+                    update.current(key, &entry);
                 } else {
                     update.closed(key, &owned.entry(&[]));
                     side.know(key, &owned.shown);
@@ -73,7 +75,9 @@ pub(super) async fn rebuild(
         }
     }
     for (key, known) in &side.known {
-        update.current(*key, |out| CurrentEntry { known, open: None }.put(out));
+        let mut entry = Vec::new();
+        CurrentEntry { known, open: None }.put(&mut entry);
+        update.current(*key, &entry);
         if update.len() >= PART {
             update.write_part().map_err(index_error)?;
         }
