@@ -1,1 +1,21 @@
-//! The end-to-end package.
+//! The platform under test, seen from outside: its binary in a folder of its own, a workload whose
+//! outcome is known, and a server whose answers are ours.
+//!
+//! Nothing here links against Alluvium's crates: what a user cannot see is not tested here, and the
+//! package compiles in seconds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "this package is tests: a failure is a panic that says what was seen"
+)]
+
+pub mod http;
+pub mod platform;
+pub mod wait;
+pub mod workload;
+
+pub use platform::{Finished, Running, TestPlatform, binary, required};
+pub use wait::until;
+pub use workload::{Random, Workload};

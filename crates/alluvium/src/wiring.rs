@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alluvium_bus::EmbeddedBus;
 use alluvium_config::{
-    ConfigError, ConnectorSchemas, LoadOptions, Metadata, SchemaCatalog, Settings,
+    ConfigError, ConnectorSchemas, LoadOptions, Metadata, Part, SchemaCatalog, Settings,
 };
 use alluvium_connector::{ConnectContext, Registry};
 use alluvium_lake::Lake;
@@ -57,7 +57,17 @@ pub(crate) fn settings(cli: &Cli) -> Result<Settings, ConfigError> {
 
 /// Settings and metadata, checked.
 pub(crate) fn metadata(settings: &Settings) -> anyhow::Result<Metadata> {
-    Ok(Metadata::load(settings, &catalog(&registry())?)?)
+    let registry = registry();
+    let catalog = catalog(&registry)?;
+    // What a schema cannot say, such as whether a JSONPath reads, the connectors check.
+    let check = |part: Part<'_>| {
+        let checked = match part {
+            Part::Connection(system) => registry.check_connection(system),
+            Part::Source(kind, entity) => registry.check_source(kind, entity),
+        };
+        checked.map_err(|error| error.to_string())
+    };
+    Ok(Metadata::load_with(settings, &catalog, &check)?)
 }
 
 /// The lake, for who only reads.
@@ -74,7 +84,8 @@ pub(crate) async fn ledger(settings: &Settings) -> anyhow::Result<Arc<SqliteLedg
 
 fn make_folder(path: Option<&Path>) -> anyhow::Result<()> {
     let Some(path) = path else { return Ok(()) };
-    std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+    std::fs::create_dir_all(path)
+        .with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
 /// A platform, and what the command needs of its parts besides.
@@ -89,11 +100,13 @@ pub(crate) struct Wired {
 pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Result<Wired> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     make_folder(Some(&settings.data_path()))?;
+    // Relative paths in systems.json, such as a database file's, begin where alluvium.toml stands.
+    std::env::set_current_dir(settings.folder())
+        .with_context(|| format!("cannot enter {}", settings.folder().display()))?;
     let bus = open_bus(settings, Arc::clone(&clock))?;
     let lake = Lake::local(&settings.lake_path(), Arc::clone(&clock))?;
     let index = IndexStore::open(&settings.data_path().join("index"))?;
     let ledger = ledger(settings).await?;
-    ledger.store_metadata(&metadata.systems, &metadata.entities, clock.now()).await?;
     let metrics = Arc::new(Metrics::new(BuildInfo {
         version: env!("CARGO_PKG_VERSION"),
         revision: option_env!("ALLUVIUM_COMMIT").unwrap_or("unknown"),
@@ -115,8 +128,9 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
         metrics: Arc::clone(&metrics),
         clock,
         resolve: Arc::new(move |system| {
-            let connection =
-                secrets.resolve(&system.connection).map_err(|error| alluvium_model::error::chain(&error))?;
+            let connection = secrets
+                .resolve(&system.connection)
+                .map_err(|error| alluvium_model::error::chain(&error))?;
             Ok(alluvium_model::SystemSpec { connection, ..system.clone() })
         }),
         events: Arc::new(alluvium_runtime::LogEvents),
@@ -185,7 +199,8 @@ impl Stages for LakeStages {
             Layer::Bronze => Box::new(BronzeStage::new(lake, entity, timezone)?),
             Layer::Silver => {
                 let index = self.index.entity(&entity.id());
-                let index = index.map_err(|e| StageError::Unavailable(alluvium_model::error::chain(&e)))?;
+                let index =
+                    index.map_err(|e| StageError::Unavailable(alluvium_model::error::chain(&e)))?;
                 Box::new(SilverStage::new(lake, index, entity, timezone)?)
             }
         })

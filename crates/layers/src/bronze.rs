@@ -122,7 +122,8 @@ impl BronzeStage {
             CommitOutcome::Written { version, .. } => applied.version = Some(version),
             CommitOutcome::Conflict => {
                 return Err(StageError::Unavailable(
-                    "another writer committed meanwhile; asking the table how far bronze is".to_owned(),
+                    "another writer committed meanwhile; asking the table how far bronze is"
+                        .to_owned(),
                 ));
             }
         }
@@ -142,11 +143,13 @@ fn documents(
     let mut key = StringBuilder::with_capacity(n, n * 16);
     let mut op = StringBuilder::with_capacity(n, n);
     let mut seq = StringBuilder::with_capacity(n, n * 16);
-    let mut changed = TimestampMicrosecondBuilder::with_capacity(n).with_data_type(timestamp_type());
+    let mut changed =
+        TimestampMicrosecondBuilder::with_capacity(n).with_data_type(timestamp_type());
     let mut run = StringBuilder::with_capacity(n, n * 36);
     let mut batch = StringBuilder::with_capacity(n, n * batch_id.len());
     let mut position = StringBuilder::with_capacity(n, n * 24);
-    let mut ingested = TimestampMicrosecondBuilder::with_capacity(n).with_data_type(timestamp_type());
+    let mut ingested =
+        TimestampMicrosecondBuilder::with_capacity(n).with_data_type(timestamp_type());
     let mut document = StringBuilder::with_capacity(n, bytes);
     for (message, decoded) in messages.iter().zip(decoded) {
         let run_id = message.headers.get(alluvium_wire::headers::RUN);

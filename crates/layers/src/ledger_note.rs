@@ -48,10 +48,10 @@ impl LayerNote {
     /// Reads the note of a table's newest commit that has one.
     pub(crate) fn read(info: Option<&Value>, layer: Layer) -> Result<Option<Self>, StageError> {
         let Some(info) = info else { return Ok(None) };
-        let note = Self::deserialize(info)
-            .ok()
-            .filter(|note| note.layer == layer)
-            .ok_or_else(|| StageError::Corrupt(format!("the {layer} table's commit note does not read")))?;
+        let note =
+            Self::deserialize(info).ok().filter(|note| note.layer == layer).ok_or_else(|| {
+                StageError::Corrupt(format!("the {layer} table's commit note does not read"))
+            })?;
         Ok(Some(note))
     }
 

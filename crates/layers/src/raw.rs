@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use alluvium_lake::raw::{self, Landed, RawHeader, RawTotals};
 use alluvium_lake::Lake;
+use alluvium_lake::raw::{self, Landed, RawHeader, RawTotals};
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
     Applied, BatchId, Counts, Delivery, EntityId, Layer, Message, RowsWritten, Span, Stage,

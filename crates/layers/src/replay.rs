@@ -81,8 +81,7 @@ impl RawReplay {
         }
         // It is passed only once it has been read: what fails is tried again, never skipped.
         let Some(object) = self.objects.front() else { return Ok(false) };
-        let (header, messages) =
-            raw::read(&self.lake, object).await.map_err(|e| bus_error(&e))?;
+        let (header, messages) = raw::read(&self.lake, object).await.map_err(|e| bus_error(&e))?;
         if self.previous.is_some() {
             header.check_follows(self.previous.as_ref()).map_err(|e| bus_error(&e))?;
         }

@@ -143,7 +143,8 @@ async fn read_raw(
         previous = Some(header);
         progress(n as u64 + 1, total);
     }
-    let detail = format!("{total} objects, {} records, checksum {}", running.records, running.checksum);
+    let detail =
+        format!("{total} objects, {} records, checksum {}", running.records, running.checksum);
     out.note(Layer::Raw, "bytes against header", true, detail);
     Ok(sums)
 }
@@ -260,8 +261,6 @@ fn instant(column: &dyn Array, at: usize) -> Option<i128> {
     match column.data_type() {
         DataType::Int64 => Some(i128::from(column.as_primitive::<Int64Type>().value(at))),
         DataType::Decimal128(..) => Some(column.as_primitive::<Decimal128Type>().value(at)),
-        _ => {
-            Some(i128::from(column.as_primitive_opt::<TimestampMicrosecondType>()?.value(at)))
-        }
+        _ => Some(i128::from(column.as_primitive_opt::<TimestampMicrosecondType>()?.value(at))),
     }
 }

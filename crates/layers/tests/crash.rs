@@ -122,7 +122,7 @@ async fn an_index_whose_entries_do_not_read_is_rebuilt_when_the_batch_is_tried_a
     let version = platform.silver_table().await.version();
     let key_hash = platform.silver_rows().await[0]["_key_hash"].clone().unwrap();
     let mut update = platform.index().update();
-    update.current(u128::from_str_radix(&key_hash, 16).unwrap(), |out| out.push(1));
+    update.current(u128::from_str_radix(&key_hash, 16).unwrap(), &[1]);
     let columns = "id:Long:None:Track,name:String:None:Track,mood:String:None:Latest";
     assert_eq!(platform.index().version(columns).unwrap(), Some(version));
     update.finish(version, columns).unwrap();

@@ -82,7 +82,7 @@ async fn it_goes_on_after_any_message_and_takes_up_what_lands_meanwhile() {
         assert_eq!(rest(&mut replay, &topic, few(4)).await, expected, "after {offset}");
     }
     replay.seek(&at(EPOCH, 7)).await.unwrap();
-    assert_eq!(rest(&mut replay, &topic, few(4)).await, []);
+    assert_eq!(rest(&mut replay, &topic, few(4)).await, [0u64; 0]);
     topic.mapped(&[&person(100, "late", "calm")]);
     apply(&mut platform.raw(1), &topic.newest()).await;
     assert_eq!(rest(&mut replay, &topic, few(4)).await, [8]);

@@ -251,3 +251,44 @@ async fn a_hundred_thousand_changes_of_one_key_take_seconds_not_minutes() {
     assert_eq!(platform.silver_table().await.rows(), model::versions(&events).len() as u64);
     assert!(took.as_secs() < 40, "took {took:?}");
 }
+
+/// Enough keys that their states go into the index in bulk, and that more than one batch of rows is
+/// read back.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_at_once_are_known_again_one_by_one_and_after_a_restart() {
+    const KEYS: i64 = 40_000;
+    let mut platform = Platform::new(ticks());
+    let mut topic = Topic::of(&platform);
+    let all = |seq: i64, op: &'static str, tracked: i64, step: usize| -> Vec<Draft> {
+        let draft =
+            |key| Draft { key, seq: (seq * 1_000, 0), op, tracked: Some(tracked), latest: None };
+        (0..KEYS).step_by(step).map(draft).collect()
+    };
+    let mut expected = Vec::new();
+    for (drafts, open, closed) in [
+        (all(1_000, "c", 1, 1), KEYS, 0),
+        (all(3_000, "u", 2, 2), KEYS, KEYS / 2),
+        (all(3_000, "u", 2, 2), KEYS, KEYS / 2),
+        (all(2_000, "u", 3, 1), KEYS, KEYS / 2 * 3),
+        (all(4_000, "d", 0, 1_000), KEYS - KEYS / 1_000, KEYS / 2 * 3 + KEYS / 1_000),
+        (all(5_000, "c", 2, 1_000), KEYS, KEYS / 2 * 3 + KEYS / 1_000),
+    ] {
+        let before = topic.end();
+        publish(&mut topic, &[drafts]);
+        expected.push((before, topic.end(), open, closed));
+    }
+    for (after, to, open, closed) in expected {
+        platform.silver().apply(&topic.delivery(after, to)).await.unwrap();
+        platform.open_index();
+        let table = platform.silver_table().await;
+        let rows = |current| -> u64 {
+            let files = table.files().filter(|file| file.current == Some(current));
+            files.map(|file| file.rows - file.deleted.len()).sum()
+        };
+        assert_eq!((rows(true) as i64, rows(false) as i64), (open, closed), "after offset {to}");
+    }
+    let found = alluvium_layers::verify::verify(&platform.lake, &platform.entity, |_, _| {}).await;
+    let found = found.unwrap();
+    let intervals = found.checks.iter().find(|check| check.check == "intervals").unwrap();
+    assert!(intervals.holds, "{}", intervals.detail);
+}

@@ -88,7 +88,12 @@ impl Change {
 
     /// A delete of the row whose last known state is `row`.
     pub fn delete(row: Box<RawValue>) -> Self {
-        Self { op: Op::Delete, before: Some(row), after: None, ..Self::upsert(RawValue::NULL.to_owned()) }
+        Self {
+            op: Op::Delete,
+            before: Some(row),
+            after: None,
+            ..Self::upsert(RawValue::NULL.to_owned())
+        }
     }
 }
 

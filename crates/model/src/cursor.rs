@@ -53,6 +53,9 @@ mod tests {
         assert!(rec(2, 6).may_follow(Some(&rec(1, 5))));
         assert!(!rec(1, 6).may_follow(Some(&rec(2, 5))), "an older token");
         assert!(!rec(2, 5).may_follow(Some(&rec(2, 5))), "a page published before");
-        assert!(!rec(3, 5).may_follow(Some(&rec(2, 5))), "a younger poller that did not ask the bus");
+        assert!(
+            !rec(3, 5).may_follow(Some(&rec(2, 5))),
+            "a younger poller that did not ask the bus"
+        );
     }
 }

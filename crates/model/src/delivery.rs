@@ -90,7 +90,16 @@ impl Message {
         frame: Option<Bytes>,
     ) -> Self {
         let EncodedMessage { headers, payload, records } = encoded;
-        Self { epoch, offset, published_at_us, headers, payload, records, frame, decoded: OnceLock::new() }
+        Self {
+            epoch,
+            offset,
+            published_at_us,
+            headers,
+            payload,
+            records,
+            frame,
+            decoded: OnceLock::new(),
+        }
     }
 
     /// The same message without what was decoded from it, for who keeps it for long.
@@ -125,7 +134,9 @@ impl Message {
         match (Arc::clone(slot).downcast::<T>(), decode) {
             (Ok(value), _) => value,
             (Err(_), Some(decode)) => Arc::new(decode(self)),
-            (Err(_), None) => unreachable!("what was just decoded is of the type that was asked for"),
+            (Err(_), None) => {
+                unreachable!("what was just decoded is of the type that was asked for")
+            }
         }
     }
 }

@@ -34,12 +34,18 @@ pub trait Source: Send {
     /// Changes strictly after `cursor`, or from the beginning. Never modifies the source. May be
     /// repeated with the same cursor, and then gives the same changes with the same sequences, or
     /// newer ones. Never called concurrently.
-    async fn poll(&mut self, entity: &EntitySpec, cursor: Option<&Cursor>)
-    -> Result<Page, SourceError>;
+    async fn poll(
+        &mut self,
+        entity: &EntitySpec,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page, SourceError>;
 
     /// `cursor` is durable on the bus, so the source may forget what lies before it. Idempotent.
-    async fn acknowledge(&mut self, entity: &EntitySpec, cursor: &Cursor)
-    -> Result<(), SourceError>;
+    async fn acknowledge(
+        &mut self,
+        entity: &EntitySpec,
+        cursor: &Cursor,
+    ) -> Result<(), SourceError>;
 }
 
 /// Why a source gave no page. The texts carry no secret and no row values.
@@ -69,7 +75,9 @@ impl SourceError {
             Self::Unavailable(_) | Self::BadAnswer(_) => Remedy::Retry,
             Self::RateLimited(wait) => Remedy::RetryAfter(*wait),
             Self::Refused(_) => Remedy::Operator("check the system's credentials"),
-            Self::Misconfigured(_) => Remedy::Operator("check the entity's `source` and the system's `connection`"),
+            Self::Misconfigured(_) => {
+                Remedy::Operator("check the entity's `source` and the system's `connection`")
+            }
         }
     }
 }
@@ -139,7 +147,9 @@ pub enum BusError {
     #[error("the bus is not available: {0}")]
     Unavailable(String),
     /// Another owner has taken the topic over.
-    #[error("fenced: topic {topic} is at token {token}, page {page}; another poller has taken over")]
+    #[error(
+        "fenced: topic {topic} is at token {token}, page {page}; another poller has taken over"
+    )]
     Fenced {
         /// The topic.
         topic: EntityId,
@@ -189,16 +199,20 @@ impl BusError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Unavailable(_) => Remedy::Retry,
-            Self::Fenced { .. } => Remedy::Operator("another process polls this entity; stop one of them"),
-            Self::Gone { .. } => {
-                Remedy::Operator("the bus lost messages that no layer has; restore the bus or start a new epoch")
+            Self::Fenced { .. } => {
+                Remedy::Operator("another process polls this entity; stop one of them")
             }
+            Self::Gone { .. } => Remedy::Operator(
+                "the bus lost messages that no layer has; restore the bus or start a new epoch",
+            ),
             Self::UnexpectedEpoch { .. } => {
                 Remedy::Operator("the topic was recreated; restore the bus or start a new epoch")
             }
             Self::Full(_) => Remedy::Operator("free disk space, then start again"),
             Self::Corrupt(_) => Remedy::Operator("restore the bus from a backup"),
-            Self::TooLarge { .. } => Remedy::Operator("make the records smaller or raise the limit"),
+            Self::TooLarge { .. } => {
+                Remedy::Operator("make the records smaller or raise the limit")
+            }
         }
     }
 }
@@ -269,7 +283,9 @@ impl StageError {
             Self::UnexpectedEpoch { .. } => {
                 Remedy::Operator("the topic was recreated; restore the bus or start a new epoch")
             }
-            Self::Mismatch(_) => Remedy::Operator("make the entity's columns and keys fit the table, or rebuild it"),
+            Self::Mismatch(_) => {
+                Remedy::Operator("make the entity's columns and keys fit the table, or rebuild it")
+            }
             Self::Corrupt(_) => Remedy::Operator("restore the table, or rebuild it from raw"),
         }
     }

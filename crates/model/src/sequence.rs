@@ -324,15 +324,27 @@ mod tests {
 
     #[test]
     fn encodings_compare_as_their_values_do() {
-        ascending(SequenceType::Long, &["-9223372036854775808", "-1", "0", "1", "9223372036854775807"]);
+        ascending(
+            SequenceType::Long,
+            &["-9223372036854775808", "-1", "0", "1", "9223372036854775807"],
+        );
         ascending(
             SequenceType::Timestamp,
-            &["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.9999999Z", "1970-01-01T00:00:00Z",
-              "2026-01-01T00:00:00+02:00", "2026-01-01T00:00:00.000000001Z", "9999-12-30T00:00:00Z"],
+            &[
+                "0001-01-01T00:00:00Z",
+                "1969-12-31T23:59:59.9999999Z",
+                "1970-01-01T00:00:00Z",
+                "2026-01-01T00:00:00+02:00",
+                "2026-01-01T00:00:00.000000001Z",
+                "9999-12-30T00:00:00Z",
+            ],
         );
         ascending(
             SequenceType::Decimal,
-            &["-100", "-10.5", "-10", "-9", "-0.001", "0", "0.001", "0.01", "9", "9.5", "10", "1e3", "1000.5"],
+            &[
+                "-100", "-10.5", "-10", "-9", "-0.001", "0", "0.001", "0.01", "9", "9.5", "10",
+                "1e3", "1000.5",
+            ],
         );
         ascending(SequenceType::Lsn, &["0/1", "0/FFFFFFFF", "1/0", "16/B374D848"]);
         ascending(SequenceType::Binlog, &["b.000009:4", "b.000010:4", "b.000010:5", "b.999999:1"]);
@@ -368,10 +380,16 @@ mod tests {
     #[test]
     fn the_encoding_never_changes_between_releases() {
         assert_eq!(one(SequenceType::Long, "5").hex(), "8000000000000005");
-        assert_eq!(one(SequenceType::Timestamp, "1970-01-01T00:00:01.5Z").hex(), "80000000000000011dcd6500");
+        assert_eq!(
+            one(SequenceType::Timestamp, "1970-01-01T00:00:01.5Z").hex(),
+            "80000000000000011dcd6500"
+        );
         assert_eq!(one(SequenceType::Decimal, "-10.5").hex(), "017ffffffdfdfef9ff");
         assert_eq!(one(SequenceType::Lsn, "16/B374D848").hex(), "00000016b374d848");
-        assert_eq!(one(SequenceType::Binlog, "mysql-bin.000003:154").hex(), "00000000000000030000009a");
+        assert_eq!(
+            one(SequenceType::Binlog, "mysql-bin.000003:154").hex(),
+            "00000000000000030000009a"
+        );
     }
 
     #[test]

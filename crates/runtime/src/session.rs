@@ -233,7 +233,7 @@ impl<'a> Session<'a> {
         let is_wanted = wanted > self.durable && (self.reader.at() >= wanted || !self.behind);
         let is_last = self.job.leave.is_cancelled()
             || (self.context.stop.layers.is_cancelled() && !self.behind);
-        is_last || self.context.platform.clock.since(since) >= settings.raw_linger
+        is_wanted || is_last || self.context.platform.clock.since(since) >= settings.raw_linger
     }
 
     fn is_done(&self) -> bool {

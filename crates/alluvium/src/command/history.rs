@@ -28,6 +28,7 @@ async fn discovered_keys(settings: &Settings, args: &History) -> anyhow::Result<
         .iter()
         .find(|entry| entry.name == name)
         .and_then(|entry| serde_json::from_value(entry.spec.get("keys")?.clone()).ok());
-    keys.filter(|keys: &Vec<String>| !keys.is_empty())
-        .ok_or_else(|| UsageError(format!("the keys of {name} are not known: is it an entity?")).into())
+    keys.filter(|keys: &Vec<String>| !keys.is_empty()).ok_or_else(|| {
+        UsageError(format!("the keys of {name} are not known: is it an entity?")).into()
+    })
 }

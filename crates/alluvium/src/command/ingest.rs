@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::progress::Bar;
 use crate::cli::{Cli, Format, Ingest, Target};
 use crate::exit::Exit;
-use crate::wiring::{self, Wired};
 use crate::output;
+use crate::wiring::{self, Wired};
 
 #[derive(Serialize)]
 struct Row {

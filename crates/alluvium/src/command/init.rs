@@ -25,7 +25,9 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<Exit> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(UsageError(format!("{} is there already", path.display())).into());
             }
-            Err(error) => return Err(error).with_context(|| format!("cannot write {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot write {}", path.display()));
+            }
         };
         file.write_all(text.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;

@@ -51,8 +51,7 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyho
     let mut waited = Ok(());
     if let Some(position) = position.filter(|_| args.wait && pushed.is_ok()) {
         let tracker = Tracker::new(cli.quiet, "landing");
-        waited =
-            handle.wait_applied(&args.entity, position, |update| tracker.note(&update)).await;
+        waited = handle.wait_applied(&args.entity, position, |update| tracker.note(&update)).await;
         tracker.finish();
     }
     let seconds = clock.since(started).as_secs_f64();

@@ -2,9 +2,7 @@
 
 use alluvium_config::Settings;
 use alluvium_layers::RawReplay;
-use alluvium_ledger::{
-    Ledger, QuarantineFilter, QuarantineRow, QuarantineStatus, Resolution,
-};
+use alluvium_ledger::{Ledger, QuarantineFilter, QuarantineRow, QuarantineStatus, Resolution};
 use alluvium_model::change::Decision;
 use alluvium_model::{
     Clock, Control, EncodedMessage, EncodedPage, EntityId, FetchLimit, Position, Record,

@@ -31,7 +31,11 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Verify) -> anyhow
 }
 
 /// The checks of the entities meant.
-pub(crate) async fn rows(cli: &Cli, settings: &Settings, args: &Verify) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn rows(
+    cli: &Cli,
+    settings: &Settings,
+    args: &Verify,
+) -> anyhow::Result<Vec<Row>> {
     let lake = wiring::lake(settings)?;
     let ledger = wiring::ledger(settings).await?;
     let entities = entities(settings, ledger.as_ref(), args).await?;
@@ -39,7 +43,8 @@ pub(crate) async fn rows(cli: &Cli, settings: &Settings, args: &Verify) -> anyho
     for entity in entities {
         let id = entity.id();
         let bar = Bar::new(cli.quiet, &format!("verifying {id}"));
-        let found = alluvium_layers::verify::verify(&lake, &entity, |done, of| bar.set(done, of)).await?;
+        let found =
+            alluvium_layers::verify::verify(&lake, &entity, |done, of| bar.set(done, of)).await?;
         bar.finish();
         rows.extend(found.checks.into_iter().map(|check| Row {
             entity: id.to_string(),

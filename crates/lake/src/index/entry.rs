@@ -143,7 +143,8 @@ impl<'a> VersionEntry<'a> {
     }
 
     fn take(take: &mut Take<'a>) -> Option<Self> {
-        let (file, row) = (u32::try_from(take.varint()?).ok()?, u32::try_from(take.varint()?).ok()?);
+        let (file, row) =
+            (u32::try_from(take.varint()?).ok()?, u32::try_from(take.varint()?).ok()?);
         let (opener, opener_at, opener_op) = (take.slice()?, take.at()?, take_op(take)?);
         let flags = take.byte()?;
         let (shown, shown_at) =

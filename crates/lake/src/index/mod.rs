@@ -9,6 +9,6 @@ mod row;
 mod store;
 
 pub use entry::{CurrentEntry, EventMeta, HiddenEntry, VersionEntry};
-pub use row::{RowCodec, RowCodecError};
 pub use fjall::Slice;
+pub use row::{RowCodec, RowCodecError};
 pub use store::{IndexError, IndexStore, IndexUpdate, KeyIndex, KeyWindow};

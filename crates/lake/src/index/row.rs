@@ -159,10 +159,9 @@ impl Column {
                 take.signed().and_then(|v| i32::try_from(v).ok()).map(|v| b.append_value(v))
             }
             (Self::Timestamp(b), Some(take)) => take.signed().map(|v| b.append_value(v)),
-            (Self::Text(b), Some(take)) => take
-                .slice()
-                .and_then(|v| std::str::from_utf8(v).ok())
-                .map(|v| b.append_value(v)),
+            (Self::Text(b), Some(take)) => {
+                take.slice().and_then(|v| std::str::from_utf8(v).ok()).map(|v| b.append_value(v))
+            }
             (Self::Bytes(b), Some(take)) => take.slice().map(|v| b.append_value(v)),
         };
         done.ok_or(RowCodecError::Damaged)

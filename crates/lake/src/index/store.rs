@@ -125,8 +125,14 @@ impl KeyIndex {
     /// Removes all entries, to be filled anew.
     pub fn clear(&self) -> Result<(), IndexError> {
         self.meta.clear()?;
+        // Not `clear`: the journal keeps it, and the next start would carry it out again, also on
+        // what went in past the journal since ([`KeyIndex::bulk_current`]).
         for part in [&self.current, &self.history, &self.hidden, &self.names] {
-            part.clear()?;
+            let mut ingestion = part.start_ingestion()?;
+            for entry in part.iter() {
+                ingestion.write_tombstone(entry.key()?)?;
+            }
+            ingestion.finish()?;
         }
         Ok(())
     }
@@ -163,7 +169,8 @@ impl KeyIndex {
         let mut from = prefix.to_vec();
         if open.is_some_and(|opener| opener < sequence) {
             from = place(open.unwrap_or_default());
-        } else if let Some(last) = self.history.range(prefix.to_vec()..place(sequence)).next_back() {
+        } else if let Some(last) = self.history.range(prefix.to_vec()..place(sequence)).next_back()
+        {
             from = last.key()?.to_vec();
         }
         let rest = |part: &Keyspace| {

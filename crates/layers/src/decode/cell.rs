@@ -184,7 +184,8 @@ fn decimal_digits(text: &str, scale: u8) -> Result<i128, String> {
     if (whole.is_empty() && fraction.is_empty()) || !digits().all(|d| d.is_ascii_digit()) {
         return Err(bad());
     }
-    let too_long = || format!("the number does not fit a decimal with {scale} digits after the point");
+    let too_long =
+        || format!("the number does not fit a decimal with {scale} digits after the point");
     let point = i64::try_from(whole.len()).map_err(|_| bad())? + i64::from(power);
     let keep = point + i64::from(scale);
     let mut value: i128 = 0;
@@ -244,8 +245,28 @@ fn timestamp<'a>(raw: &'a RawValue, zone: &TimeZone) -> Result<Cell<'a>, String>
 
 /// The commonest form, `YYYY-MM-DDTHH:MM:SSZ`, without the cost of a general parser.
 pub(crate) fn plain_utc(text: &[u8]) -> Option<i64> {
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2, b'Z'] =
-        text
+    let [
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        m1,
+        m2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        h1,
+        h2,
+        b':',
+        n1,
+        n2,
+        b':',
+        s1,
+        s2,
+        b'Z',
+    ] = text
     else {
         return None;
     };
@@ -386,7 +407,8 @@ mod tests {
     #[test]
     fn the_short_way_to_an_instant_agrees_with_the_long_one() {
         for day in 0..20_000 {
-            let instant = jiff::Timestamp::from_second(i64::from(day) * 86_411 - 900_000_000).unwrap();
+            let instant =
+                jiff::Timestamp::from_second(i64::from(day) * 86_411 - 900_000_000).unwrap();
             let text = instant.to_string();
             assert_eq!(plain_utc(text.as_bytes()), Some(instant.as_microsecond()), "{text}");
         }
@@ -398,7 +420,10 @@ mod tests {
             Ok(Cell::Json(_, canonical)) => canonical,
             other => panic!("{other:?}"),
         };
-        assert_eq!(canonical(r#"{"b":1,"a":{"d":2,"c":3}}"#), canonical(r#"{"a":{"c":3,"d":2},"b":1}"#));
+        assert_eq!(
+            canonical(r#"{"b":1,"a":{"d":2,"c":3}}"#),
+            canonical(r#"{"a":{"c":3,"d":2},"b":1}"#)
+        );
         assert_ne!(canonical("[1,2]"), canonical("[2,1]"));
     }
 }

@@ -63,9 +63,9 @@ fn builder(kind: &DataType, rows: usize) -> Builder {
         DataType::Boolean => Builder::Bool(BooleanBuilder::with_capacity(rows)),
         DataType::Int64 => Builder::Long(Int64Builder::with_capacity(rows)),
         DataType::Float64 => Builder::Double(Float64Builder::with_capacity(rows)),
-        DataType::Decimal128(..) => Builder::Decimal(
-            Decimal128Builder::with_capacity(rows).with_data_type(kind.clone()),
-        ),
+        DataType::Decimal128(..) => {
+            Builder::Decimal(Decimal128Builder::with_capacity(rows).with_data_type(kind.clone()))
+        }
         DataType::Date32 => Builder::Date(Date32Builder::with_capacity(rows)),
         DataType::Timestamp(..) => Builder::Timestamp(
             TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(kind.clone()),

@@ -9,14 +9,16 @@ mod row;
 
 use std::ops::Range;
 
-use alluvium_model::{Checksum, Control, EntitySpec, Message, Op, Position, Quarantined, SequencePart};
+use alluvium_model::{
+    Checksum, Control, EntitySpec, Message, Op, Position, Quarantined, SequencePart,
+};
 use alluvium_wire::{Decoder, Line, Malformed};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use columns::Columns;
-pub use row::{EntityError, RowDecoder};
 use row::Reading;
+pub use row::{EntityError, RowDecoder};
 
 /// What a message says, in columns.
 #[derive(Debug)]

@@ -80,7 +80,9 @@ impl RowDecoder {
     /// The decoder of `entity`, whose system's times without zone are of `timezone`.
     pub fn new(entity: &EntitySpec, timezone: &str) -> Result<Self, EntityError> {
         let id = entity.id().to_string();
-        for (missing, what) in [(entity.keys.is_empty(), "keys"), (entity.columns.is_empty(), "columns")] {
+        for (missing, what) in
+            [(entity.keys.is_empty(), "keys"), (entity.columns.is_empty(), "columns")]
+        {
             if missing {
                 return Err(EntityError::Missing(id, what));
             }
@@ -102,9 +104,8 @@ impl RowDecoder {
             .sequence_by
             .iter()
             .map(|part| match part {
-                SequenceBy::Column(name) => {
-                    find(name).map(|at| SequencePartFrom::Slot(at, sequence_type(&slots[at].column)))
-                }
+                SequenceBy::Column(name) => find(name)
+                    .map(|at| SequencePartFrom::Slot(at, sequence_type(&slots[at].column))),
                 SequenceBy::Carried { carried: kind } => {
                     Ok(SequencePartFrom::Carried(carried.next().unwrap_or_default(), *kind))
                 }
@@ -284,7 +285,8 @@ impl<'d, 'a> Reading<'d, 'a> {
                 })?,
             };
             if cell == Cell::Null && !slot.column.nullable && op != Op::Delete {
-                let reason = format!("column `{}` is null, and is declared as never null", slot.column.name);
+                let reason =
+                    format!("column `{}` is null, and is declared as never null", slot.column.name);
                 return Err(Rejection { code: "null_value", reason });
             }
             self.cells[at] = cell;

@@ -48,7 +48,6 @@ pub(super) struct PlannedHidden<'a> {
     pub(super) at: SequencePart,
     pub(super) hashes: Option<(u128, u128)>,
     pub(super) op: Op,
-    pub(super) position: Position,
     pub(super) values: Option<Values<'a>>,
     pub(super) meta: Option<EventMeta>,
     pub(super) incoming: Option<(u32, u32)>,
@@ -108,7 +107,8 @@ pub(super) fn plan_batch<'a>(
         for outcome in &planned.outcomes {
             plan.counts.add(*outcome, 1);
         }
-        KeyWriter { key: group[0].0, incoming, known: &known, planned: &planned }.write(&mut plan)?;
+        KeyWriter { key: group[0].0, incoming, known: &known, planned: &planned }
+            .write(&mut plan)?;
     }
     Ok(plan)
 }
@@ -181,7 +181,8 @@ impl<'a> KeyWriter<'a, '_> {
         for (version, kept) in self.known.versions.iter().zip(kept) {
             if !kept {
                 plan.replaced.entry(version.file).or_default().push(version.row);
-                if version.closed_at.is_some() && new_closed.binary_search(&version.opener).is_err() {
+                if version.closed_at.is_some() && new_closed.binary_search(&version.opener).is_err()
+                {
                     plan.closed_gone.push((self.key, version.opener));
                 }
             }
@@ -282,18 +283,16 @@ impl<'a> KeyWriter<'a, '_> {
             }
             Source::Hidden(_) => true,
         };
-        if version.opener != version.shown && !told && self.op(opener.source) != self.op(shown.source)
+        if version.opener != version.shown
+            && !told
+            && self.op(opener.source) != self.op(shown.source)
         {
             plan.told.push(self.event(shown, None));
         }
     }
 
     /// An event as it is remembered beside the table.
-    fn event(
-        &self,
-        event: &Event<'a, Source>,
-        values: Option<Values<'a>>,
-    ) -> PlannedHidden<'a> {
+    fn event(&self, event: &Event<'a, Source>, values: Option<Values<'a>>) -> PlannedHidden<'a> {
         PlannedHidden {
             key: self.key,
             sequence: event.sequence,
@@ -303,7 +302,6 @@ impl<'a> KeyWriter<'a, '_> {
                 Kind::Delete => None,
             },
             op: self.op(event.source),
-            position: event.position,
             values,
             meta: self.meta(event.source),
             incoming: incoming_row(event.source),

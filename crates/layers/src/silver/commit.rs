@@ -90,7 +90,8 @@ impl SilverStage {
             }
             staged.push((number, file));
         }
-        let remembered = prepare_hidden(&plan.hidden, &sources, incoming, self, &mut names, &batch_id)?;
+        let remembered =
+            prepare_hidden(&plan.hidden, &sources, incoming, self, &mut names, &batch_id)?;
         let told = prepare_hidden(&plan.told, &sources, incoming, self, &mut names, &batch_id)?;
         let side_file = self.side_file(&remembered, &told, &mut names)?;
         let mut side = (None, 0);
@@ -128,7 +129,16 @@ impl SilverStage {
         open.progress = Some(note.progress());
         let version = open.table.version();
         let indexed = tokio::task::block_in_place(|| {
-            self.write_index(&plan, &places, &remembered, &sources, &mut names, &batch_id, incoming, version)
+            self.write_index(
+                &plan,
+                &places,
+                &remembered,
+                &sources,
+                &mut names,
+                &batch_id,
+                incoming,
+                version,
+            )
         });
         if let Err(error) = indexed {
             // The batch is durable all the same; the index is rebuilt when the stage opens again.
@@ -150,7 +160,7 @@ impl SilverStage {
         else {
             return Ok(None);
         };
-        let mut side = SideFile::new(&self.shape.columns, open.table.txn(super::hidden::TXN));
+        let mut side = SideFile::new(&self.shape.columns, open.table.txn(hidden::TXN));
         for (key, event) in hidden.iter().chain(told) {
             let run = names.name(event.meta.run).map_err(index_error)?.to_owned();
             let batch = names.name(event.meta.batch).map_err(index_error)?.to_owned();
@@ -260,7 +270,9 @@ fn prepare_hidden<'a>(
             (None, Some(at)) => {
                 EventMeta { op: event.op, ..incoming_meta(at, incoming, names, batch_id) }
             }
-            (None, None) => return Err(StageError::Bug("a hidden event comes from nowhere".to_owned())),
+            (None, None) => {
+                return Err(StageError::Bug("a hidden event comes from nowhere".to_owned()));
+            }
         };
         out.push((event.key, OwnedHidden { sequence: event.sequence, event, meta, values }));
     }

@@ -26,7 +26,9 @@ impl FileNumbers {
             .get(&number)
             .and_then(|path| table.file_by_path(path))
             .map(|file| file.id)
-            .ok_or_else(|| StageError::Bug(format!("the key index names file {number}, which is not there")))
+            .ok_or_else(|| {
+                StageError::Bug(format!("the key index names file {number}, which is not there"))
+            })
     }
 
     /// Takes over a new file's number.

@@ -132,8 +132,9 @@ impl Lookup {
                 known.hidden.push(HiddenEntry::parse(entry).ok_or(IndexError::Damaged)?);
             }
         } else {
-            known.all_known =
-                current.open.is_some_and(|open| group.iter().all(|at| is_shown(&open, *at, incoming)));
+            known.all_known = current
+                .open
+                .is_some_and(|open| group.iter().all(|at| is_shown(&open, *at, incoming)));
         }
         known.versions.extend(current.open);
         Ok(known)

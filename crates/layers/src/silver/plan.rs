@@ -90,10 +90,7 @@ pub struct KeyPlan<'a, S> {
 }
 
 /// Plans one key. `incoming` is in the order of positions.
-pub fn plan_key<'a, S: Copy>(
-    window: Window<'a, S>,
-    incoming: &[Event<'a, S>],
-) -> KeyPlan<'a, S> {
+pub fn plan_key<'a, S: Copy>(window: Window<'a, S>, incoming: &[Event<'a, S>]) -> KeyPlan<'a, S> {
     let mut all: Vec<(Event<'a, S>, Option<usize>)> =
         window.events.into_iter().map(|event| (event, None)).collect();
     all.extend(incoming.iter().enumerate().map(|(at, event)| (*event, Some(at))));
@@ -231,7 +228,12 @@ mod tests {
 
     #[test]
     fn a_late_event_splits_the_version_it_falls_into() {
-        let all = [event(5, 1, Some(1)), event(10, 2, Some(1)), event(15, 3, Some(1)), event(12, 4, Some(2))];
+        let all = [
+            event(5, 1, Some(1)),
+            event(10, 2, Some(1)),
+            event(15, 3, Some(1)),
+            event(12, 4, Some(2)),
+        ];
         assert_eq!(history(&all), [(5, Some(12), 1), (12, Some(15), 2), (15, None, 1)]);
     }
 

@@ -217,9 +217,8 @@ struct MetaColumns<'b> {
 
 impl<'b> MetaColumns<'b> {
     fn of(batch: &'b RecordBatch) -> Result<Self, StageError> {
-        let column = |name: &str| {
-            batch.column_by_name(name).map(AsRef::as_ref).ok_or_else(|| missing(name))
-        };
+        let column =
+            |name: &str| batch.column_by_name(name).map(AsRef::as_ref).ok_or_else(|| missing(name));
         let text = |name: &str| column(name)?.as_string_opt().ok_or_else(|| missing(name));
         let binary = |name: &str| column(name)?.as_binary_opt().ok_or_else(|| missing(name));
         let time = |name: &str| {

@@ -6,7 +6,7 @@ mod system;
 
 pub use column::{Column, ColumnType, History};
 pub use entity::{
-    Deletes, EntitySpec, Layers, Load, SchemaEvolution, SequenceBy, SilverLayer, SnapshotPolicy,
-    SnapshotOrder, ToggledLayer,
+    Deletes, EntitySpec, Layers, Load, SchemaEvolution, SequenceBy, SilverLayer, SnapshotOrder,
+    SnapshotPolicy, ToggledLayer,
 };
 pub use system::{SystemSpec, Trigger};

@@ -1,0 +1,251 @@
+//! A project in a folder of its own, and the binary run on it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use serde_json::Value;
+
+/// The settings of a project that serves no HTTP.
+pub const QUIET: &str = "[http]\nenabled = false\n";
+
+/// The mapping under which [`crate::Workload`] writes its changes.
+pub const MAP: &str = "op=op,sequence=seq,key=after.id,row=after";
+
+/// The binary under test: `ALLUVIUM_BIN`, or the one that was built beside this test.
+pub fn binary() -> PathBuf {
+    let named = std::env::var_os("ALLUVIUM_BIN").map(PathBuf::from);
+    let path = named.unwrap_or_else(|| {
+        let test = std::env::current_exe().unwrap();
+        test.parent().unwrap().parent().unwrap().join("alluvium")
+    });
+    assert!(path.exists(), "{} is not there: run `make build` first", path.display());
+    path
+}
+
+/// Whether tests may not be skipped for want of a tool.
+pub fn required() -> bool {
+    std::env::var("ALLUVIUM_TEST_REQUIRE").is_ok_and(|value| value == "all")
+}
+
+/// A project with the binary to run on it. Its folder goes when it does.
+pub struct TestPlatform {
+    folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl TestPlatform {
+    /// A project with these settings, systems and entities.
+    pub fn new(settings: &str, systems: &Value, entities: &Value) -> Self {
+        let platform = Self::empty();
+        platform.write("alluvium.toml", settings);
+        platform.write("systems.json", &systems.to_string());
+        platform.write("entities.json", &entities.to_string());
+        platform
+    }
+
+    /// A folder without a project.
+    pub fn empty() -> Self {
+        let folder = tempfile::Builder::new().prefix("alluvium-test-").tempdir().unwrap();
+        Self { folder, variables: Vec::new() }
+    }
+
+    /// A project with the one entity `shop.customers`, which the workload is for.
+    pub fn shop() -> Self {
+        let (systems, entities) = crate::workload::metadata();
+        Self::new(QUIET, &systems, &entities)
+    }
+
+    /// Sets a variable for every process to come.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The project's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder of a table, such as `silver/shop/customers`.
+    pub fn table(&self, name: &str) -> PathBuf {
+        self.folder().join("data/lake").join(name)
+    }
+
+    /// Writes a file into the project, and says where it is.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The command, ready to be run in the project's folder, with no settings from outside.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ALLUVIUM_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(args).current_dir(self.folder()).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs to the end.
+    pub fn run(&self, args: &[&str]) -> Finished {
+        Finished::new(args, self.command(args).output().unwrap())
+    }
+
+    /// Runs to the end, with `input` on stdin.
+    pub fn run_with_input(&self, args: &[&str], input: &str) -> Finished {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_owned();
+        let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap().unwrap();
+        Finished::new(args, output)
+    }
+
+    /// Runs to the end, which must be good, and gives the rows on stdout.
+    pub fn rows(&self, args: &[&str]) -> Vec<Value> {
+        let mut args = args.to_vec();
+        args.extend(["-o", "ndjson"]);
+        self.run(&args).ok().rows()
+    }
+
+    /// The rows that a statement gives.
+    pub fn query(&self, sql: &str) -> Vec<Value> {
+        self.rows(&["query", sql])
+    }
+
+    /// The one number that a statement gives.
+    pub fn number(&self, sql: &str) -> u64 {
+        let rows = self.query(sql);
+        let value = rows[0].as_object().unwrap().values().next().unwrap();
+        value.as_u64().unwrap_or_else(|| panic!("{sql}: {value} is no count"))
+    }
+
+    /// Publishes a file of the workload, and waits until all layers have it.
+    pub fn publish(&self, file: &Path) -> Finished {
+        let file = file.to_str().unwrap();
+        self.run(&["publish", "shop.customers", file, "--map", MAP, "--wait", "-o", "ndjson"])
+    }
+
+    /// Starts, and lets go on. What it says goes to `stdout.log` and `stderr.log` in the folder.
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        let log = |name: &str| std::fs::File::create(self.folder().join(name)).unwrap();
+        let child =
+            self.command(args).stdout(log("stdout.log")).stderr(log("stderr.log")).spawn().unwrap();
+        Running { child, stderr: self.folder().join("stderr.log") }
+    }
+
+    /// All checks hold.
+    #[track_caller]
+    pub fn assert_sound(&self) {
+        let finished = self.run(&["verify", "-o", "ndjson"]);
+        let wrong: Vec<_> =
+            finished.rows().into_iter().filter(|row| row["holds"] != true).collect();
+        assert!(wrong.is_empty() && finished.code == 0, "{wrong:#?}\n{}", finished.stderr);
+    }
+}
+
+/// How a process ended, and what it said.
+#[derive(Debug)]
+pub struct Finished {
+    args: Vec<String>,
+    /// Its exit code; -1 for a signal.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Finished {
+    fn new(args: &[&str], output: Output) -> Self {
+        Self {
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// It ended with this code.
+    #[track_caller]
+    pub fn ended(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{:?}\n{}\n{}", self.args, self.stdout, self.stderr);
+        self
+    }
+
+    /// It ended well.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.ended(0)
+    }
+
+    /// What it said on stderr holds all of these, however its lines are broken.
+    #[track_caller]
+    pub fn told(self, parts: &[&str]) -> Self {
+        let plain: String =
+            self.stderr.chars().filter(|c| !c.is_whitespace() && *c != '│').collect();
+        for part in parts {
+            let wanted: String = part.chars().filter(|c| !c.is_whitespace()).collect();
+            assert!(plain.contains(&wanted), "`{part}` is not said:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// The rows on stdout: all of it must be NDJSON.
+    #[track_caller]
+    pub fn rows(&self) -> Vec<Value> {
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("{:?}: {e}: {line}", self.args))
+        };
+        self.stdout.lines().map(parse).collect()
+    }
+}
+
+/// A process that goes on. It is killed when this goes.
+pub struct Running {
+    child: Child,
+    stderr: PathBuf,
+}
+
+impl Running {
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Ends it with SIGKILL; true if it was still running.
+    pub fn kill(mut self) -> bool {
+        let running = self.ended().is_none();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        running
+    }
+
+    /// Asks it to stop with SIGTERM, and waits until it has.
+    pub fn terminate(mut self, seconds: u64) -> ExitStatus {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(sent.success(), "SIGTERM could not be sent");
+        crate::until("the end after SIGTERM", seconds, || self.ended())
+    }
+
+    /// What it has said so far.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

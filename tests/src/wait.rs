@@ -1,0 +1,16 @@
+//! Waiting for what another process does: it sends no notification, so it is asked again and again,
+//! up to a deadline.
+
+use std::time::{Duration, Instant};
+
+/// Asks until there is an answer; panics with `what` after `seconds`.
+pub fn until<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come within {seconds} s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,120 @@
+//! A process that is killed at any moment loses nothing and counts nothing twice.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use alluvium_tests::platform::{MAP, QUIET};
+use alluvium_tests::workload::COLUMNS;
+use alluvium_tests::{Random, TestPlatform, Workload};
+use serde_json::json;
+
+/// All that silver holds, but where and when the records came in.
+fn silver(platform: &TestPlatform) -> String {
+    let sql = format!(
+        "SELECT {COLUMNS}, _key_hash, _row_hash, _valid_from, _valid_to, _is_current, _op, _seq, \
+         _last_seq, _changed_at FROM silver.shop.customers ORDER BY id, _valid_from"
+    );
+    platform.run(&["query", &sql, "-o", "ndjson"]).ok().stdout
+}
+
+#[track_caller]
+fn assert_same_lines(one: &str, other: &str) {
+    assert_eq!(one.lines().count(), other.lines().count(), "another number of versions");
+    let different = one.lines().zip(other.lines()).find(|(one, other)| one != other);
+    assert_eq!(different, None, "the runs differ first here");
+}
+
+/// Starts this, and kills it after so long; true if it was killed at work.
+fn killed_after(platform: &TestPlatform, args: &[&str], milliseconds: u64) -> bool {
+    let running = platform.spawn(args);
+    // The moment is what is tested; there is nothing to wait for.
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    running.kill()
+}
+
+#[test]
+fn publishing_that_is_killed_ten_times_ends_in_the_same_rows() {
+    let undisturbed = TestPlatform::shop();
+    let mut workload = Workload::new(99);
+    let lines = workload.inserts(60_000) + &workload.changes(60_000);
+    let file = undisturbed.write("all.ndjson", &lines);
+    undisturbed.publish(&file).ok();
+    let expected = silver(&undisturbed);
+    assert_eq!(expected.lines().count() as u64, workload.version_count());
+    undisturbed.assert_sound();
+
+    let platform = TestPlatform::shop();
+    let args = ["publish", "shop.customers", file.to_str().unwrap(), "--map", MAP, "--wait", "-q"];
+    let seed = 2_026;
+    let mut random = Random::new(seed);
+    let mut killed = 0;
+    for _ in 0..10 {
+        killed += u32::from(killed_after(&platform, &args, 150 + random.below(2_500)));
+    }
+    assert!(killed >= 5, "only {killed} of 10 kills met a process at work");
+    platform.publish(&file).ok();
+    assert_same_lines(&silver(&platform), &expected);
+    platform.assert_sound();
+    let interrupted =
+        platform.number("SELECT count(*) FROM ledger.system_run WHERE status = 'interrupted'");
+    assert!(interrupted > 0, "the ledger does not know of the kills");
+}
+
+/// Runs a script in the SQLite database of the project.
+fn sqlite(platform: &TestPlatform, script: &str) -> String {
+    let path = platform.folder().join("source.db");
+    let output = python_sqlite(&path, script);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn python_sqlite(path: &Path, script: &str) -> std::process::Output {
+    Command::new("python3")
+        .arg("-c")
+        .arg(crate::sources::SQLITE)
+        .arg(path)
+        .arg(script)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn an_ingest_that_is_killed_five_times_brings_every_row_of_the_source() {
+    let systems = json!({"systems": [
+        {"name": "shop", "type": "sqlite", "connection": {"path": "source.db"}}
+    ]});
+    let entities = json!({"entities": [{
+        "system": "shop", "name": "customers", "load": "full",
+        "source": {"table": "customers", "page_rows": 2_000}
+    }]});
+    let platform = TestPlatform::new(QUIET, &systems, &entities);
+    sqlite(
+        &platform,
+        "CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL, note TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)
+         INSERT INTO customers SELECT i, 'name-' || i, hex(i * 7919) FROM n",
+    );
+    let mut random = Random::new(5);
+    let mut killed = 0;
+    for _ in 0..5 {
+        killed +=
+            u32::from(killed_after(&platform, &["ingest", "shop", "-q"], 100 + random.below(900)));
+        // What changes between two runs must come as well.
+        sqlite(&platform, "UPDATE customers SET name = name || 'x' WHERE id % 1000 = 1");
+    }
+    assert!(killed >= 2, "only {killed} of 5 kills met a process at work");
+    platform.run(&["ingest", "shop"]).ok();
+    platform.run(&["ingest", "shop"]).ok();
+    let found = platform.run(&[
+        "query",
+        "SELECT id, name, note FROM silver.shop.customers WHERE _is_current ORDER BY id",
+        "-o",
+        "csv",
+    ]);
+    let found = found.ok().stdout;
+    let expected = sqlite(&platform, "SELECT id, name, note FROM customers ORDER BY id");
+    assert_same_lines(found.split_once('\n').unwrap().1, &expected);
+    assert_eq!(expected.lines().count(), 60_000);
+    platform.assert_sound();
+}

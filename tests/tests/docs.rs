@@ -1,0 +1,90 @@
+//! What the documentation shows works as it is shown.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use alluvium_tests::{TestPlatform, binary};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The blocks of a page whose fence is marked so.
+fn blocks(page: &str, mark: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<String> = None;
+    for line in page.lines() {
+        match open.as_mut() {
+            Some(_) if line.trim_start().starts_with("```") => blocks.extend(open.take()),
+            Some(block) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            None if line.trim() == format!("```{mark}") => open = Some(String::new()),
+            None => {}
+        }
+    }
+    blocks
+}
+
+/// Runs a script in the folder, with the binary under test as `alluvium`.
+fn shell(folder: &Path, script: &str) -> Output {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let beside = binary().canonicalize().unwrap().parent().unwrap().to_owned();
+    Command::new("sh")
+        .args(["-euc", script])
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", beside.display()))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_commands_of_the_readme_work_in_their_order() {
+    let page = fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks = blocks(&page, "sh test");
+    assert!(!blocks.is_empty(), "README.md marks no block with ```sh test");
+    let platform = TestPlatform::empty();
+    for block in blocks {
+        let done = shell(platform.folder(), &block);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{block}\n{said}");
+    }
+}
+
+#[test]
+fn blocks_are_found_by_their_mark() {
+    let page =
+        "a\n```sh\nno\n```\n```sh test\nalluvium one\nalluvium two\n```\n```sh test\nthree\n```\n";
+    assert_eq!(blocks(page, "sh test"), ["alluvium one\nalluvium two\n", "three\n"]);
+}
+
+#[test]
+fn a_new_project_is_valid_and_is_not_written_over() {
+    let platform = TestPlatform::empty();
+    platform.run(&["init"]).ok();
+    platform.run(&["validate"]).ok();
+    platform.run(&["init"]).ended(2).told(&["there already"]);
+}
+
+#[test]
+fn the_schemas_in_the_documentation_are_current() {
+    let done = shell(&root(), "alluvium schema --check docs/schema");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn all_examples_are_valid() {
+    let mut seen = 0;
+    for entry in fs::read_dir(root().join("config/examples")).unwrap() {
+        let folder = entry.unwrap().path();
+        if folder.is_dir() {
+            seen += 1;
+            let done = shell(&folder, "alluvium validate");
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "{}\n{said}", folder.display());
+        }
+    }
+    assert!(seen >= 3, "only {seen} examples");
+}

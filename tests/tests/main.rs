@@ -1,0 +1,11 @@
+//! One binary for all scenarios: it links once, and nextest runs its tests side by side.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod bad_input;
+mod crash;
+mod docs;
+mod layering;
+mod readers;
+mod serve;
+mod sources;
+mod thread;
