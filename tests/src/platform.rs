@@ -28,6 +28,15 @@ pub fn required() -> bool {
     std::env::var("ALLUVIUM_TEST_REQUIRE").is_ok_and(|value| value == "all")
 }
 
+/// Takes the settings that this test's own surroundings have away from a command.
+pub fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ALLUVIUM_") {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// A project with the binary to run on it. Its folder goes when it does.
 pub struct TestPlatform {
     folder: tempfile::TempDir,
@@ -81,11 +90,7 @@ impl TestPlatform {
     /// The command, ready to be run in the project's folder, with no settings from outside.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ALLUVIUM_") {
-                command.env_remove(name);
-            }
-        }
+        without_settings(&mut command);
         command.args(args).current_dir(self.folder()).stdin(Stdio::null());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command

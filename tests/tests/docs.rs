@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use alluvium_tests::platform::without_settings;
 use alluvium_tests::{TestPlatform, binary};
 
 fn root() -> PathBuf {
@@ -32,12 +33,10 @@ fn blocks(page: &str, mark: &str) -> Vec<String> {
 fn shell(folder: &Path, script: &str) -> Output {
     let path = std::env::var("PATH").unwrap_or_default();
     let beside = binary().canonicalize().unwrap().parent().unwrap().to_owned();
-    Command::new("sh")
-        .args(["-euc", script])
-        .current_dir(folder)
-        .env("PATH", format!("{}:{path}", beside.display()))
-        .output()
-        .unwrap()
+    let mut command = Command::new("sh");
+    without_settings(&mut command);
+    command.args(["-euc", script]).current_dir(folder);
+    command.env("PATH", format!("{}:{path}", beside.display())).output().unwrap()
 }
 
 #[test]

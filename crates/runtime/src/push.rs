@@ -1,13 +1,15 @@
-//! Pages that are pushed by hand, not polled: they have no cursor, and a run of their own.
+//! Pages that are pushed by hand, not polled: in a run of their own, with a cursor only where their
+//! giver can go on where it broke off.
 
 use std::sync::Arc;
 
-use alluvium_ledger::RunStatus;
+use alluvium_ledger::{LeaseName, RunStatus};
 use alluvium_model::port::Published;
-use alluvium_model::{EncodedPage, EntityId, Position, RunId};
+use alluvium_model::{Cursor, CursorRecord, EncodedPage, EntityId, Position, RunId};
 
 use crate::context::Context;
 use crate::error::RuntimeError;
+use crate::lease::HeldLease;
 use crate::report::{EntityReport, RunReport};
 use crate::retry::Attempts;
 use crate::run::{OpenRun, RunRequest};
@@ -19,6 +21,13 @@ pub struct PushRun {
     open: OpenRun,
     published: u64,
     position: Option<Position>,
+    held: Option<Held>,
+}
+
+/// What pushing with a cursor needs: the topic's poll lease, and what stands on the bus.
+struct Held {
+    lease: HeldLease,
+    last: Option<CursorRecord>,
 }
 
 impl PushRun {
@@ -32,7 +41,7 @@ impl PushRun {
             RunRequest { system: entity.system.clone(), entity: None, trigger: "publish" };
         let open = OpenRun::open(context, request, turn).await?;
         let (context, entity) = (Arc::clone(context), entity.clone());
-        Ok(Self { context, entity, open, published: 0, position: None })
+        Ok(Self { context, entity, open, published: 0, position: None, held: None })
     }
 
     /// The run, for the messages' headers.
@@ -55,6 +64,57 @@ impl PushRun {
         Ok(published)
     }
 
+    /// Takes the entity's poll lease and tells how far its topic was read into, so that pushing can
+    /// go on there. Needed once before [`PushRun::publish_at`]; [`RuntimeError::Busy`] while
+    /// another process polls or pushes the entity.
+    pub async fn resume(&mut self) -> Result<Option<Cursor>, RuntimeError> {
+        let platform = &self.context.platform;
+        let (holder, ttl) = (&platform.settings.holder, platform.settings.lease_ttl);
+        let name = LeaseName::poll(&self.entity);
+        let lease = HeldLease::take(&platform.ledger, &platform.clock, name, holder, ttl)
+            .await
+            .map_err(|_| RuntimeError::Busy(self.entity.system.clone()))?;
+        let last = platform.publisher.cursor(&self.entity).await?;
+        let cursor = last.as_ref().map(|record| record.cursor.clone());
+        self.held = Some(Held { lease, last });
+        Ok(cursor)
+    }
+
+    /// Publishes a page together with how far its source was read, in one step of the bus.
+    pub async fn publish_at(&mut self, page: EncodedPage, cursor: Cursor) -> Result<(), RuntimeError> {
+        let Some(held) = &mut self.held else {
+            return Err(RuntimeError::Defect("a cursor is pushed without a lease".to_owned()));
+        };
+        let record = CursorRecord::following(held.last.as_ref(), held.lease.token(), cursor);
+        let (context, entity) = (&self.context, &self.entity);
+        let publisher = &context.platform.publisher;
+        let (records, started) = (page.records(), context.platform.clock.instant());
+        let mut attempts = Attempts::new(&context.platform.settings.retry);
+        loop {
+            let given = Some(record.clone());
+            let Err(error) = publisher.publish(entity, page.clone(), given).await else { break };
+            // It may have been written though failure was reported: the bus knows.
+            if publisher.cursor(entity).await.is_ok_and(|found| found.as_ref() == Some(&record)) {
+                break;
+            }
+            let stop = &context.stop.all;
+            if attempts.pause(error.remedy(), stop).await.is_err() || stop.is_cancelled() {
+                return Err(error.into());
+            }
+        }
+        context.platform.metrics.published(entity, records, context.platform.clock.since(started));
+        let (epoch, offset) = publisher.end(entity).await?;
+        self.position = Some(Position { epoch, offset, index: 0 });
+        self.published += records;
+        held.last = Some(record);
+        Ok(())
+    }
+
+    /// Where the last page ends on the topic; `None` if there was none.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
     /// Ends the run: as failed, with `error` as its reason, if there is one. The reason stands in
     /// the ledger and must show no secret and no row values.
     pub async fn finish(self, error: Option<String>) -> RunReport {
@@ -68,6 +128,9 @@ impl PushRun {
             position: self.position,
         };
         self.open.note(&report).await;
+        if let Some(held) = self.held {
+            held.lease.release().await;
+        }
         self.open.finish(vec![report], None).await
     }
 }

@@ -3,6 +3,7 @@
 mod history;
 pub(crate) mod ingest;
 mod init;
+mod input;
 mod progress;
 mod publish;
 mod quarantine;

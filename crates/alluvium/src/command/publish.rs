@@ -1,26 +1,18 @@
 //! `alluvium publish`: changes from a file onto the entity's topic.
 
-use std::path::Path;
-
 use alluvium_config::Settings;
-use alluvium_model::{Clock, EncodedPage, EntityId, SystemClock};
-use alluvium_runtime::{PushRun, Runtime, Triggers};
+use alluvium_model::{Clock, EncodedPage, SystemClock};
+use alluvium_runtime::{PushRun, Runtime, RuntimeHandle, Triggers};
 use alluvium_wire::{LineFormat, Mapping, PublishContext, encode_lines};
-use anyhow::Context;
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::ingest::{Tracker, finish};
+use super::input::Input;
 use super::progress::Bar;
 use crate::cli::{Cli, Publish};
 use crate::exit::{Exit, UsageError};
 use crate::{output, wiring};
-
-/// So much is read before it is published as one page.
-const PAGE_BYTES: usize = 4 << 20;
-/// No line may be longer.
-const LINE_LIMIT: usize = 8 << 20;
 
 #[derive(Serialize)]
 struct Row {
@@ -31,33 +23,21 @@ struct Row {
     seconds: f64,
 }
 
-/// Publishes a file or stdin; with `--wait`, until all layers have applied it.
+/// Publishes a file or stdin; with `--wait`, until all layers have applied it. A file that was
+/// published in part before the process ended is gone on with, not begun anew.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyhow::Result<Exit> {
     let format = format(args)?;
-    let (mut input, size) = open(&args.file).await?;
+    let mut input = Input::open(&args.file, &format).await?;
     let wired = wiring::wire(settings, wiring::metadata(settings)?).await?;
     let clock = SystemClock;
     let started = clock.instant();
     let handle = Runtime::start(wired.platform.clone(), Triggers::Ignored).await?;
     let mut run = handle.push(&args.entity).await?;
-    let bar = Bar::new(cli.quiet, &format!("publishing {}", args.entity));
-    let pushed = push(&mut run, &args.entity, &format, input.as_mut(), |done| {
-        bar.set(done, size.unwrap_or(done));
-    })
-    .await;
-    bar.finish();
+    let pushed = push(cli, args, &handle, &mut run, &mut input, &format).await;
     let report = run.finish(pushed.as_ref().err().map(|error| error.to_string())).await;
-    let position = report.entities.iter().find_map(|entity| entity.position);
-    let mut waited = Ok(());
-    if let Some(position) = position.filter(|_| args.wait && pushed.is_ok()) {
-        let tracker = Tracker::new(cli.quiet, "landing");
-        waited = handle.wait_applied(&args.entity, position, |update| tracker.note(&update)).await;
-        tracker.finish();
-    }
     let seconds = clock.since(started).as_secs_f64();
     finish(&handle, &wired, settings).await;
     pushed?;
-    waited?;
     let row = Row {
         run: report.run.to_string(),
         entity: args.entity.to_string(),
@@ -69,6 +49,54 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyho
     Ok(Exit::Done)
 }
 
+/// Publishes what is left of the input, and waits for the layers if that was asked for. Only then
+/// the file counts as done.
+async fn push(
+    cli: &Cli,
+    args: &Publish,
+    handle: &RuntimeHandle,
+    run: &mut PushRun,
+    input: &mut Input,
+    format: &LineFormat,
+) -> anyhow::Result<()> {
+    let cursor = run.resume().await?;
+    let before = input.take_up(cursor.as_ref()).await?;
+    if before > 0 && !cli.quiet {
+        eprintln!("going on after {before} records of this file that were published before");
+    }
+    let bar = Bar::new(cli.quiet, &format!("publishing {}", args.entity));
+    loop {
+        let ordinal = input.place.records;
+        let Some(lines) = input.read_lines().await? else { break };
+        let context = PublishContext {
+            entity: args.entity.clone(),
+            run: Some(run.run().clone()),
+            traceparent: run.traceparent().map(str::to_owned),
+            delivery: input.place.delivery(run),
+            ordinal,
+            now: SystemClock.now(),
+        };
+        let page = EncodedPage { messages: encode_lines(Bytes::from(lines), format, &context) };
+        input.place.records += page.records();
+        run.publish_at(page, input.place.cursor()?).await?;
+        bar.set(input.place.read, input.place.size.unwrap_or(input.place.read));
+    }
+    if run.position().is_none() {
+        run.publish_at(EncodedPage::default(), input.place.cursor()?).await?;
+    }
+    bar.finish();
+    if let Some(position) = run.position().filter(|_| args.wait) {
+        let tracker = Tracker::new(cli.quiet, "landing");
+        let waited =
+            handle.wait_applied(&args.entity, position, |update| tracker.note(&update)).await;
+        tracker.finish();
+        waited?;
+    }
+    input.place.done = true;
+    run.publish_at(EncodedPage::default(), input.place.cursor()?).await?;
+    Ok(())
+}
+
 fn format(args: &Publish) -> anyhow::Result<LineFormat> {
     match &args.map {
         Some(map) => {
@@ -78,85 +106,5 @@ fn format(args: &Publish) -> anyhow::Result<LineFormat> {
         }
         None if args.rows => Ok(LineFormat::Plain),
         None => Ok(LineFormat::Envelope),
-    }
-}
-
-type Input = Box<dyn AsyncRead + Unpin + Send>;
-
-async fn open(file: &Path) -> anyhow::Result<(Input, Option<u64>)> {
-    if file == Path::new("-") {
-        let stdin = tokio::fs::File::open("/dev/stdin").await.context("cannot read stdin")?;
-        return Ok((Box::new(stdin), None));
-    }
-    let opened = tokio::fs::File::open(file)
-        .await
-        .map_err(|error| UsageError(format!("cannot read {}: {error}", file.display())))?;
-    let size = opened.metadata().await.ok().map(|metadata| metadata.len());
-    Ok((Box::new(opened), size))
-}
-
-/// Reads whole lines, page by page, and publishes them. `told` hears how many bytes are durable.
-async fn push(
-    run: &mut PushRun,
-    entity: &EntityId,
-    format: &LineFormat,
-    input: &mut (dyn AsyncRead + Unpin + Send),
-    told: impl Fn(u64),
-) -> anyhow::Result<()> {
-    let mut rest: Vec<u8> = Vec::new();
-    let (mut done, mut ordinal) = (0u64, 0u64);
-    loop {
-        let (lines, more) = read_lines(input, &mut rest).await?;
-        if !lines.is_empty() {
-            let size = lines.len() as u64;
-            let context = PublishContext {
-                entity: entity.clone(),
-                run: Some(run.run().clone()),
-                traceparent: run.traceparent().map(str::to_owned),
-                delivery: run.run().to_string(),
-                ordinal,
-                now: SystemClock.now(),
-            };
-            let page = EncodedPage { messages: encode_lines(Bytes::from(lines), format, &context) };
-            ordinal += page.records();
-            if !page.messages.is_empty() {
-                run.publish(page).await?;
-            }
-            done += size;
-            told(done);
-        }
-        if !more {
-            return Ok(());
-        }
-    }
-}
-
-/// About a page of whole lines; `rest` holds the beginning of the next line. False at the end.
-async fn read_lines(
-    input: &mut (dyn AsyncRead + Unpin + Send),
-    rest: &mut Vec<u8>,
-) -> anyhow::Result<(Vec<u8>, bool)> {
-    let mut buffer = std::mem::take(rest);
-    buffer.reserve(PAGE_BYTES);
-    loop {
-        let wanted = (PAGE_BYTES.saturating_sub(buffer.len())).max(64 << 10) as u64;
-        let read = (&mut *input)
-            .take(wanted)
-            .read_to_end(&mut buffer)
-            .await
-            .context("cannot read the input")?;
-        if read == 0 {
-            return Ok((buffer, false));
-        }
-        match buffer.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => {
-                *rest = buffer.split_off(end + 1);
-                return Ok((buffer, true));
-            }
-            None if buffer.len() > LINE_LIMIT => {
-                anyhow::bail!("a line is longer than {} MiB; is this NDJSON?", LINE_LIMIT >> 20);
-            }
-            None => {}
-        }
     }
 }
