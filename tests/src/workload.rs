@@ -18,7 +18,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,7 +28,7 @@ impl Random {
 
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.number() % end
     }
 
     fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
@@ -171,10 +171,10 @@ impl Workload {
 
     fn row(&mut self, key: u64) -> Value {
         let random = &mut self.random;
-        let note: Vec<String> = (0..4).map(|_| format!("{:x}", random.next())).collect();
+        let note: Vec<String> = (0..4).map(|_| format!("{:x}", random.number())).collect();
         json!({
             "id": key,
-            "name": format!("name-{:x}", random.next()),
+            "name": format!("name-{:x}", random.number()),
             "city": random.of(&["Oslo", "Bergen", "Tromsø", "Ålesund", ""]),
             // Hundredths, and never one that ends in .0: JSON would show it as another number.
             "amount": (random.below(100_000) * 100 + 25) as f64 / 10_000.0,

@@ -14,8 +14,8 @@ const BAD: [(&str, &str); 5] = [
     ("this is no JSON", "JSON"),
     (r#"{"op":"update","seq":9001,"after":{"name":"no key"}}"#, "after.id"),
     (r#"{"op":"update","seq":9002,"after":{"id":1,"amount":"much"}}"#, "amount"),
-    (r#"{"op":"update","seq":null,"after":{"id":2,"name":"x"}}"#, "sequence"),
-    (r#"{"op":"upend","seq":9003,"after":{"id":3,"name":"x"}}"#, "upend"),
+    (r#"{"op":"update","seq":null,"after":{"id":2,"name":"x"}}"#, "`seq`"),
+    (r#"{"op":"upend","seq":9003,"after":{"id":3,"name":"x"}}"#, "operation"),
 ];
 
 /// A shop with ten good rows and, between them, the bad lines.
@@ -65,11 +65,12 @@ fn a_discarded_record_waits_no_longer_and_stays_counted() {
     let before = platform.rows(&["quarantine", "list"]).len();
     let (id, _) = waiting(&platform, BAD[0].0);
     platform.run(&["quarantine", "discard", &id]).ok();
+    let number: i64 = id.parse().unwrap();
     let open = platform.rows(&["quarantine", "list"]);
     assert_eq!(open.len(), before - 1);
-    assert!(open.iter().all(|row| row["id"].to_string() != id));
+    assert!(open.iter().all(|row| row["id"] != number));
     let all = platform.rows(&["quarantine", "list", "--all"]);
-    let row = all.iter().find(|row| row["id"].to_string() == id).unwrap();
+    let row = all.iter().find(|row| row["id"] == number).unwrap();
     assert_eq!(row["status"], "discarded");
     platform.run(&["quarantine", "discard", &id]).ended(2).told(&["discarded"]);
     platform.assert_sound();
@@ -195,7 +196,7 @@ fn a_second_process_on_the_same_data_is_told_so() {
     let listen = format!("http.listen=127.0.0.1:{port}");
     let first = platform.spawn(&["run", "--set", "http.enabled=true", "--set", &listen]);
     until("readiness", 30, || get(port, "/readyz").filter(|(status, _)| *status == 200));
-    platform.publish(&file).ended(1).told(&["another process"]);
+    platform.publish(&file).ended(1).told(&["another alluvium process uses this data folder"]);
     // Reading is possible meanwhile.
     assert_eq!(platform.number("SELECT count(*) FROM silver.shop.customers"), 5);
     assert!(first.terminate(30).success());

@@ -31,12 +31,11 @@ fn blocks(page: &str, mark: &str) -> Vec<String> {
 
 /// Runs a script in the folder, with the binary under test as `alluvium`.
 fn shell(folder: &Path, script: &str) -> Output {
-    let path = std::env::var("PATH").unwrap_or_default();
     let beside = binary().canonicalize().unwrap().parent().unwrap().to_owned();
     let mut command = Command::new("sh");
     without_settings(&mut command);
-    command.args(["-euc", script]).current_dir(folder);
-    command.env("PATH", format!("{}:{path}", beside.display())).output().unwrap()
+    let script = format!("PATH='{}':\"$PATH\"\n{script}", beside.display());
+    command.args(["-euc", &script]).current_dir(folder).output().unwrap()
 }
 
 #[test]

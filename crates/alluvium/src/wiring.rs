@@ -13,6 +13,7 @@ use alluvium_lake::Lake;
 use alluvium_lake::index::IndexStore;
 use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
 use alluvium_ledger::{Ledger, Retention, SqliteLedger};
+use alluvium_model::metadata::{Deletes, SchemaEvolution, SnapshotOrder};
 use alluvium_model::{
     BusError, Clock, EntityId, EntitySpec, Layer, Position, Stage, StageError, Subscriber,
     SystemClock,
@@ -65,9 +66,28 @@ pub(crate) fn metadata(settings: &Settings) -> anyhow::Result<Metadata> {
             Part::Connection(system) => registry.check_connection(system),
             Part::Source(kind, entity) => registry.check_source(kind, entity),
         };
-        checked.map_err(|error| error.to_string())
+        checked.map_err(|error| error.to_string())?;
+        match part {
+            Part::Source(_, entity) => applied_yet(entity),
+            Part::Connection(_) => Ok(()),
+        }
     };
     Ok(Metadata::load_with(settings, &catalog, &check)?)
+}
+
+/// What silver does not apply yet is refused, so that nobody believes it to be at work.
+fn applied_yet(entity: &EntitySpec) -> Result<(), String> {
+    let not_yet = [
+        (entity.deletes == Deletes::Tombstone, "`deletes: tombstone`"),
+        (!entity.ignore_null_updates.is_empty(), "`ignore_null_updates`"),
+        (entity.schema_evolution == SchemaEvolution::Evolve, "`schema_evolution: evolve`"),
+        (!entity.snapshot.scope.is_empty(), "`snapshot.scope`"),
+        (entity.snapshot.out_of_order == SnapshotOrder::Skip, "`snapshot.out_of_order: skip`"),
+    ];
+    match not_yet.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(format!("{what} is not applied by this release: leave it out")),
+        None => Ok(()),
+    }
 }
 
 /// The lake, for who only reads.

@@ -40,6 +40,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let settings = wiring::settings(&cli)?;
     // Long-running, the log is what people look at; otherwise only what is amiss concerns them.
     let filter = match &cli.command {
+        // The storage engine's own news concern nobody but its developers.
+        Command::Run if !cli.quiet && settings.log.filter.is_none() => {
+            format!("{},fjall=warn,lsm_tree=warn", settings.log.directives())
+        }
         Command::Run if !cli.quiet => settings.log.directives(),
         _ => settings.log.filter.clone().unwrap_or_else(|| "warn".to_owned()),
     };

@@ -28,7 +28,12 @@ struct Row {
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyhow::Result<Exit> {
     let format = format(args)?;
     let mut input = Input::open(&args.file, &format).await?;
-    let wired = wiring::wire(settings, wiring::metadata(settings)?).await?;
+    let metadata = wiring::metadata(settings)?;
+    if metadata.system(&args.entity.system).is_none() {
+        let text = format!("there is no system `{}` in systems.json", args.entity.system);
+        return Err(UsageError(text).into());
+    }
+    let wired = wiring::wire(settings, metadata).await?;
     let clock = SystemClock;
     let started = clock.instant();
     let handle = Runtime::start(wired.platform.clone(), Triggers::Ignored).await?;

@@ -394,6 +394,6 @@ fn supported(change: &ChangeView<'_>) -> Result<(), Rejection> {
     } else {
         return Ok(());
     };
-    let reason = format!("{what} cannot be applied by this release; raw and bronze keep it");
+    let reason = format!("{what} cannot be applied by this release; raw keeps it");
     Err(Rejection { code: "unsupported", reason })
 }
