@@ -106,11 +106,14 @@ fn app_id(layer: Layer, entity: &EntityId, span: &Span) -> String {
     format!("alluvium/{layer}/{entity}/{}", span.epoch)
 }
 
+/// A stretch of messages that a layer has not applied.
+pub(crate) type ToApply = (Span, Vec<Arc<Message>>);
+
 /// What of a delivery a layer that stands at `before` still has to apply; `None` if it has it all.
 pub(crate) fn take_up(
     before: Option<&Progress>,
     delivery: &Delivery,
-) -> Result<Option<(Span, Vec<Arc<Message>>)>, StageError> {
+) -> Result<Option<ToApply>, StageError> {
     let span = delivery.span;
     let at = match before {
         None => 0,

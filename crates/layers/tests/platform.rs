@@ -35,7 +35,16 @@ pub(crate) struct Platform {
 
 impl Platform {
     pub(crate) fn new(entity: Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap(), entity)
+    }
+
+    /// In memory where the system has a folder for that: for the tests that commit by the thousand.
+    pub(crate) fn quick(entity: Value) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::in_folder(folder.unwrap(), entity)
+    }
+
+    fn in_folder(folder: TempDir, entity: Value) -> Self {
         let lake = Lake::local(&folder.path().join("lake"), Arc::new(SystemClock)).unwrap();
         let entity: EntitySpec = serde_json::from_value(entity).unwrap();
         let mut platform = Self { folder, lake, entity, index: None };

@@ -137,9 +137,9 @@ async fn an_object_that_could_not_be_read_is_read_again_and_not_passed_over() {
     let platform = Platform::new(people());
     let topic = landed(&platform).await;
     let objects = files_below(&platform.lake_folder().join("raw"), ".zst");
-    for broken in 0..3 {
-        let whole = fs::read(&objects[broken]).unwrap();
-        fs::write(&objects[broken], &whole[..whole.len() - 3]).unwrap();
+    for broken in objects.iter().take(3) {
+        let whole = fs::read(broken).unwrap();
+        fs::write(broken, &whole[..whole.len() - 3]).unwrap();
         let mut replay = open(&platform).await;
         let mut before = Vec::new();
         let error = loop {
@@ -149,7 +149,7 @@ async fn an_object_that_could_not_be_read_is_read_again_and_not_passed_over() {
             }
         };
         assert!(matches!(error, BusError::Corrupt(_)), "{error}");
-        fs::write(&objects[broken], whole).unwrap();
+        fs::write(broken, whole).unwrap();
         before.extend(rest(&mut replay, &topic, few(1_000)).await);
         assert_eq!(before, [1, 2, 3, 4, 5, 6, 7]);
     }

@@ -189,7 +189,7 @@ async fn versions(platform: &Platform) -> Vec<Version> {
             });
         }
     }
-    versions.sort_by(|a, b| (a.key, a.seq).cmp(&(b.key, b.seq)));
+    versions.sort_by_key(|version| (version.key, version.seq));
     versions
 }
 
@@ -218,14 +218,14 @@ fn every_stream_in_every_batching_gives_the_rows_that_the_rules_give() {
         ..ProptestConfig::with_cases(250)
     };
     proptest!(config, |(stream in stream())| {
-        let platform = Platform::new(ticks());
+        let platform = Platform::quick(ticks());
         runtime.block_on(run(&platform, &stream));
     });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_changes_of_one_key_take_seconds_not_minutes() {
-    let platform = Platform::new(ticks());
+    let platform = Platform::quick(ticks());
     let mut topic = Topic::of(&platform);
     // Every third equals the one before it, and every tenth comes late.
     let drafts = |from: i64| -> Vec<Draft> {
@@ -257,7 +257,7 @@ async fn a_hundred_thousand_changes_of_one_key_take_seconds_not_minutes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_keys_at_once_are_known_again_one_by_one_and_after_a_restart() {
     const KEYS: i64 = 40_000;
-    let mut platform = Platform::new(ticks());
+    let mut platform = Platform::quick(ticks());
     let mut topic = Topic::of(&platform);
     let all = |seq: i64, op: &'static str, tracked: i64, step: usize| -> Vec<Draft> {
         let draft =

@@ -52,7 +52,7 @@ async fn a_table_that_is_not_there_is_answered_with_the_nearest_ones() {
     {
         match fixture.error(&format!("SELECT * FROM {name}")).await {
             QueryError::NoTable { known, .. } => {
-                assert_eq!(known[0], "silver.shop.orders", "{name}")
+                assert_eq!(known[0], "silver.shop.orders", "{name}");
             }
             other => panic!("{name}: {other:?}"),
         }

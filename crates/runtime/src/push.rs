@@ -81,7 +81,11 @@ impl PushRun {
     }
 
     /// Publishes a page together with how far its source was read, in one step of the bus.
-    pub async fn publish_at(&mut self, page: EncodedPage, cursor: Cursor) -> Result<(), RuntimeError> {
+    pub async fn publish_at(
+        &mut self,
+        page: EncodedPage,
+        cursor: Cursor,
+    ) -> Result<(), RuntimeError> {
         let Some(held) = &mut self.held else {
             return Err(RuntimeError::Defect("a cursor is pushed without a lease".to_owned()));
         };

@@ -102,7 +102,8 @@ impl Input {
     pub(super) async fn take_up(&mut self, cursor: Option<&Cursor>) -> anyhow::Result<u64> {
         let left = cursor.and_then(|cursor| cursor.0.get("published"));
         let left: Option<Place> = left.and_then(|left| serde_json::from_value(left.clone()).ok());
-        if let Some(left) = left.filter(|left| !left.done && left.is_of_the_same_file(&self.place)) {
+        if let Some(left) = left.filter(|left| !left.done && left.is_of_the_same_file(&self.place))
+        {
             self.file.seek(std::io::SeekFrom::Start(left.read)).await?;
             self.place = left;
         }
@@ -124,7 +125,10 @@ impl Input {
                 Some(end) if read > 0 => end + 1,
                 _ if read == 0 => buffer.len(),
                 _ if buffer.len() > LINE_LIMIT => {
-                    anyhow::bail!("a line is longer than {} MiB; is this NDJSON?", LINE_LIMIT >> 20);
+                    anyhow::bail!(
+                        "a line is longer than {} MiB; is this NDJSON?",
+                        LINE_LIMIT >> 20
+                    );
                 }
                 _ => continue,
             };

@@ -138,33 +138,39 @@ fn builder(kind: &DataType, rows: usize) -> Result<Column, RowCodecError> {
 impl Column {
     /// Appends the next value of `take`, or null.
     fn append(&mut self, take: Option<&mut Take<'_>>) -> Result<(), RowCodecError> {
-        let done = match (self, take) {
-            (Self::Bool(b), None) => Some(b.append_null()),
-            (Self::Long(b), None) => Some(b.append_null()),
-            (Self::Double(b), None) => Some(b.append_null()),
-            (Self::Decimal(b), None) => Some(b.append_null()),
-            (Self::Date(b), None) => Some(b.append_null()),
-            (Self::Timestamp(b), None) => Some(b.append_null()),
-            (Self::Text(b), None) => Some(b.append_null()),
-            (Self::Bytes(b), None) => Some(b.append_null()),
-            (Self::Bool(b), Some(take)) => take.byte().map(|v| b.append_value(v == 1)),
-            (Self::Long(b), Some(take)) => take.signed().map(|v| b.append_value(v)),
-            (Self::Double(b), Some(take)) => {
-                take.array().map(|v| b.append_value(f64::from_le_bytes(v)))
-            }
-            (Self::Decimal(b), Some(take)) => {
-                take.array().map(|v| b.append_value(i128::from_le_bytes(v)))
-            }
-            (Self::Date(b), Some(take)) => {
+        let Some(take) = take else {
+            self.append_null();
+            return Ok(());
+        };
+        let done = match self {
+            Self::Bool(b) => take.byte().map(|v| b.append_value(v == 1)),
+            Self::Long(b) => take.signed().map(|v| b.append_value(v)),
+            Self::Double(b) => take.array().map(|v| b.append_value(f64::from_le_bytes(v))),
+            Self::Decimal(b) => take.array().map(|v| b.append_value(i128::from_le_bytes(v))),
+            Self::Date(b) => {
                 take.signed().and_then(|v| i32::try_from(v).ok()).map(|v| b.append_value(v))
             }
-            (Self::Timestamp(b), Some(take)) => take.signed().map(|v| b.append_value(v)),
-            (Self::Text(b), Some(take)) => {
-                take.slice().and_then(|v| std::str::from_utf8(v).ok()).map(|v| b.append_value(v))
+            Self::Timestamp(b) => take.signed().map(|v| b.append_value(v)),
+            Self::Text(b) => {
+                let text = take.slice().and_then(|v| std::str::from_utf8(v).ok());
+                text.map(|v| b.append_value(v))
             }
-            (Self::Bytes(b), Some(take)) => take.slice().map(|v| b.append_value(v)),
+            Self::Bytes(b) => take.slice().map(|v| b.append_value(v)),
         };
         done.ok_or(RowCodecError::Damaged)
+    }
+
+    fn append_null(&mut self) {
+        match self {
+            Self::Bool(b) => b.append_null(),
+            Self::Long(b) => b.append_null(),
+            Self::Double(b) => b.append_null(),
+            Self::Decimal(b) => b.append_null(),
+            Self::Date(b) => b.append_null(),
+            Self::Timestamp(b) => b.append_null(),
+            Self::Text(b) => b.append_null(),
+            Self::Bytes(b) => b.append_null(),
+        }
     }
 
     fn finish(self) -> ArrayRef {

@@ -115,7 +115,7 @@ mod tests {
             Cell::Bytes(vec![3]),
             Cell::Json("{}", "{}".to_owned()),
         ];
-        assert_eq!(format!("{:032x}", hash(&cells)), "0");
-        assert_eq!(name_tag("id"), 0);
+        assert_eq!(format!("{:032x}", hash(&cells)), "d5195186d4e711089a5a5cbcea7db8d7");
+        assert_eq!(name_tag("id"), 15_178_342_399_716_080_259);
     }
 }

@@ -55,9 +55,9 @@ pub(super) struct PlannedHidden<'a> {
 
 /// What a key's state becomes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Top<'a> {
-    /// Its open version stays as it is.
-    Kept(VersionEntry<'a>),
+pub(super) enum Top {
+    /// Its open version stays as it is: the kept version with this index.
+    Kept(usize),
     /// Its open version is the planned row with this index.
     New(usize),
     /// It has no open version.
@@ -71,7 +71,9 @@ pub(super) struct BatchPlan<'a> {
     /// Rows of the table that are replaced, by file number.
     pub(super) replaced: BTreeMap<u32, Vec<u32>>,
     /// States of keys: key, highest known sequence, open version.
-    pub(super) tops: Vec<(u128, &'a [u8], Top<'a>)>,
+    pub(super) tops: Vec<(u128, &'a [u8], Top)>,
+    /// Open versions that stay as they are, of keys of which more is known now.
+    pub(super) kept: Vec<VersionEntry<'a>>,
     /// Closed versions that stand no longer: key and opener.
     pub(super) closed_gone: Vec<(u128, &'a [u8])>,
     pub(super) hidden: Vec<PlannedHidden<'a>>,
@@ -162,7 +164,8 @@ impl<'a> KeyWriter<'a, '_> {
                 Some(at) => {
                     kept[at] = true;
                     if version.closer.is_none() {
-                        top = Top::Kept(self.known.versions[at]);
+                        top = Top::Kept(plan.kept.len());
+                        plan.kept.push(self.known.versions[at]);
                     }
                 }
                 None => {

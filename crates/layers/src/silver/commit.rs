@@ -187,7 +187,7 @@ impl SilverStage {
             let mut values = Vec::new();
             let open = match top {
                 Top::Closed => None,
-                Top::Kept(entry) => Some(*entry),
+                Top::Kept(at) => plan.kept.get(*at).copied(),
                 Top::New(at) => {
                     let row = &plan.rows[*at];
                     let place = sources.place(row.values).ok_or_else(no_values)?;
