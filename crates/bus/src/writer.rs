@@ -37,7 +37,7 @@ pub(crate) struct Running {
     ended: mpsc::Receiver<()>,
 }
 
-/// Starts the writer. It ends after [`Queue::stop`].
+/// Starts the writer. It ends after `Queue::stop`.
 pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Running> {
     let writer = Writer { shared, failed: None, removed: 0, reclaim: Reclaim::default() };
     let (ends, ended) = mpsc::channel();

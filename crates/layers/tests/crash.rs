@@ -220,3 +220,35 @@ async fn a_rebuilt_index_still_knows_what_the_shown_event_did() {
         );
     }
 }
+
+/// A hidden event whose values another row tells must keep them itself once no row does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hidden_event_said_outlives_the_row_that_said_the_same() {
+    for lost in [false, true] {
+        let platform = Platform::new(people());
+        let mut topic = Topic::of(&platform);
+        for line in [
+            person(10, "Ann", "calm"),
+            person(20, "Ann", "calm"),
+            person(30, "Ann", "merry"),
+            person(15, "Bob", "calm"),
+            gone(25),
+        ] {
+            topic.mapped(&[&line]);
+            if lost {
+                platform.index().clear().unwrap();
+            }
+            apply(&mut platform.silver(), &topic.newest()).await;
+        }
+        assert_eq!(
+            platform.history(&["id", "name", "mood"]).await,
+            [
+                "1 Ann calm [10,15) u",
+                "1 Bob calm [15,20) u",
+                "1 Ann calm [20,25) u",
+                "1 Ann merry [30,-) u",
+            ],
+            "index lost: {lost}"
+        );
+    }
+}
