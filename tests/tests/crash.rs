@@ -50,7 +50,7 @@ fn publishing_that_is_killed_ten_times_ends_in_the_same_rows() {
     let mut random = Random::new(seed);
     let mut killed = 0;
     for _ in 0..10 {
-        killed += u32::from(killed_after(&platform, &args, 150 + random.below(2_500)));
+        killed += u32::from(killed_after(&platform, &args, 80 + random.below(700)));
     }
     assert!(killed >= 5, "only {killed} of 10 kills met a process at work");
     platform.publish(&file).ok();
