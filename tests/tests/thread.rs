@@ -57,6 +57,26 @@ fn what_is_published_again_changes_nothing_in_silver() {
 }
 
 #[test]
+fn verify_notices_that_raw_or_a_table_has_lost_what_was_counted() {
+    let platform = TestPlatform::shop();
+    let mut workload = Workload::new(11);
+    for file in workload.files(&platform, 500, 1, 100) {
+        platform.publish(&file).ok();
+    }
+    platform.assert_sound();
+    let lake = platform.folder().join("data/lake");
+    let epochs = lake.join("raw/shop/customers");
+    let epoch = std::fs::read_dir(epochs).unwrap().next().unwrap().unwrap().path();
+    let objects = std::fs::read_dir(epoch).unwrap().map(|entry| entry.unwrap().path());
+    std::fs::remove_file(objects.max().unwrap()).unwrap();
+    std::fs::remove_dir_all(lake.join("silver/shop/customers")).unwrap();
+    let found = platform.run(&["verify", "-o", "ndjson"]).ended(1).rows();
+    let lost: Vec<&Value> = found.iter().filter(|row| row["holds"] == false).collect();
+    let layers: Vec<&Value> = lost.iter().map(|row| &row["layer"]).collect();
+    assert_eq!(layers, ["raw", "silver"], "{lost:#?}");
+}
+
+#[test]
 fn the_history_of_a_row_tells_all_its_versions() {
     let platform = TestPlatform::shop();
     let mut workload = Workload::new(3);

@@ -37,6 +37,8 @@ pub struct Verification {
     pub entity: EntityId,
     /// The checks.
     pub checks: Vec<Check>,
+    /// How far the lake says that each layer got; a layer of which it has nothing is left out.
+    pub reached: Vec<(Layer, Epoch, u64)>,
 }
 
 impl Verification {
@@ -57,7 +59,7 @@ pub async fn verify(
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Verification, StageError> {
     let id = entity.id();
-    let mut out = Verification { entity: id.clone(), checks: Vec::new() };
+    let mut out = Verification { entity: id.clone(), checks: Vec::new(), reached: Vec::new() };
     let mut layers = Vec::new();
     for (layer, enabled, place) in [
         (Layer::Bronze, entity.layers.bronze.enabled, path::bronze(&id)),
@@ -74,6 +76,10 @@ pub async fn verify(
     let marks: Vec<(Epoch, u64)> =
         layers.iter().filter_map(|(.., p)| p.as_ref().map(|p| (p.epoch, p.offset))).collect();
     let sums = read_raw(lake, &id, &marks, &mut out, &mut progress).await?;
+    out.reached.extend(sums.end.map(|(epoch, offset)| (Layer::Raw, epoch, offset)));
+    out.reached.extend(
+        layers.iter().filter_map(|(layer, _, p)| p.as_ref().map(|p| (*layer, p.epoch, p.offset))),
+    );
     for (layer, table, reached) in &layers {
         let Some(reached) = reached else {
             out.note(*layer, "progress", true, "nothing applied yet".to_owned());

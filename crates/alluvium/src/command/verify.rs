@@ -1,8 +1,8 @@
 //! `alluvium verify`: proof that nothing was lost or counted twice.
 
 use alluvium_config::Settings;
-use alluvium_ledger::Ledger;
-use alluvium_model::EntitySpec;
+use alluvium_ledger::{LayerTotals, Ledger};
+use alluvium_model::{EntityId, EntitySpec, Epoch, Layer};
 use serde::Serialize;
 
 use super::progress::Bar;
@@ -46,6 +46,7 @@ pub(crate) async fn rows(
         let found =
             alluvium_layers::verify::verify(&lake, &entity, |done, of| bar.set(done, of)).await?;
         bar.finish();
+        rows.extend(ends(&id, &found.reached, &ledger.totals(&id).await?));
         rows.extend(found.checks.into_iter().map(|check| Row {
             entity: id.to_string(),
             layer: check.layer.to_string(),
@@ -63,6 +64,27 @@ pub(crate) async fn rows(
         });
     }
     Ok(rows)
+}
+
+/// What the ledger counted must still be in the lake: a table or the newest raw objects may have
+/// been removed, of which nothing in the lake would tell.
+fn ends(id: &EntityId, reached: &[(Layer, Epoch, u64)], totals: &[LayerTotals]) -> Vec<Row> {
+    let newest = totals.iter().map(|total| total.epoch).max();
+    let counted = totals.iter().filter(|total| Some(total.epoch) == newest);
+    let row = |total: &LayerTotals| {
+        let there = reached
+            .iter()
+            .find(|(layer, epoch, _)| *layer == total.layer && *epoch == total.epoch)
+            .map_or(0, |(.., offset)| *offset);
+        Row {
+            entity: id.to_string(),
+            layer: total.layer.to_string(),
+            check: "all that was counted".to_owned(),
+            holds: there >= total.offset,
+            detail: format!("the lake is at offset {there}, the ledger at {}", total.offset),
+        }
+    };
+    counted.map(row).collect()
 }
 
 /// The entities meant, as the ledger knows them: with what their sources described.
