@@ -77,7 +77,7 @@ pub struct Message {
     pub records: u32,
     /// The payload as one zstd frame, where the bus keeps it so: raw lands it as it is.
     pub frame: Option<Bytes>,
-    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+    decoded: OnceLock<(u128, Arc<dyn Any + Send + Sync>)>,
 }
 
 impl Message {
@@ -124,19 +124,33 @@ impl Message {
         body.split(|byte| *byte == b'\n')
     }
 
-    /// What `decode` makes of the message, made once and shared by all who ask for the same type.
-    pub fn decoded<T: Send + Sync + 'static>(&self, decode: impl FnOnce(&Self) -> T) -> Arc<T> {
+    /// What `decode` makes of the message, made once and shared by all who ask for the same type
+    /// with the same `key`. The key stands for all that `decode` depends on beside the message. Who
+    /// asks with another one than the first gets something of their own.
+    pub fn decoded<T: Send + Sync + 'static>(
+        &self,
+        key: u128,
+        decode: impl FnOnce(&Self) -> T,
+    ) -> Arc<T> {
+        let mut made = None;
         let mut decode = Some(decode);
-        let slot = self.decoded.get_or_init(|| match decode.take() {
-            Some(decode) => Arc::new(decode(self)),
-            None => Arc::new(()),
+        let (found, slot) = self.decoded.get_or_init(|| {
+            let value = decode.take().map(|decode| Arc::new(decode(self)));
+            made.clone_from(&value);
+            let slot: Arc<dyn Any + Send + Sync> = match value {
+                Some(value) => value,
+                None => Arc::new(()),
+            };
+            (key, slot)
         });
-        match (Arc::clone(slot).downcast::<T>(), decode) {
-            (Ok(value), _) => value,
-            (Err(_), Some(decode)) => Arc::new(decode(self)),
-            (Err(_), None) => {
-                unreachable!("what was just decoded is of the type that was asked for")
-            }
+        if let Some(made) = made {
+            return made;
+        }
+        let shared = (*found == key).then(|| Arc::clone(slot).downcast::<T>().ok()).flatten();
+        match (shared, decode) {
+            (Some(shared), _) => shared,
+            (None, Some(decode)) => Arc::new(decode(self)),
+            (None, None) => unreachable!("who decoded has returned what was made"),
         }
     }
 }
@@ -218,9 +232,17 @@ mod tests {
     #[test]
     fn a_message_is_decoded_once_for_all_who_share_it() {
         let message = message("{}", 1);
-        let first = message.decoded(|m| m.records + 1);
-        let second = message.decoded(|_| 0u32);
+        let first = message.decoded(7, |m| m.records + 1);
+        let second = message.decoded(7, |_| 0u32);
         assert_eq!((*first, *second), (2, 2));
-        assert_eq!(*message.decoded(|_| "other"), "other");
+    }
+
+    #[test]
+    fn who_decodes_otherwise_shares_nothing() {
+        let message = message("{}", 1);
+        assert_eq!(*message.decoded(7, |_| 1), 1);
+        assert_eq!(*message.decoded(8, |_| 2), 2, "another key");
+        assert_eq!(*message.decoded(7, |_| "other"), "other", "another type");
+        assert_eq!(*message.decoded(7, |_| 3), 1, "the first is still shared");
     }
 }

@@ -16,6 +16,7 @@ pub mod port;
 pub mod position;
 pub mod secret;
 pub mod sequence;
+pub mod upkeep;
 
 pub use change::{Change, Control, Op, Record};
 pub use checksum::Checksum;
@@ -30,3 +31,4 @@ pub use port::{BusError, Page, Publisher, Source, SourceError, Stage, StageError
 pub use position::{Epoch, Position, Span};
 pub use secret::Secret;
 pub use sequence::{Sequence, SequencePart, SequenceType};
+pub use upkeep::{Maintained, Upkeep};

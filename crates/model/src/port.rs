@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::outcome::Progress;
 use crate::{
     Applied, Cursor, CursorRecord, Delivery, EncodedPage, EntityId, EntitySpec, Epoch, FetchLimit,
-    Layer, Position, Record, Remedy, Span,
+    Layer, Maintained, Position, Record, Remedy, Span, Upkeep,
 };
 
 /// What one poll brought.
@@ -235,6 +235,13 @@ pub trait Stage: Send {
     /// Lands what lingers. Called at the end of a run, before verify, when it has lingered long
     /// enough, and at stop.
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError>;
+
+    /// Looks after what was landed: puts files together, writes checkpoints, removes what nothing
+    /// refers to. Called after batches and while nothing comes, never concurrently with the other
+    /// calls; a step is short, so that no batch waits for it long. May be repeated at any time:
+    /// what a crash broke off is begun again. `Ok` promises nothing of what is still to do, and
+    /// neither `Ok` nor an error alters a row or how far the layer got.
+    async fn maintain(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError>;
 }
 
 /// Why a layer could not go on.

@@ -105,13 +105,11 @@ impl SequenceBuilder {
     }
 
     /// Adds an instant.
-    pub fn timestamp(&mut self, value: Timestamp) {
-        let nanos = value.as_nanosecond();
-        let (seconds, rest) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
-        // A jiff timestamp's seconds always fit in 64 bits, its nanoseconds in 32.
-        self.encoded.extend_from_slice(&flip(seconds as i64));
-        self.encoded.extend_from_slice(&(rest as u32).to_be_bytes());
-        self.first.get_or_insert(SequencePart::Timestamp(nanos.div_euclid(1_000) as i64));
+    pub fn timestamp(&mut self, value: impl Into<Instant>) {
+        let Instant { seconds, nanos } = value.into();
+        self.encoded.extend_from_slice(&flip(seconds));
+        self.encoded.extend_from_slice(&nanos.to_be_bytes());
+        self.first.get_or_insert(SequencePart::Timestamp(value_micros(seconds, nanos)));
     }
 
     /// Adds a part given as text, or as the bytes of a JSON string or number without its quotes.
@@ -126,7 +124,7 @@ impl SequenceBuilder {
             SequenceType::Long => {
                 self.long(text.parse().map_err(|_| SequenceError::NotA("long"))?);
             }
-            SequenceType::Timestamp => self.timestamp(parse_timestamp(text, zone)?),
+            SequenceType::Timestamp => self.timestamp(parse_instant(text, zone)?),
             SequenceType::Decimal => {
                 let decimal = Decimal::parse(text).ok_or(SequenceError::NotA("decimal"))?;
                 if self.first.is_none() {
@@ -192,6 +190,62 @@ fn flip(value: i64) -> [u8; 8] {
 /// An unsigned whole number at the decimal scale. Both users stay below 2^96.
 fn whole(value: u128) -> i128 {
     (value as i128) * 10i128.pow(DECIMAL_SCALE as u32)
+}
+
+/// A moment from the year 1 to the last of the year 9999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant {
+    /// Seconds since 1970, UTC.
+    seconds: i64,
+    /// Nanoseconds beyond them.
+    nanos: u32,
+}
+
+impl Instant {
+    /// So many microseconds since 1970, UTC.
+    pub fn from_microsecond(micros: i64) -> Self {
+        let nanos = (micros.rem_euclid(1_000_000) * 1_000) as u32;
+        Self { seconds: micros.div_euclid(1_000_000), nanos }
+    }
+
+    /// Microseconds since 1970, UTC; what is finer is cut off.
+    pub fn as_microsecond(self) -> i64 {
+        value_micros(self.seconds, self.nanos)
+    }
+}
+
+impl From<Timestamp> for Instant {
+    fn from(value: Timestamp) -> Self {
+        let nanos = value.as_nanosecond();
+        // A timestamp's seconds always fit in 64 bits, its nanoseconds in 32.
+        Self {
+            seconds: nanos.div_euclid(1_000_000_000) as i64,
+            nanos: nanos.rem_euclid(1_000_000_000) as u32,
+        }
+    }
+}
+
+/// Seconds and nanoseconds as microseconds. Moments of four-digit years are far from overflowing.
+fn value_micros(seconds: i64, nanos: u32) -> i64 {
+    seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos / 1_000))
+}
+
+/// Reads an instant as [`parse_timestamp`] does, the very last hours of the year 9999 among them.
+pub fn parse_instant(text: &str, zone: &TimeZone) -> Result<Instant, SequenceError> {
+    parse_timestamp(text, zone).map(Instant::from).or_else(|error| far(text).ok_or(error))
+}
+
+/// An instant in UTC that jiff leaves out, so that every zone may show those that it has.
+fn far(text: &str) -> Option<Instant> {
+    let civil: jiff::civil::DateTime = text.strip_suffix(['Z', 'z'])?.parse().ok()?;
+    let first = jiff::civil::date(1970, 1, 1);
+    let days = civil.date().since((jiff::Unit::Day, first)).ok()?.get_days();
+    let clock = civil.time();
+    let seconds = i64::from(clock.hour()) * 3_600
+        + i64::from(clock.minute()) * 60
+        + i64::from(clock.second());
+    let nanos = u32::try_from(clock.subsec_nanosecond()).ok()?;
+    Some(Instant { seconds: i64::from(days) * 86_400 + seconds, nanos })
 }
 
 /// Reads an instant: RFC 3339, or a date and time without zone in `zone`, or a plain date.
@@ -337,6 +391,7 @@ mod tests {
                 "2026-01-01T00:00:00+02:00",
                 "2026-01-01T00:00:00.000000001Z",
                 "9999-12-30T00:00:00Z",
+                "9999-12-31T23:59:59.999999Z",
             ],
         );
         ascending(

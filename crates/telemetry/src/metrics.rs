@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prometheus::{Registry, TextEncoder};
 
-use alluvium_model::{Applied, EntityId, Layer, Outcome, SystemName};
+use alluvium_model::{Applied, EntityId, Layer, Maintained, Outcome, SystemName};
 
 use crate::instruments::Instruments;
 
@@ -70,6 +70,7 @@ impl Metrics {
             let labels = of_layer(entity, *layer);
             self.of.batches.with_label_values(&labels).inc_by(0);
             self.of.apply_errors.with_label_values(&labels).inc_by(0);
+            self.of.maintenance_errors.with_label_values(&labels).inc_by(0);
             for outcome in Outcome::ALL {
                 let [system, entity, layer] = labels;
                 let labels = [system, entity, layer, outcome.as_str()];
@@ -125,6 +126,35 @@ impl Metrics {
     /// A layer could not take a delivery.
     pub fn apply_failed(&self, entity: &EntityId, layer: Layer) {
         self.of.apply_errors.with_label_values(&of_layer(entity, layer)).inc();
+    }
+
+    /// A step of upkeep of a layer came to its end.
+    pub fn maintained(&self, entity: &EntityId, layer: Layer, done: &Maintained, took: Duration) {
+        let labels = of_layer(entity, layer);
+        self.of.maintenance_seconds.with_label_values(&labels).observe(took.as_secs_f64());
+        for (counter, number) in [
+            (&self.of.compactions, done.compactions),
+            (&self.of.compactions_dropped, done.dropped),
+            (&self.of.maintenance_rows, done.rows_moved),
+            (&self.of.checkpoints, done.checkpoints),
+            (&self.of.entries_swept, done.entries_swept),
+            (&self.of.objects_removed, done.objects_removed),
+        ] {
+            counter.with_label_values(&labels).inc_by(number);
+        }
+        let [system, entity, layer] = labels;
+        for (counter, read, written) in [
+            (&self.of.maintenance_files, done.files_read, done.files_written),
+            (&self.of.maintenance_bytes, done.bytes_read, done.bytes_written),
+        ] {
+            counter.with_label_values(&[system, entity, layer, "read"]).inc_by(read);
+            counter.with_label_values(&[system, entity, layer, "written"]).inc_by(written);
+        }
+    }
+
+    /// A step of upkeep of a layer failed.
+    pub fn maintenance_failed(&self, entity: &EntityId, layer: Layer) {
+        self.of.maintenance_errors.with_label_values(&of_layer(entity, layer)).inc();
     }
 
     /// The bus noted a layer's progress.

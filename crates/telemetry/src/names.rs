@@ -30,6 +30,26 @@ pub const COMMIT_SECONDS: &str = "alluvium_commit_duration_seconds";
 pub const POLL_ERRORS: &str = "alluvium_poll_errors_total";
 /// Deliveries that a layer could not apply and tries again.
 pub const APPLY_ERRORS: &str = "alluvium_apply_errors_total";
+/// How long a step of upkeep took.
+pub const MAINTENANCE_SECONDS: &str = "alluvium_maintenance_duration_seconds";
+/// Steps of upkeep that failed and are tried again.
+pub const MAINTENANCE_ERRORS: &str = "alluvium_maintenance_errors_total";
+/// Compactions that were committed.
+pub const MAINTENANCE_COMPACTIONS: &str = "alluvium_maintenance_compactions_total";
+/// Compactions that were given up, because the table had changed meanwhile.
+pub const MAINTENANCE_DROPPED: &str = "alluvium_maintenance_compactions_dropped_total";
+/// Data files that upkeep read or wrote.
+pub const MAINTENANCE_FILES: &str = "alluvium_maintenance_files_total";
+/// Rows that upkeep moved to other files.
+pub const MAINTENANCE_ROWS: &str = "alluvium_maintenance_rows_total";
+/// Bytes that upkeep read or wrote.
+pub const MAINTENANCE_BYTES: &str = "alluvium_maintenance_bytes_total";
+/// Checkpoints of tables.
+pub const MAINTENANCE_CHECKPOINTS: &str = "alluvium_maintenance_checkpoints_total";
+/// Entries of key indexes that upkeep looked at.
+pub const MAINTENANCE_ENTRIES: &str = "alluvium_maintenance_index_entries_total";
+/// Objects that upkeep removed.
+pub const MAINTENANCE_REMOVED: &str = "alluvium_maintenance_removed_objects_total";
 /// Messages on the bus.
 pub const BUS_MESSAGES: &str = "alluvium_bus_messages";
 /// Bytes on the bus.
@@ -61,6 +81,8 @@ pub const OUTCOME: &str = "outcome";
 pub const STATUS: &str = "status";
 /// The label of what kind of row was written.
 pub const KIND: &str = "kind";
+/// The label of whether something was read or written.
+pub const DIRECTION: &str = "direction";
 /// The label of the release.
 pub const VERSION: &str = "version";
 /// The label of the commit that the release was built from.

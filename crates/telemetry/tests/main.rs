@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use alluvium_model::{
-    Applied, BatchId, Checksum, Counts, EntityId, Epoch, Layer, Outcome, RowsWritten, Span,
+    Applied, BatchId, Checksum, Counts, EntityId, Epoch, Layer, Maintained, Outcome, RowsWritten,
+    Span,
 };
 use alluvium_telemetry::{BuildInfo, Metrics};
 
@@ -49,6 +50,8 @@ fn metrics() -> Metrics {
     metrics.batch_applied(&entity, &batch());
     metrics.delivery_applied(&entity, Layer::Silver, took);
     metrics.apply_failed(&entity, Layer::Raw);
+    metrics.maintained(&entity, Layer::Silver, &Maintained::default(), took);
+    metrics.maintenance_failed(&entity, Layer::Silver);
     metrics.committed(Layer::Silver, took);
     metrics.lag(&entity, Layer::Silver, 7, Duration::from_millis(1500));
     metrics.bus_depth(4, 4096);

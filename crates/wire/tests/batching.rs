@@ -79,7 +79,7 @@ fn control_records_stand_between_changes_where_they_were_put() {
 #[test]
 fn a_change_that_no_reader_would_take_is_not_sent() {
     let no_row = Change { after: None, ..Change::upsert(raw("{}")) };
-    let no_object = Change::upsert(raw("5"));
+    let no_object = Change { old_key: Some(raw("5")), ..Change::upsert(raw("{}")) };
     let no_key = Change { before: None, ..Change::delete(raw("{}")) };
     for change in [no_row, no_object, no_key] {
         let error = encode_page(&[upsert(1), Record::Change(change)], &context()).unwrap_err();

@@ -9,4 +9,4 @@ pub use entity::{
     Deletes, EntitySpec, Layers, Load, SchemaEvolution, SequenceBy, SilverLayer, SnapshotOrder,
     SnapshotPolicy, ToggledLayer,
 };
-pub use system::{SystemSpec, Trigger};
+pub use system::{CatchUp, SystemSpec, Trigger};

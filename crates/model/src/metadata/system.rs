@@ -43,6 +43,9 @@ pub enum Trigger {
         /// The zone's IANA name. Default: the system's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timezone: Option<String>,
+        /// What becomes of times that passed while nothing ran here. Default `latest`.
+        #[serde(default, skip_serializing_if = "CatchUp::is_default")]
+        catch_up: CatchUp,
     },
     /// Again and again, so long after the last run's start.
     Interval {
@@ -50,6 +53,23 @@ pub enum Trigger {
         #[schemars(range(min = 1))]
         seconds: u64,
     },
+}
+
+/// What becomes of the times of a schedule that passed while nothing ran here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchUp {
+    /// The latest is made up for: one run at the start, however many times passed.
+    #[default]
+    Latest,
+    /// None is made up for: the next run comes at its time.
+    None,
+}
+
+impl CatchUp {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn empty_object() -> Value {
