@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io;
 
-use alluvium_model::Remedy;
+use alluvium_model::{Remedy, error};
 
 /// The cause of an error, as the library beneath gave it.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -68,6 +68,17 @@ impl LakeError {
                 "undo the change of the metadata, or move the table away and rebuild",
             ),
             Self::Bug(_) => Remedy::Bug,
+        }
+    }
+
+    /// What happened, and why, but not of which kind it is: for an error elsewhere that says the
+    /// same kind in the same words.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Unavailable { what, source }
+            | Self::Full { what, source }
+            | Self::Refused { what, source } => format!("{what}: {}", error::chain(&**source)),
+            Self::Corrupt(what) | Self::Mismatch(what) | Self::Bug(what) => what.clone(),
         }
     }
 

@@ -18,6 +18,11 @@ pub fn silver(entity: &EntityId) -> Path {
     layer("silver", entity)
 }
 
+/// `_shadow/silver/<system>/<entity>`: the entity's SCD2 table while it is made anew from raw.
+pub fn shadow_of_silver(entity: &EntityId) -> Path {
+    Path::from_iter(["_shadow", "silver", entity.system.as_str(), entity.entity.as_str()])
+}
+
 /// `raw/<system>/<entity>/<epoch>`.
 pub fn raw_epoch(entity: &EntityId, epoch: Epoch) -> Path {
     raw(entity).join(epoch.to_string())

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test does not expect ends it")]
 
 mod durability;
+mod maintenance;
 mod raw;
 mod readers;
 mod table;

@@ -47,7 +47,7 @@ fn expected(model: &Model) -> Vec<(i64, i64, bool)> {
     rows
 }
 
-async fn by_datafusion(lake: &Lake) -> Vec<(i64, i64, bool)> {
+pub(crate) async fn by_datafusion(lake: &Lake) -> Vec<(i64, i64, bool)> {
     let mut all: Vec<_> = query(lake, "select * from t").await.iter().flat_map(values).collect();
     all.sort_unstable();
     all

@@ -96,6 +96,10 @@ impl<'a> Take<'a> {
         Some(((value >> 1) as i64) ^ -((value & 1) as i64))
     }
 
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
     pub(super) fn u128(&mut self) -> Option<u128> {
         self.array().map(u128::from_le_bytes)
     }

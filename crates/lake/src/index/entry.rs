@@ -24,6 +24,17 @@ pub struct EventMeta {
     pub batch: u32,
 }
 
+/// Hashes of a row: what tells rows apart without their values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Hashes {
+    /// Of the tracked columns.
+    pub tracked: u128,
+    /// Of all stored columns.
+    pub full: u128,
+    /// Of the columns that limit what a snapshot closes; 0 where there are none.
+    pub scope: u64,
+}
+
 /// A version that stands in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionEntry<'a> {
@@ -41,10 +52,8 @@ pub struct VersionEntry<'a> {
     pub shown: &'a [u8],
     /// The first part of that.
     pub shown_at: SequencePart,
-    /// The hash of the tracked columns.
-    pub tracked: u128,
-    /// The hash of all stored columns.
-    pub full: u128,
+    /// The hashes of the values.
+    pub hashes: Hashes,
     /// Where it ends; `None` while it is open.
     pub closed_at: Option<SequencePart>,
     /// Where the shown values come from.
@@ -58,19 +67,27 @@ pub struct VersionEntry<'a> {
 pub struct CurrentEntry<'a> {
     /// The highest sequence known of the key.
     pub known: &'a [u8],
+    /// Whether a row of a snapshot is known at that sequence.
+    pub read: bool,
+    /// Whether the row that the open version shows was completed: its event came without some
+    /// columns, and is remembered with what it said.
+    pub completed: bool,
     /// The open version, if there is one.
     pub open: Option<VersionEntry<'a>>,
 }
 
-/// An event that no version shows.
+/// An event that the table does not tell of, or not all: one that no version shows, or one that came
+/// with columns not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HiddenEntry<'a> {
     /// The event's sequence.
     pub sequence: &'a [u8],
     /// Its first part.
     pub at: SequencePart,
-    /// The hashes of its tracked and of all its stored columns; `None` for a delete.
-    pub hashes: Option<(u128, u128)>,
+    /// The hashes of what it says; `None` for a delete.
+    pub hashes: Option<Hashes>,
+    /// The columns that were not sent, as tags of eight bytes each.
+    pub unset: &'a [u8],
     /// Where it comes from.
     pub meta: EventMeta,
     /// Its stored values, where no version shows equal ones.
@@ -120,14 +137,18 @@ impl<'a> VersionEntry<'a> {
         out.put_at(self.opener_at);
         put_op(out, self.opener_op);
         let same = self.opener == self.shown;
-        out.push(u8::from(same) | u8::from(self.tracked == self.full) << 1);
+        let (scoped, all) = (self.hashes.scope != 0, self.hashes.tracked == self.hashes.full);
+        out.push(u8::from(same) | u8::from(all) << 1 | u8::from(scoped) << 2);
         if !same {
             out.put_slice(self.shown);
             out.put_at(self.shown_at);
         }
-        out.extend_from_slice(&self.tracked.to_le_bytes());
-        if self.tracked != self.full {
-            out.extend_from_slice(&self.full.to_le_bytes());
+        out.extend_from_slice(&self.hashes.tracked.to_le_bytes());
+        if !all {
+            out.extend_from_slice(&self.hashes.full.to_le_bytes());
+        }
+        if scoped {
+            out.extend_from_slice(&self.hashes.scope.to_le_bytes());
         }
         out.push(u8::from(self.closed_at.is_some()));
         if let Some(at) = self.closed_at {
@@ -151,6 +172,7 @@ impl<'a> VersionEntry<'a> {
             if flags & 1 == 1 { (opener, opener_at) } else { (take.slice()?, take.at()?) };
         let tracked = take.u128()?;
         let full = if flags & 2 == 2 { tracked } else { take.u128()? };
+        let scope = if flags & 4 == 4 { take.u64()? } else { 0 };
         let closed_at = if take.byte()? == 1 { Some(take.at()?) } else { None };
         let meta = EventMeta::take(take)?;
         let values = take.slice()?;
@@ -162,8 +184,7 @@ impl<'a> VersionEntry<'a> {
             opener_op,
             shown,
             shown_at,
-            tracked,
-            full,
+            hashes: Hashes { tracked, full, scope },
             closed_at,
             meta,
             values,
@@ -174,7 +195,8 @@ impl<'a> VersionEntry<'a> {
 impl<'a> CurrentEntry<'a> {
     /// Appends the entry to `out`.
     pub fn put(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(self.open.is_some()));
+        let flags = [self.open.is_some(), self.read, self.completed];
+        out.push(flags.iter().rev().fold(0, |all, flag| all << 1 | u8::from(*flag)));
         out.put_slice(self.known);
         if let Some(open) = &self.open {
             open.put(out);
@@ -184,10 +206,10 @@ impl<'a> CurrentEntry<'a> {
     /// Reads what `put` wrote.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut take = Take(bytes);
-        let is_open = take.byte()? == 1;
+        let flags = take.byte()?;
         let known = take.slice()?;
-        let open = if is_open { Some(VersionEntry::take(&mut take)?) } else { None };
-        Some(Self { known, open })
+        let open = if flags & 1 == 1 { Some(VersionEntry::take(&mut take)?) } else { None };
+        Some(Self { known, read: flags & 2 == 2, completed: flags & 4 == 4, open })
     }
 }
 
@@ -197,10 +219,10 @@ impl<'a> HiddenEntry<'a> {
         out.extend_from_slice(self.sequence);
         match self.hashes {
             None => out.push(0),
-            Some((tracked, full)) => {
-                out.push(1);
-                out.extend_from_slice(&tracked.to_be_bytes());
-                out.extend_from_slice(&full.to_be_bytes());
+            Some(hashes) => {
+                out.push(if self.meta.op == Op::Read { 2 } else { 1 });
+                out.extend_from_slice(&hashes.tracked.to_be_bytes());
+                out.extend_from_slice(&hashes.full.to_be_bytes());
             }
         }
     }
@@ -209,11 +231,16 @@ impl<'a> HiddenEntry<'a> {
     pub fn put(&self, out: &mut Vec<u8>) {
         out.put_slice(self.sequence);
         out.put_at(self.at);
+        let partial = !self.unset.is_empty();
         let flags = u8::from(self.hashes.is_some()) | u8::from(self.values.is_some()) << 1;
-        out.push(flags);
-        if let Some((tracked, full)) = self.hashes {
-            out.extend_from_slice(&tracked.to_le_bytes());
-            out.extend_from_slice(&full.to_le_bytes());
+        out.push(flags | u8::from(partial) << 2);
+        if let Some(hashes) = self.hashes {
+            out.extend_from_slice(&hashes.tracked.to_le_bytes());
+            out.extend_from_slice(&hashes.full.to_le_bytes());
+            out.extend_from_slice(&hashes.scope.to_le_bytes());
+        }
+        if partial {
+            out.put_slice(self.unset);
         }
         self.meta.put(out);
         if let Some(values) = self.values {
@@ -226,10 +253,14 @@ impl<'a> HiddenEntry<'a> {
         let mut take = Take(bytes);
         let (sequence, at) = (take.slice()?, take.at()?);
         let flags = take.byte()?;
-        let hashes = if flags & 1 == 1 { Some((take.u128()?, take.u128()?)) } else { None };
+        let hashes = match flags & 1 {
+            1 => Some(Hashes { tracked: take.u128()?, full: take.u128()?, scope: take.u64()? }),
+            _ => None,
+        };
+        let unset = if flags & 4 == 4 { take.slice()? } else { &[] };
         let meta = EventMeta::take(&mut take)?;
         let values = if flags & 2 == 2 { Some(take.slice()?) } else { None };
-        Some(Self { sequence, at, hashes, meta, values })
+        Some(Self { sequence, at, hashes, unset, meta, values })
     }
 }
 
@@ -260,8 +291,7 @@ mod tests {
             opener_op: Op::Create,
             shown: b"abd",
             shown_at: SequencePart::Timestamp(12),
-            tracked: 1,
-            full: 2,
+            hashes: Hashes { tracked: 1, full: 2, scope: 3 },
             closed_at: Some(SequencePart::Decimal(-7)),
             meta: meta(),
             values: b"values",
@@ -269,10 +299,11 @@ mod tests {
         for same in [false, true] {
             if same {
                 (version.shown, version.shown_at) = (version.opener, version.opener_at);
-                version.full = version.tracked;
+                version.hashes = Hashes { tracked: 1, full: 1, scope: 0 };
                 version.closed_at = None;
             }
-            let current = CurrentEntry { known: b"zz", open: Some(version) };
+            let current =
+                CurrentEntry { known: b"zz", read: same, completed: !same, open: Some(version) };
             let mut out = Vec::new();
             current.put(&mut out);
             assert_eq!(CurrentEntry::parse(&out), Some(current));
@@ -283,7 +314,8 @@ mod tests {
         let hidden = HiddenEntry {
             sequence: b"s",
             at: SequencePart::Long(1),
-            hashes: Some((1, 2)),
+            hashes: Some(Hashes { tracked: 1, full: 2, scope: 3 }),
+            unset: b"12345678",
             meta: meta(),
             values: Some(b"v"),
         };

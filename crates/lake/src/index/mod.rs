@@ -5,10 +5,14 @@
 
 mod bytes;
 mod entry;
+mod moves;
 mod row;
 mod store;
+mod sweep;
 
-pub use entry::{CurrentEntry, EventMeta, HiddenEntry, VersionEntry};
+pub use entry::{CurrentEntry, EventMeta, Hashes, HiddenEntry, VersionEntry};
 pub use fjall::Slice;
-pub use row::{RowCodec, RowCodecError};
-pub use store::{IndexError, IndexStore, IndexUpdate, KeyIndex, KeyWindow};
+pub use moves::FileMove;
+pub use row::{Cells, RowCodec, RowCodecError};
+pub use store::{IndexError, IndexStore, IndexUpdate, KeyIndex, KeyWindow, continues};
+pub use sweep::{Sweep, Swept};

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayBuilder, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Date32Builder,
-    Decimal128Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    Array, ArrayBuilder, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray,
+    BooleanBuilder, Date32Array, Date32Builder, Decimal128Array, Decimal128Builder, Float64Array,
+    Float64Builder, Int64Array, Int64Builder, StringArray, StringBuilder,
+    TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
-use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, SchemaRef, TimeUnit,
-    TimestampMicrosecondType,
-};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
 use super::bytes::{Put, Take};
@@ -50,7 +49,8 @@ impl RowCodec {
     }
 
     /// Appends row `row` of `columns` (in the schema's order) to `out`.
-    pub fn put(&self, columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
+    pub fn put(&self, columns: &[Cells<'_>], row: usize, out: &mut Vec<u8>) {
+        out.put_varint(columns.len() as u64);
         let nulls = out.len();
         out.resize(nulls + columns.len().div_ceil(8), 0);
         for (at, column) in columns.iter().enumerate() {
@@ -58,30 +58,20 @@ impl RowCodec {
                 out[nulls + at / 8] |= 1 << (at % 8);
                 continue;
             }
-            match column.data_type() {
-                DataType::Boolean => out.push(u8::from(column.as_boolean().value(row))),
-                DataType::Int64 => out.put_signed(column.as_primitive::<Int64Type>().value(row)),
-                DataType::Float64 => out.extend_from_slice(
-                    &column.as_primitive::<Float64Type>().value(row).to_le_bytes(),
-                ),
-                DataType::Decimal128(..) => out.extend_from_slice(
-                    &column.as_primitive::<Decimal128Type>().value(row).to_le_bytes(),
-                ),
-                DataType::Date32 => {
-                    out.put_signed(i64::from(column.as_primitive::<Date32Type>().value(row)));
-                }
-                DataType::Timestamp(..) => {
-                    out.put_signed(column.as_primitive::<TimestampMicrosecondType>().value(row));
-                }
-                DataType::Utf8 => out.put_slice(column.as_string::<i32>().value(row).as_bytes()),
-                DataType::Binary => out.put_slice(column.as_binary::<i32>().value(row)),
-                // `new` refused every other type.
-                _ => {}
+            match column {
+                Cells::Bool(c) => out.push(u8::from(c.value(row))),
+                Cells::Long(c) => out.put_signed(c.value(row)),
+                Cells::Double(c) => out.extend_from_slice(&c.value(row).to_le_bytes()),
+                Cells::Decimal(c) => out.extend_from_slice(&c.value(row).to_le_bytes()),
+                Cells::Date(c) => out.put_signed(i64::from(c.value(row))),
+                Cells::Timestamp(c) => out.put_signed(c.value(row)),
+                Cells::Text(c) => out.put_slice(c.value(row).as_bytes()),
+                Cells::Bytes(c) => out.put_slice(c.value(row)),
             }
         }
     }
 
-    /// Rows back to columns.
+    /// Rows back to columns. Columns that were added since a row was written are null in it.
     pub fn read<'a>(
         &self,
         rows: impl ExactSizeIterator<Item = &'a [u8]>,
@@ -94,15 +84,75 @@ impl RowCodec {
             .collect::<Result<Vec<_>, _>>()?;
         for row in rows {
             let mut take = Take(row);
-            let nulls = take.bytes(fields.len().div_ceil(8)).ok_or(RowCodecError::Damaged)?;
+            // A row written before columns were added has fewer.
+            let count = take.varint().and_then(|n| usize::try_from(n).ok());
+            let count = count.filter(|n| *n <= fields.len()).ok_or(RowCodecError::Damaged)?;
+            let nulls = take.bytes(count.div_ceil(8)).ok_or(RowCodecError::Damaged)?;
             for (at, builder) in builders.iter_mut().enumerate() {
-                let null = nulls[at / 8] >> (at % 8) & 1 == 1;
+                let null = at >= count || nulls[at / 8] >> (at % 8) & 1 == 1;
                 builder.append(if null { None } else { Some(&mut take) })?;
             }
         }
         let columns = builders.into_iter().map(Column::finish).collect();
         let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(count));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+}
+
+/// A column whose type has been looked at, to read many rows of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Cells<'a> {
+    /// Booleans.
+    Bool(&'a BooleanArray),
+    /// Integers.
+    Long(&'a Int64Array),
+    /// Floating-point numbers.
+    Double(&'a Float64Array),
+    /// Decimals.
+    Decimal(&'a Decimal128Array),
+    /// Days.
+    Date(&'a Date32Array),
+    /// Instants.
+    Timestamp(&'a TimestampMicrosecondArray),
+    /// Text.
+    Text(&'a StringArray),
+    /// Bytes.
+    Bytes(&'a BinaryArray),
+}
+
+impl<'a> Cells<'a> {
+    /// The columns of a batch; of a type that silver never stores, an error.
+    pub fn of(columns: &'a [ArrayRef]) -> Result<Vec<Self>, RowCodecError> {
+        columns.iter().map(Self::column).collect()
+    }
+
+    fn column(column: &'a ArrayRef) -> Result<Self, RowCodecError> {
+        let kind = column.data_type();
+        let cells = match kind {
+            DataType::Boolean => column.as_boolean_opt().map(Self::Bool),
+            DataType::Int64 => column.as_primitive_opt().map(Self::Long),
+            DataType::Float64 => column.as_primitive_opt().map(Self::Double),
+            DataType::Decimal128(..) => column.as_primitive_opt().map(Self::Decimal),
+            DataType::Date32 => column.as_primitive_opt().map(Self::Date),
+            DataType::Timestamp(..) => column.as_primitive_opt().map(Self::Timestamp),
+            DataType::Utf8 => column.as_string_opt().map(Self::Text),
+            DataType::Binary => column.as_binary_opt().map(Self::Bytes),
+            _ => None,
+        };
+        cells.ok_or_else(|| RowCodecError::Type(kind.clone()))
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        match self {
+            Self::Bool(c) => c.is_null(row),
+            Self::Long(c) => c.is_null(row),
+            Self::Double(c) => c.is_null(row),
+            Self::Decimal(c) => c.is_null(row),
+            Self::Date(c) => c.is_null(row),
+            Self::Timestamp(c) => c.is_null(row),
+            Self::Text(c) => c.is_null(row),
+            Self::Bytes(c) => c.is_null(row),
+        }
     }
 }
 
@@ -219,7 +269,7 @@ mod tests {
         let rows: Vec<Vec<u8>> = (0..3)
             .map(|row| {
                 let mut out = Vec::new();
-                codec.put(&columns, row, &mut out);
+                codec.put(&Cells::of(&columns).unwrap(), row, &mut out);
                 out
             })
             .collect();

@@ -1,16 +1,22 @@
-//! The index on disk: one store for a lake, five keyspaces for an entity.
+//! The index on disk: one store for a lake, six keyspaces for an entity.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use alluvium_model::EntityId;
+use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Slice};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{HiddenEntry, VersionEntry};
 
+/// So many tables come to lie over each other before they are merged: a first load brings one a
+/// batch, and merging them as it goes on would be most of the index's work.
+const TABLES: u8 = 12;
+
 /// The layout of entries; an index of another layout is rebuilt.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Why the index could not be used. It is a cache: the mend is always to rebuild it.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +35,15 @@ pub enum IndexError {
 impl IndexError {
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Store(fjall::Error::Io(io)) if io.kind() == std::io::ErrorKind::StorageFull)
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(cause) = error {
+            let io = cause.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
+                return true;
+            }
+            error = cause.source();
+        }
+        false
     }
 }
 
@@ -75,7 +89,9 @@ impl IndexStore {
     pub fn entity(&self, entity: &EntityId) -> Result<KeyIndex, IndexError> {
         let open = |part: &str| {
             self.database.keyspace(&format!("{entity}.{part}"), || {
-                KeyspaceCreateOptions::default().max_memtable_size(16 << 20)
+                KeyspaceCreateOptions::default()
+                    .max_memtable_size(16 << 20)
+                    .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(TABLES)))
             })
         };
         Ok(KeyIndex {
@@ -84,6 +100,7 @@ impl IndexStore {
             history: open("history")?,
             hidden: open("hidden")?,
             names: open("names")?,
+            moves: open("moves")?,
             meta: open("meta")?,
         })
     }
@@ -93,11 +110,12 @@ impl IndexStore {
 #[derive(Clone)]
 pub struct KeyIndex {
     database: Database,
-    current: Keyspace,
-    history: Keyspace,
-    hidden: Keyspace,
-    names: Keyspace,
-    meta: Keyspace,
+    pub(super) current: Keyspace,
+    pub(super) history: Keyspace,
+    pub(super) hidden: Keyspace,
+    pub(super) names: Keyspace,
+    pub(super) moves: Keyspace,
+    pub(super) meta: Keyspace,
 }
 
 /// What the index knows of one key from some version on.
@@ -114,7 +132,14 @@ impl KeyIndex {
     pub fn version(&self, columns: &str) -> Result<Option<i64>, IndexError> {
         let Some(bytes) = self.meta.get("state")? else { return Ok(None) };
         let meta: Option<Meta> = serde_json::from_slice(&bytes).ok();
-        Ok(meta.filter(|m| m.format == FORMAT && m.columns == columns).map(|m| m.version))
+        let fits = |m: &Meta| m.format == FORMAT && continues(&m.columns, columns);
+        Ok(meta.filter(fits).map(|m| m.version))
+    }
+
+    /// Says that the index reflects `version` too, which differs from the one that it reflects in
+    /// columns that were added, and are null in all rows.
+    pub fn adopt(&self, version: i64, columns: &str) -> Result<(), IndexError> {
+        self.update().finish(version, columns)
     }
 
     /// Forgets which table version the index reflects: it is rebuilt before it is used again.
@@ -127,7 +152,7 @@ impl KeyIndex {
         self.meta.clear()?;
         // Not `clear`: the journal keeps it, and the next start would carry it out again, also on
         // what went in past the journal since ([`KeyIndex::bulk_current`]).
-        for part in [&self.current, &self.history, &self.hidden, &self.names] {
+        for part in [&self.current, &self.history, &self.hidden, &self.names, &self.moves] {
             let mut ingestion = part.start_ingestion()?;
             for entry in part.iter() {
                 ingestion.write_tombstone(entry.key()?)?;
@@ -231,6 +256,21 @@ impl KeyIndex {
         ingestion.finish().map_err(failed)
     }
 
+    /// The states of all keys, ascending; each as the bytes of a [`super::CurrentEntry`].
+    pub fn states(&self) -> impl Iterator<Item = Result<(u128, Slice), IndexError>> + use<> {
+        self.current.iter().map(|entry| {
+            let (key, bytes) = entry.into_inner()?;
+            let key: [u8; 16] = key.as_ref().try_into().map_err(|_| IndexError::Damaged)?;
+            Ok((u128::from_be_bytes(key), bytes))
+        })
+    }
+
+    /// What is known of the entity as a whole, as it was given to [`IndexUpdate::whole`].
+    pub fn whole(&self) -> Result<Option<String>, IndexError> {
+        let Some(bytes) = self.meta.get("entity")? else { return Ok(None) };
+        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| IndexError::Damaged)
+    }
+
     /// How many keys have an open or closed state; counts them all.
     pub fn keys(&self) -> Result<usize, IndexError> {
         Ok(self.current.len()?)
@@ -239,8 +279,8 @@ impl KeyIndex {
 
 /// Alterations that take effect together.
 pub struct IndexUpdate<'i> {
-    index: &'i KeyIndex,
-    batch: OwnedWriteBatch,
+    pub(super) index: &'i KeyIndex,
+    pub(super) batch: OwnedWriteBatch,
     buffer: Vec<u8>,
 }
 
@@ -276,6 +316,11 @@ impl IndexUpdate<'_> {
         self.batch.remove(&self.index.hidden, hidden_place(key, entry));
     }
 
+    /// Sets what is known of the entity as a whole.
+    pub fn whole(&mut self, state: &str) {
+        self.batch.insert(&self.index.meta, "entity", state);
+    }
+
     /// Gives a name its number.
     pub fn name(&mut self, id: u32, name: &str) {
         self.batch.insert(&self.index.names, id.to_be_bytes(), name);
@@ -307,6 +352,11 @@ impl IndexUpdate<'_> {
     }
 }
 
+/// Whether `columns` are those of before, with others after them.
+pub fn continues(before: &str, columns: &str) -> bool {
+    columns.strip_prefix(before).is_some_and(|more| more.is_empty() || more.starts_with(','))
+}
+
 /// Whether the system would not let us read, which setting up anew does not mend.
 fn is_of_the_system(error: &fjall::Error) -> bool {
     use std::io::ErrorKind as Kind;
@@ -325,7 +375,7 @@ mod tests {
     use alluvium_model::{Epoch, Op, Position, SequencePart};
 
     use super::*;
-    use crate::index::{CurrentEntry, EventMeta};
+    use crate::index::{CurrentEntry, EventMeta, Hashes};
 
     fn version(opener: &[u8]) -> VersionEntry<'_> {
         VersionEntry {
@@ -336,8 +386,7 @@ mod tests {
             opener_op: Op::Create,
             shown: opener,
             shown_at: SequencePart::Long(0),
-            tracked: 1,
-            full: 1,
+            hashes: Hashes { tracked: 1, full: 1, scope: 0 },
             closed_at: None,
             meta: EventMeta {
                 op: Op::Create,
@@ -382,7 +431,8 @@ mod tests {
         assert_eq!(index.version("cols").unwrap(), None);
         let mut update = index.update();
         let mut entry = Vec::new();
-        CurrentEntry { known: b"k", open: Some(version(b"k")) }.put(&mut entry);
+        CurrentEntry { known: b"k", read: false, completed: false, open: Some(version(b"k")) }
+            .put(&mut entry);
         update.current(9, &entry);
         update.finish(4, "cols").unwrap();
         assert_eq!(index.version("cols").unwrap(), Some(4));

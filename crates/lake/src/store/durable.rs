@@ -78,6 +78,13 @@ impl DurableLocal {
         self.staging.join(format!("{}#0", Uuid::new_v4().simple()))
     }
 
+    /// Makes the folder that an object is to stand in, if it is not there, durably.
+    async fn make_folder_of(&self, location: &Path) -> Result<()> {
+        let target = self.inner.path_to_filesystem(location)?;
+        let Some(folder) = target.parent().map(FsPath::to_path_buf) else { return Ok(()) };
+        blocking(move || create_folders(&folder).map_err(|e| failed("making", &folder, e))).await
+    }
+
     /// Syncs the folder of an object after something was linked into it.
     async fn sync_folder_of(&self, location: &Path) -> Result<()> {
         let target = self.inner.path_to_filesystem(location)?;
@@ -174,11 +181,13 @@ impl ObjectStore for DurableLocal {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.make_folder_of(to).await?;
         self.inner.copy_opts(from, to, options).await?;
         self.sync_folder_of(to).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.make_folder_of(to).await?;
         self.inner.rename_opts(from, to, options).await?;
         self.sync_folder_of(to).await?;
         self.sync_folder_of(from).await

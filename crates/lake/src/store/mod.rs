@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use alluvium_model::Clock;
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
     Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
@@ -22,6 +22,9 @@ pub(crate) use blob::Blob;
 pub use durable::DurableLocal;
 
 use crate::LakeError;
+
+/// How many objects are removed at once.
+const PARALLEL_DELETES: usize = 8;
 
 /// The lake: an object store, where it stands, and the clock. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -143,6 +146,12 @@ impl Lake {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(LakeError::store(format!("deleting {path}"), error)),
         }
+    }
+
+    /// Removes objects, several at once.
+    pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<(), LakeError> {
+        let deletes = paths.into_iter().map(|path| async move { self.delete(&path).await });
+        stream::iter(deletes).buffer_unordered(PARALLEL_DELETES).try_collect().await
     }
 
     /// All objects below `prefix`, ordered by path.

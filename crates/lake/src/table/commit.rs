@@ -120,7 +120,7 @@ impl Table {
     }
 
     /// Writes the deletion vectors, and says which files have to be durable before the entry.
-    async fn write_beside(
+    pub(super) async fn write_beside(
         &self,
         add: &[StagedFile],
         file: Option<&DeletionFile>,
@@ -165,7 +165,7 @@ impl Table {
         draft.finish()
     }
 
-    fn remove_action(&self, file: &DataFile, now_ms: i64) -> Remove {
+    pub(super) fn remove_action(&self, file: &DataFile, now_ms: i64) -> Remove {
         Remove {
             path: file.path.clone(),
             data_change: true,
@@ -178,7 +178,11 @@ impl Table {
         }
     }
 
-    fn add_action(&self, file: &DataFile, vector: Option<DeletionVectorDescriptor>) -> Add {
+    pub(super) fn add_action(
+        &self,
+        file: &DataFile,
+        vector: Option<DeletionVectorDescriptor>,
+    ) -> Add {
         Add {
             path: file.path.clone(),
             partition_values: self.partition_values(file.current),
@@ -204,6 +208,11 @@ impl Table {
         deletions: Deletions,
         mut descriptors: BTreeMap<FileId, DeletionVectorDescriptor>,
     ) -> Vec<FileId> {
+        let now = self.lake.clock().now().as_millisecond();
+        let touched = deletions.emptied.iter().chain(deletions.vectors.keys());
+        let replaced: Vec<Remove> = touched
+            .filter_map(|id| self.file(*id).map(|file| self.remove_action(file, now)))
+            .collect();
         let state = &mut self.state;
         state.version = version;
         state.txns.extend(commit.txns);
@@ -215,13 +224,13 @@ impl Table {
                 state.remove(&path);
             }
         }
+        replaced.into_iter().for_each(|remove| state.bury(remove));
         for (id, deleted) in deletions.vectors {
             if let Some(file) = state.files.get_mut(&id) {
                 file.deleted = deleted;
                 file.deletion_vector = descriptors.remove(&id);
             }
         }
-        let now = self.lake.clock().now().as_millisecond();
         let mut added = Vec::with_capacity(commit.add.len());
         for staged in &commit.add {
             let id = state.next_id();
@@ -232,7 +241,7 @@ impl Table {
     }
 }
 
-fn as_file(id: FileId, staged: &StagedFile, now_ms: i64) -> DataFile {
+pub(super) fn as_file(id: FileId, staged: &StagedFile, now_ms: i64) -> DataFile {
     DataFile {
         id,
         path: staged.path.clone(),

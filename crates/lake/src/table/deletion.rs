@@ -139,7 +139,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// The file that a vector stands in, relative to the table.
-fn path_of(vector: &DeletionVectorDescriptor) -> Result<String, LakeError> {
+pub(super) fn path_of(vector: &DeletionVectorDescriptor) -> Result<String, LakeError> {
     let unknown = || {
         LakeError::Mismatch(format!(
             "a deletion vector is stored in a way we do not write: {} {}",

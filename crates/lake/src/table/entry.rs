@@ -24,7 +24,7 @@ pub(super) struct Entry {
     pub(super) protocol: Option<Protocol>,
     pub(super) metadata: Option<TableMetadata>,
     pub(super) txns: Vec<(String, i64)>,
-    pub(super) removes: Vec<String>,
+    pub(super) removes: Vec<Remove>,
     pub(super) adds: Vec<Add>,
     pub(super) info: Option<Value>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Protocol {
 }
 
 /// The table's description in its log.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TableMetadata {
     id: String,
@@ -101,7 +101,7 @@ impl Entry {
 
     fn take(&mut self, line: Line) {
         self.adds.extend(line.add);
-        self.removes.extend(line.remove.map(|gone| gone.path));
+        self.removes.extend(line.remove);
         self.txns.extend(line.txn.map(|txn| (txn.app_id, txn.version)));
         self.protocol = line.protocol.or(self.protocol.take());
         self.metadata = line.meta_data.or(self.metadata.take());
@@ -127,8 +127,8 @@ impl Entry {
             created_time: Some(now),
         };
         let mut draft = Draft::new("CREATE TABLE", now);
-        draft.push(&json!({"protocol": Protocol::meant(spec.deletion_vectors)}))?;
-        draft.push(&json!({"metaData": metadata}))?;
+        draft.protocol(&Protocol::meant(spec.deletion_vectors))?;
+        draft.metadata(&metadata)?;
         draft.finish()
     }
 
@@ -138,8 +138,16 @@ impl Entry {
         metadata: &TableMetadata,
     ) -> Result<Vec<u8>, LakeError> {
         let mut draft = Draft::new("CHANGE COLUMNS", lake.clock().now().as_millisecond());
-        draft.push(&json!({"metaData": metadata}))?;
+        draft.metadata(metadata)?;
         draft.finish()
+    }
+}
+
+impl TableMetadata {
+    /// The same description for the table that `before` describes: it stays that table, with the
+    /// name and the age that readers know it by.
+    pub(super) fn in_place_of(self, before: &Self) -> Self {
+        Self { id: before.id.clone(), created_time: before.created_time, ..self }
     }
 }
 
@@ -173,9 +181,22 @@ impl Draft {
         self.push(&Action::Add(add))
     }
 
+    pub(super) fn protocol(&mut self, protocol: &Protocol) -> Result<(), LakeError> {
+        self.push(&json!({ "protocol": protocol }))
+    }
+
+    pub(super) fn metadata(&mut self, metadata: &TableMetadata) -> Result<(), LakeError> {
+        self.push(&json!({ "metaData": metadata }))
+    }
+
     fn push(&mut self, line: &impl Serialize) -> Result<(), LakeError> {
         self.lines.push(serde_json::to_vec(line).map_err(writing)?);
         Ok(())
+    }
+
+    /// The lines alone, as a checkpoint holds them, and how many they are.
+    pub(super) fn into_lines(self) -> (Vec<u8>, usize) {
+        (self.lines.join(&b'\n'), self.lines.len())
     }
 
     pub(super) fn finish(mut self) -> Result<Vec<u8>, LakeError> {

@@ -1,17 +1,17 @@
 //! The table's log: loaded at open, followed on reload, appended by put-if-absent.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use arrow::json::LineDelimitedWriter;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::checkpoint::{self, Checkpoint};
 use super::deletion;
 use super::entry::Entry;
 use super::state::State;
-use crate::store::{Blob, Created};
+use crate::store::Created;
 use crate::{Lake, LakeError};
 
 /// How many entries are fetched ahead of the one being applied.
@@ -30,9 +30,11 @@ pub(super) enum Torn {
 
 /// What stands in the log's folder.
 #[derive(Debug, Default)]
-struct Listing {
-    entries: BTreeSet<i64>,
-    checkpoints: BTreeSet<i64>,
+pub(super) struct Listing {
+    /// Entries by version, with the time when each was written.
+    pub(super) entries: BTreeMap<i64, DateTime<Utc>>,
+    /// Checkpoints, likewise.
+    pub(super) checkpoints: BTreeMap<i64, DateTime<Utc>>,
 }
 
 /// Loads the newest state; `None` if there is no table.
@@ -41,12 +43,33 @@ pub(super) async fn load(
     table: &Path,
     torn: Torn,
 ) -> Result<Option<State>, LakeError> {
+    let Some(mut state) = load_entries(lake, table, torn).await? else { return Ok(None) };
+    deletion::read_all(lake, table, &mut state).await?;
+    Ok(Some(state))
+}
+
+/// [`load`], but which rows are deleted is left unread: of nothing but the log anything is asked.
+pub(super) async fn load_entries(
+    lake: &Lake,
+    table: &Path,
+    torn: Torn,
+) -> Result<Option<State>, LakeError> {
     let listing = list(lake, table).await?;
     let mut state = State::empty();
-    if let Some(version) = listing.checkpoints.last() {
-        state.apply(*version, read_checkpoint(lake, table, *version).await?)?;
+    for version in listing.checkpoints.keys().rev() {
+        // A damaged one is none: the entries from the one before it on are still there.
+        match checkpoint::read(lake, table, *version).await {
+            Ok(Checkpoint { entry, .. }) => {
+                state.apply(*version, entry)?;
+                state.checkpoint = *version;
+                break;
+            }
+            Err(LakeError::Corrupt(how)) => tracing::warn!(how, "a checkpoint is passed over"),
+            Err(error) => return Err(error),
+        }
     }
-    let newer: Vec<i64> = listing.entries.range(state.version + 1..).copied().collect();
+    let newer: Vec<i64> =
+        listing.entries.range(state.version + 1..).map(|(version, _)| *version).collect();
     let newest = newer.last().copied();
     let mut entries = stream::iter(newer)
         .map(|version| async move { Ok((version, fetch(lake, table, version).await?)) })
@@ -75,7 +98,6 @@ pub(super) async fn load(
         state.info = look_back(lake, table, &listing).await?;
     }
     state.number_by_path();
-    deletion::read_all(lake, table, &mut state).await?;
     Ok(Some(state))
 }
 
@@ -107,8 +129,8 @@ async fn look_back(
     table: &Path,
     listing: &Listing,
 ) -> Result<Option<serde_json::Value>, LakeError> {
-    let covered = listing.checkpoints.last().copied().unwrap_or(-1);
-    for version in listing.entries.range(..=covered).rev() {
+    let covered = listing.checkpoints.keys().last().copied().unwrap_or(-1);
+    for version in listing.entries.range(..=covered).map(|(version, _)| version).rev() {
         let Some(bytes) = fetch(lake, table, *version).await? else { break };
         let entry = Entry::parse(&bytes).map_err(|how| unreadable(table, *version, &how))?;
         if entry.info.is_some() {
@@ -118,7 +140,8 @@ async fn look_back(
     Ok(None)
 }
 
-async fn list(lake: &Lake, table: &Path) -> Result<Listing, LakeError> {
+/// What stands in the log's folder.
+pub(super) async fn list(lake: &Lake, table: &Path) -> Result<Listing, LakeError> {
     let mut listing = Listing::default();
     for meta in lake.list(&folder(table)).await? {
         let Some((number, suffix)) = meta.location.filename().and_then(|n| n.split_once('.'))
@@ -127,39 +150,18 @@ async fn list(lake: &Lake, table: &Path) -> Result<Listing, LakeError> {
         };
         let Ok(version) = number.parse() else { continue };
         match suffix {
-            "json" => listing.entries.insert(version),
-            "checkpoint.parquet" => listing.checkpoints.insert(version),
-            _ => false,
-        };
+            "json" => drop(listing.entries.insert(version, meta.last_modified)),
+            "checkpoint.parquet" => {
+                listing.checkpoints.insert(version, meta.last_modified);
+            }
+            _ => {}
+        }
     }
     Ok(listing)
 }
 
 async fn fetch(lake: &Lake, table: &Path, version: i64) -> Result<Option<bytes::Bytes>, LakeError> {
     lake.get(&entry_path(table, version)).await
-}
-
-/// A checkpoint is a Parquet file of the very lines that an entry consists of.
-async fn read_checkpoint(lake: &Lake, table: &Path, version: i64) -> Result<Entry, LakeError> {
-    let path = folder(table).join(format!("{version:020}.checkpoint.parquet"));
-    let blob = lake.open(&path).await?;
-    let lines =
-        tokio::task::spawn_blocking(move || lines_of(blob)).await.map_err(LakeError::lost)?;
-    lines
-        .map_err(|e| e.to_string())
-        .and_then(|lines| Entry::parse(&lines))
-        .map_err(|how| LakeError::Corrupt(format!("{path} cannot be read: {how}")))
-}
-
-fn lines_of(blob: Blob) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
-    let mut lines = Vec::new();
-    let mut writer = LineDelimitedWriter::new(&mut lines);
-    for batch in ParquetRecordBatchReaderBuilder::try_new(blob)?.build()? {
-        writer.write(&batch?)?;
-    }
-    writer.finish()?;
-    drop(writer);
-    Ok(lines)
 }
 
 async fn set_aside(lake: &Lake, table: &Path, version: i64) -> Result<(), LakeError> {
@@ -175,11 +177,13 @@ async fn set_aside(lake: &Lake, table: &Path, version: i64) -> Result<(), LakeEr
     Ok(())
 }
 
-fn folder(table: &Path) -> Path {
+/// Where the log of a table stands.
+pub(super) fn folder(table: &Path) -> Path {
     table.clone().join("_delta_log")
 }
 
-fn entry_path(table: &Path, version: i64) -> Path {
+/// Where the entry of a version stands.
+pub(super) fn entry_path(table: &Path, version: i64) -> Path {
     folder(table).join(format!("{version:020}.json"))
 }
 

@@ -3,15 +3,22 @@
 //! The log entries are written here: a commit costs what it changes, where the library's own
 //! commit lists the log and keeps what it read. Any Delta reader reads the tables.
 
+mod checkpoint;
+mod cleanup;
 mod commit;
+mod compact;
 mod deletion;
 mod entry;
+mod garbage;
 mod log;
 mod read;
+mod replace;
+mod rewrite;
 mod schema;
 mod stage;
 mod state;
 mod stats;
+mod travel;
 
 use std::collections::BTreeMap;
 
@@ -20,10 +27,16 @@ use object_store::path::Path;
 use serde_json::Value;
 use url::Url;
 
+pub use checkpoint::CheckpointWritten;
+pub use cleanup::LogCleaned;
 pub use commit::{Commit, CommitOutcome};
+pub use compact::{Compacted, Compaction, CompactionOutcome, CompactionPolicy, Moved};
+pub use garbage::{Garbage, GarbageRemoved};
 pub use read::{Scan, ScanBatch};
+pub use replace::Replacement;
 pub use stage::StagedFile;
 pub use state::{DataFile, FileId};
+pub use travel::Versions;
 
 use crate::{Lake, LakeError};
 use entry::Entry;
@@ -172,6 +185,11 @@ impl Table {
     /// Where the table stands, for other readers.
     pub fn url(&self) -> Url {
         self.lake.url_of(&self.path)
+    }
+
+    /// The lake's clock.
+    pub(crate) fn clock(&self) -> &dyn alluvium_model::Clock {
+        self.lake.clock().as_ref()
     }
 
     fn path_of(&self, relative: &str) -> Result<Path, LakeError> {

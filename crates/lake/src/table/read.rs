@@ -87,21 +87,32 @@ impl Table {
         files: &[FileId],
         columns: Option<&[&str]>,
     ) -> Result<Scan, LakeError> {
+        Ok(self.prepare_scan(files, columns)?())
+    }
+
+    /// [`scan_files`](Self::scan_files), to be begun later: the rows are those of now all the same.
+    pub(super) fn prepare_scan(
+        &self,
+        files: &[FileId],
+        columns: Option<&[&str]>,
+    ) -> Result<impl FnOnce() -> Scan + Send + use<>, LakeError> {
         let views = files
             .iter()
             .filter_map(|id| self.file(*id))
             .map(|file| Ok((self.path_of(&file.path)?, View::of(self, file, columns)?)))
             .collect::<Result<Vec<_>, LakeError>>()?;
-        let (sender, batches) = mpsc::channel(AHEAD);
         let lake = self.lake.clone();
-        tokio::spawn(async move {
-            for (path, view) in views {
-                if !send_file(&lake, &path, view, &sender).await {
-                    return;
+        Ok(move || {
+            let (sender, batches) = mpsc::channel(AHEAD);
+            tokio::spawn(async move {
+                for (path, view) in views {
+                    if !send_file(&lake, &path, view, &sender).await {
+                        return;
+                    }
                 }
-            }
-        });
-        Ok(Scan { batches })
+            });
+            Scan { batches }
+        })
     }
 }
 

@@ -65,14 +65,19 @@ impl Table {
         })
         .await
         .map_err(LakeError::lost)??;
-        let name = format!("part-{}.zstd.parquet", Uuid::new_v4());
-        let path = match (&self.partition_by, current) {
-            (Some(column), Some(value)) => format!("{column}={value}/{name}"),
-            _ => name,
-        };
+        let path = self.new_file_name(current);
         let size = bytes.len() as u64;
         self.lake.put_unsynced(&self.path_of(&path)?, PutPayload::from(bytes)).await?;
         Ok(StagedFile { path, size, rows, current, stats })
+    }
+
+    /// A name that no other file has, relative to the table.
+    pub(super) fn new_file_name(&self, current: Option<bool>) -> String {
+        let name = format!("part-{}.zstd.parquet", Uuid::new_v4());
+        match (&self.partition_by, current) {
+            (Some(column), Some(value)) => format!("{column}={value}/{name}"),
+            _ => name,
+        }
     }
 
     /// The columns in the table's order, each of the table's own type: nothing is cast.
@@ -114,7 +119,8 @@ fn encode(batch: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
     Ok(bytes)
 }
 
-fn properties(batch: &RecordBatch) -> Result<WriterProperties, ParquetError> {
+/// How a file that begins with `batch` is written.
+pub(super) fn properties(batch: &RecordBatch) -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))

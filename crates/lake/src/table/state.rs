@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-use deltalake::kernel::{Add, DeletionVectorDescriptor};
+use deltalake::kernel::{Add, DeletionVectorDescriptor, Remove};
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::deletion;
 use super::entry::{Entry, Protocol, TableMetadata};
 use crate::LakeError;
 
@@ -59,6 +60,11 @@ pub(super) struct State {
     pub(super) by_path: HashMap<String, FileId>,
     /// Files whose deletion vector has not been read yet.
     pub(super) unread: BTreeSet<FileId>,
+    /// What no version refers to any more, by where it stands: data files and files of deletion
+    /// vectors, each with the last action that removed it.
+    pub(super) gone: HashMap<String, Remove>,
+    /// The version of the newest checkpoint; -1 if there is none.
+    pub(super) checkpoint: i64,
     next: u32,
 }
 
@@ -81,13 +87,15 @@ impl State {
             files: BTreeMap::new(),
             by_path: HashMap::new(),
             unread: BTreeSet::new(),
+            gone: HashMap::new(),
+            checkpoint: -1,
             next: 0,
         }
     }
 
     /// Takes over what the entry at `version` says. Deletion vectors are only noted.
     pub(super) fn apply(&mut self, version: i64, entry: Entry) -> Result<(), LakeError> {
-        let mut gone: HashSet<String> = entry.removes.into_iter().collect();
+        let mut gone: HashSet<String> = entry.removes.iter().map(|r| r.path.clone()).collect();
         for add in entry.adds {
             gone.remove(&add.path);
             self.put(add)?;
@@ -95,6 +103,7 @@ impl State {
         for path in gone {
             self.remove(&path);
         }
+        entry.removes.into_iter().for_each(|remove| self.bury(remove));
         self.txns.extend(entry.txns);
         if let Some(protocol) = entry.protocol {
             self.protocol = protocol;
@@ -130,7 +139,19 @@ impl State {
         Ok(())
     }
 
+    /// Remembers what an action removed: the file, unless it stays under another deletion vector,
+    /// and the vector's own file.
+    pub(super) fn bury(&mut self, remove: Remove) {
+        if let Some(Ok(path)) = remove.deletion_vector.as_ref().map(deletion::path_of) {
+            self.gone.insert(path, remove.clone());
+        }
+        if !self.by_path.contains_key(&remove.path) {
+            self.gone.insert(remove.path.clone(), remove);
+        }
+    }
+
     pub(super) fn insert(&mut self, file: DataFile) {
+        self.gone.remove(&file.path);
         self.by_path.insert(file.path.clone(), file.id);
         self.files.insert(file.id, file);
     }

@@ -10,6 +10,7 @@ use arrow::datatypes::{
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::LakeError;
@@ -28,30 +29,125 @@ struct Stats<'a> {
     tight_bounds: Option<bool>,
 }
 
-/// The statistics of `batch` for `columns`, as JSON. Where rows may be deleted later, the bounds
-/// are declared not to be tight from the beginning: they are never written anew.
+/// The statistics of `batch` for `columns`, as JSON.
 pub(super) fn of(
     batch: &RecordBatch,
     columns: &[String],
     deletion_vectors: bool,
 ) -> Result<String, LakeError> {
-    let mut stats = Stats {
-        num_records: batch.num_rows(),
-        min_values: BTreeMap::new(),
-        max_values: BTreeMap::new(),
-        null_count: BTreeMap::new(),
-        tight_bounds: deletion_vectors.then_some(false),
-    };
-    for name in columns {
-        let Some(column) = batch.column_by_name(name) else { continue };
-        stats.null_count.insert(name, column.null_count());
-        if let Some((min, max)) = bounds(column) {
-            stats.min_values.insert(name, min);
-            stats.max_values.insert(name, max);
+    let mut collector = Collector::new(columns, deletion_vectors);
+    collector.add(batch);
+    collector.finish()
+}
+
+/// Collects the statistics of a file that is written batch by batch.
+pub(super) struct Collector<'c> {
+    columns: &'c [String],
+    deletion_vectors: bool,
+    rows: usize,
+    seen: BTreeMap<&'c str, Seen>,
+}
+
+/// What has been seen of a column.
+#[derive(Default)]
+struct Seen {
+    nulls: usize,
+    bounds: Bounds,
+}
+
+#[derive(Default)]
+enum Bounds {
+    /// No value has come yet.
+    #[default]
+    None,
+    Known(Box<RawValue>, Box<RawValue>),
+    /// Some values have none.
+    Unknown,
+}
+
+impl<'c> Collector<'c> {
+    /// Statistics for `columns`. Where rows may be deleted later, the bounds are declared not to be
+    /// tight from the beginning: they are never written anew.
+    pub(super) fn new(columns: &'c [String], deletion_vectors: bool) -> Self {
+        Self { columns, deletion_vectors, rows: 0, seen: BTreeMap::new() }
+    }
+
+    /// Takes in some rows.
+    pub(super) fn add(&mut self, batch: &RecordBatch) {
+        self.rows += batch.num_rows();
+        for name in self.columns {
+            let Some(column) = batch.column_by_name(name) else { continue };
+            let seen = self.seen.entry(name).or_default();
+            seen.nulls += column.null_count();
+            if column.null_count() < column.len() {
+                let before = std::mem::take(&mut seen.bounds);
+                seen.bounds = before.with(column.data_type(), bounds(column));
+            }
         }
     }
-    serde_json::to_string(&stats)
-        .map_err(|e| LakeError::Bug(format!("a file's statistics cannot be written: {e}")))
+
+    /// The statistics as JSON.
+    pub(super) fn finish(self) -> Result<String, LakeError> {
+        let mut stats = Stats {
+            num_records: self.rows,
+            min_values: BTreeMap::new(),
+            max_values: BTreeMap::new(),
+            null_count: BTreeMap::new(),
+            tight_bounds: self.deletion_vectors.then_some(false),
+        };
+        for (name, seen) in self.seen {
+            stats.null_count.insert(name, seen.nulls);
+            if let Bounds::Known(min, max) = seen.bounds {
+                stats.min_values.insert(name, min);
+                stats.max_values.insert(name, max);
+            }
+        }
+        serde_json::to_string(&stats)
+            .map_err(|e| LakeError::Bug(format!("a file's statistics cannot be written: {e}")))
+    }
+}
+
+impl Bounds {
+    fn with(self, kind: &DataType, further: Option<(Box<RawValue>, Box<RawValue>)>) -> Self {
+        let Some((least, greatest)) = further else { return Self::Unknown };
+        match self {
+            Self::None => Self::Known(least, greatest),
+            Self::Unknown => Self::Unknown,
+            Self::Known(min, max) => {
+                let (less, greater) = (order(kind, &least, &min), order(kind, &greatest, &max));
+                let (Some(less), Some(greater)) = (less, greater) else { return Self::Unknown };
+                Self::Known(
+                    if less == Ordering::Less { least } else { min },
+                    if greater == Ordering::Greater { greatest } else { max },
+                )
+            }
+        }
+    }
+}
+
+/// How two values of a column stand to each other, as they are written here; `None` where their
+/// text does not tell.
+fn order(kind: &DataType, a: &RawValue, b: &RawValue) -> Option<Ordering> {
+    match kind {
+        DataType::Float64 => a.get().parse::<f64>().ok()?.partial_cmp(&b.get().parse().ok()?),
+        // All have the same number of digits behind the point.
+        DataType::Decimal128(..) => {
+            let whole = |value: &RawValue| value.get().replace('.', "").parse::<i128>().ok();
+            Some(whole(a)?.cmp(&whole(b)?))
+        }
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
+            Some(a.get().parse::<i64>().ok()?.cmp(&b.get().parse().ok()?))
+        }
+        DataType::Date32 | DataType::Timestamp(..) => {
+            // Years of more digits than four, and those before the first, are written with a sign.
+            let plain = |value: &RawValue| !value.get()[1..].starts_with(['+', '-']);
+            (plain(a) && plain(b)).then(|| a.get().cmp(b.get()))
+        }
+        _ => {
+            let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
+            Some(text(a)?.cmp(&text(b)?))
+        }
+    }
 }
 
 /// The least and the greatest value; `None` where all are null or the type has no bounds here.
@@ -128,6 +224,8 @@ fn decimal(value: i128, scale: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -135,6 +233,35 @@ mod tests {
         assert_eq!(decimal(-5, 2), "-0.05");
         assert_eq!(decimal(12_345, 2), "123.45");
         assert_eq!(decimal(7, 0), "7");
+    }
+
+    #[test]
+    fn bounds_over_several_batches_are_those_of_all_rows() {
+        use arrow::array::{Decimal128Array, Int64Array, StringArray};
+        let batch = |longs: Vec<Option<i64>>, texts: Vec<&str>, decimals: Vec<i128>| {
+            let decimals = Decimal128Array::from(decimals).with_precision_and_scale(38, 2);
+            RecordBatch::try_from_iter([
+                ("long", Arc::new(Int64Array::from(longs)) as ArrayRef),
+                ("text", Arc::new(StringArray::from(texts)) as ArrayRef),
+                ("decimal", Arc::new(decimals.unwrap()) as ArrayRef),
+            ])
+            .unwrap()
+        };
+        let columns: Vec<String> = ["long", "text", "decimal"].map(str::to_owned).into();
+        let mut collector = Collector::new(&columns, true);
+        collector.add(&batch(vec![Some(9), None], vec!["b", "a\"x"], vec![-5, 100]));
+        collector.add(&batch(vec![None, None], vec!["c", "c"], vec![1_000, 1]));
+        collector.add(&batch(vec![Some(10), Some(-3)], vec!["a", "b"], vec![-40, 2]));
+        let stats: serde_json::Value = serde_json::from_str(&collector.finish().unwrap()).unwrap();
+        let expected = r#"{"numRecords":6,"minValues":{"long":-3,"text":"a","decimal":-0.40},
+            "maxValues":{"long":10,"text":"c","decimal":10.00},
+            "nullCount":{"long":3,"text":0,"decimal":0},"tightBounds":false}"#;
+        assert_eq!(stats, serde_json::from_str::<serde_json::Value>(expected).unwrap());
+        let long = "x".repeat(LONGEST_TEXT + 1);
+        let mut collector = Collector::new(&columns[1..2], true);
+        collector.add(&batch(vec![None], vec!["b"], vec![0]));
+        collector.add(&batch(vec![None], vec![&long], vec![0]));
+        assert!(!collector.finish().unwrap().contains("\"b\""), "a text too long has no bounds");
     }
 
     #[test]
