@@ -1,12 +1,15 @@
 //! Bronze: one append-only Delta table of documents per entity.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use alluvium_lake::table::CompactionOutcome;
+use alluvium_lake::upkeep::{TableUpkeep, UpkeepPolicy};
 use alluvium_lake::{Commit, CommitOutcome, Lake, Table, TableSpec, path};
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BatchId, Counts, Delivery, EntitySpec, Layer, Message, Outcome, RowsWritten, Stage,
-    StageError,
+    Applied, BatchId, Counts, Delivery, EntitySpec, Layer, Maintained, Message, Outcome,
+    RowsWritten, Stage, StageError, Upkeep,
 };
 use arrow::array::{StringBuilder, TimestampMicrosecondBuilder};
 use arrow::record_batch::RecordBatch;
@@ -15,25 +18,34 @@ use rayon::prelude::*;
 
 use crate::decode::{self, Decoded, RowDecoder};
 use crate::ledger_note::{LayerNote, conserved, take_up};
+use crate::refused::refusing;
 use crate::schema::{bronze_schema, timestamp_type};
 use crate::silver::{lake_error, mismatch};
+use crate::upkeep;
 
 /// The bronze layer of one entity.
 pub struct BronzeStage {
     lake: Lake,
     entity: EntitySpec,
     decoder: RowDecoder,
-    /// Whether silver, which refuses the same records, puts them into quarantine.
-    silver: bool,
+    /// Whether it puts what it refuses into quarantine; else silver does.
+    refuses: bool,
     open: Option<(Table, Option<Progress>)>,
+    upkeep: TableUpkeep,
 }
 
 impl BronzeStage {
     /// The stage of `entity`. Opens nothing yet.
     pub fn new(lake: Lake, entity: &EntitySpec, timezone: &str) -> Result<Self, StageError> {
         let decoder = RowDecoder::new(entity, timezone).map_err(|e| mismatch(&e))?;
-        let silver = entity.layers.silver.enabled;
-        Ok(Self { lake, entity: entity.clone(), decoder, silver, open: None })
+        let refuses = refusing(entity) == Some(Layer::Bronze);
+        let upkeep = TableUpkeep::new(UpkeepPolicy::default());
+        Ok(Self { lake, entity: entity.clone(), decoder, refuses, open: None, upkeep })
+    }
+
+    /// The stage with another policy of upkeep.
+    pub fn with_upkeep(self, policy: UpkeepPolicy) -> Self {
+        Self { upkeep: TableUpkeep::new(policy), ..self }
     }
 
     async fn open(&mut self) -> Result<&mut (Table, Option<Progress>), StageError> {
@@ -85,16 +97,51 @@ impl BronzeStage {
         for (message, decoded) in messages.iter().zip(&decoded) {
             applied.counts.records += u64::from(message.records);
             applied.checksum += decoded.checksum;
-            let controls = decoded.controls.len() as u64 + decoded.tombstones;
-            applied.counts.add(Outcome::Control, controls);
+            applied.counts.add(Outcome::Control, decoded.control_records());
             applied.counts.add(Outcome::Quarantined, decoded.rejects.len() as u64);
-            if !self.silver {
+            if self.refuses {
                 applied.quarantined.extend(decoded.quarantined(message));
             }
         }
         conserved(&applied)?;
         self.commit(&rows, before, &mut applied).await?;
         Ok(vec![applied])
+    }
+
+    async fn maintain_open(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError> {
+        let all = upkeep == Upkeep::All;
+        let mut done = Maintained::default();
+        loop {
+            self.open().await?;
+            let Some((table, _)) = self.open.as_mut() else { return Ok(done) };
+            let compacted = self.upkeep.compacted(table, all).await.map_err(lake_error)?;
+            let Some(compacted) = compacted else { break };
+            let outcome = upkeep::commit(table, compacted, &mut done).await.map_err(lake_error)?;
+            if outcome == CompactionOutcome::Dropped {
+                // Somebody else committed: what stands in memory is behind the table.
+                self.open = None;
+            }
+            if !all {
+                break;
+            }
+        }
+        self.open().await?;
+        let Some((table, _)) = self.open.as_mut() else { return Ok(done) };
+        let of_table = &mut self.upkeep;
+        upkeep::keep_log(of_table, table, all, &mut done).await.map_err(lake_error)?;
+        if of_table.is_garbage_due(table, all) {
+            loop {
+                let collected = of_table.collect(table, "", &BTreeSet::new()).await;
+                let (removed, more) = collected.map_err(lake_error)?;
+                done.objects_removed += removed;
+                if !(all && more) {
+                    break;
+                }
+            }
+        }
+        // The next one is prepared while batches come.
+        of_table.begin_compaction(table).map_err(lake_error)?;
+        Ok(done)
     }
 
     async fn commit(
@@ -206,5 +253,13 @@ impl Stage for BronzeStage {
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
         Ok(Vec::new())
+    }
+
+    async fn maintain(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError> {
+        let maintained = self.maintain_open(upkeep).await;
+        if maintained.is_err() {
+            self.open = None;
+        }
+        maintained
     }
 }

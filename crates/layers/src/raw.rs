@@ -6,8 +6,8 @@ use alluvium_lake::Lake;
 use alluvium_lake::raw::{self, Landed, RawHeader, RawTotals};
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BatchId, Counts, Delivery, EntityId, Layer, Message, RowsWritten, Span, Stage,
-    StageError,
+    Applied, BatchId, Counts, Delivery, EntityId, Layer, Maintained, Message, RowsWritten, Span,
+    Stage, StageError, Upkeep,
 };
 use async_trait::async_trait;
 
@@ -141,5 +141,10 @@ impl Stage for RawStage {
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
         self.land().await
+    }
+
+    /// Objects never change, and none is left over: there is nothing to look after.
+    async fn maintain(&mut self, _: Upkeep) -> Result<Maintained, StageError> {
+        Ok(Maintained::default())
     }
 }

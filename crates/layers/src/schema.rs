@@ -58,6 +58,26 @@ fn value_field(column: &Column) -> Field {
     Field::new(&column.name, stored_type(column), true).with_metadata(metadata)
 }
 
+/// In a field's metadata: the column is not declared; the source brought it.
+pub const EVOLVED: &str = "alluvium.evolved";
+
+/// The column that a field of a silver table was made for, as its metadata tell. `None` for our own.
+pub fn column_of(field: &Field) -> Option<Column> {
+    let told = field.metadata();
+    let kind = told.get("alluvium.type")?;
+    let kind = serde_json::from_value(serde_json::Value::String(kind.clone())).ok()?;
+    let scale = match field.data_type() {
+        DataType::Decimal128(_, scale) => u8::try_from(*scale).ok(),
+        _ => None,
+    };
+    Some(Column {
+        length: told.get("alluvium.length").and_then(|n| n.parse().ok()),
+        precision: told.get("alluvium.precision").and_then(|n| n.parse().ok()),
+        scale,
+        ..Column::new(field.name(), kind)
+    })
+}
+
 /// The type of the first part of an entity's sequence.
 pub fn first_sequence_type(entity: &EntitySpec) -> SequenceType {
     match entity.sequence_by.first() {

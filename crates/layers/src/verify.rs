@@ -1,15 +1,24 @@
 //! Proof that no record was lost or counted twice: raw is read again, byte by byte, and held
-//! against what bronze and silver say of themselves and against what stands in their tables.
+//! against what bronze and silver say of themselves and against what stands in their tables; and
+//! silver is made anew from raw and compared with its table.
+
+mod compare;
+mod difference;
+mod prints;
+mod rebuild;
 
 use std::collections::HashMap;
 
 use alluvium_lake::raw::{self, RawTotals};
-use alluvium_lake::{Lake, Table, path};
+use alluvium_lake::{Lake, LakeError, Table, path};
 use alluvium_model::outcome::Progress;
 use alluvium_model::{Checksum, EntityId, EntitySpec, Epoch, Layer, StageError};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimestampMicrosecondType};
 use serde::Serialize;
+
+pub use difference::{Difference, DifferenceKind};
+pub use rebuild::{RebuildOptions, Rebuilt, Step, verify_rebuild};
 
 use crate::ledger_note::LayerNote;
 use crate::silver::lake_error;
@@ -68,7 +77,15 @@ pub async fn verify(
         if !enabled {
             continue;
         }
-        let Some(table) = Table::open(lake, &place).await.map_err(lake_error)? else { continue };
+        let table = match Table::open(lake, &place).await {
+            Ok(Some(table)) => table,
+            Ok(None) => continue,
+            Err(LakeError::Corrupt(how) | LakeError::Mismatch(how)) => {
+                out.note(layer, "the table can be read", false, how);
+                continue;
+            }
+            Err(error) => return Err(lake_error(error)),
+        };
         let note = LayerNote::read(table.commit_info(), layer)?;
         let reached = note.map(|note| note.check(&table, &id)).transpose()?;
         layers.push((layer, table, reached));
@@ -88,7 +105,12 @@ pub async fn verify(
         against_raw(*layer, reached, &sums, &mut out);
         match layer {
             Layer::Bronze => rows_of_bronze(table, reached, &mut out),
-            _ => intervals(table, &mut out).await?,
+            _ => match intervals(table, &mut out).await {
+                Err(StageError::Corrupt(how) | StageError::Mismatch(how)) => {
+                    out.note(*layer, "intervals", false, how);
+                }
+                checked => checked?,
+            },
         }
     }
     Ok(out)

@@ -10,7 +10,7 @@ use crate::platform::{
 };
 
 /// Five messages whose last ones need all that is hidden of those before.
-fn filled(platform: &Platform) -> Topic {
+pub(crate) fn filled(platform: &Platform) -> Topic {
     let mut topic = Topic::of(platform);
     topic.mapped(&[
         &person(10, "Ann", "calm"),
@@ -123,7 +123,7 @@ async fn an_index_whose_entries_do_not_read_is_rebuilt_when_the_batch_is_tried_a
     let key_hash = platform.silver_rows().await[0]["_key_hash"].clone().unwrap();
     let mut update = platform.index().update();
     update.current(u128::from_str_radix(&key_hash, 16).unwrap(), &[1]);
-    let columns = "id:Long:None:Track,name:String:None:Track,mood:String:None:Latest";
+    let columns = "id:Int64:Track,name:Utf8:Track,mood:Utf8:Latest";
     assert_eq!(platform.index().version(columns).unwrap(), Some(version));
     update.finish(version, columns).unwrap();
     let mut stage = platform.silver();

@@ -3,11 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test does not expect ends it")]
 
 mod bad;
+mod cases;
+mod closings;
 mod crash;
 mod documents;
+mod evolution;
+mod held;
+mod histories;
 mod kinds;
 mod model;
 mod platform;
+mod points;
+mod rebuild;
+mod reference;
 mod replay;
 mod streams;
+mod tampered;
+mod upkeep;
 mod writers;

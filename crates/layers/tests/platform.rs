@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alluvium_lake::index::{IndexStore, KeyIndex};
+use alluvium_lake::table::CompactionPolicy;
+use alluvium_lake::upkeep::UpkeepPolicy;
 use alluvium_lake::{Lake, Table, path};
 use alluvium_layers::{BronzeStage, RawStage, SilverStage};
 use alluvium_model::{
@@ -85,6 +87,11 @@ impl Platform {
         SilverStage::new(self.lake.clone(), index, &self.entity, "UTC").unwrap()
     }
 
+    /// A silver stage that puts files together as soon as there are two, and waits for it.
+    pub(crate) fn silver_kept_eagerly(&self) -> SilverStage {
+        self.silver().with_upkeep(eager())
+    }
+
     /// A silver stage with an index of its own, as another process would have it.
     pub(crate) fn silver_elsewhere(&self) -> SilverStage {
         let store = IndexStore::open(&self.folder.path().join("elsewhere")).unwrap();
@@ -139,6 +146,12 @@ impl Platform {
         keyed.sort_unstable();
         keyed.into_iter().map(|(.., line)| line).collect()
     }
+}
+
+/// Upkeep at every occasion.
+pub(crate) fn eager() -> UpkeepPolicy {
+    let compaction = CompactionPolicy { fan_in: 2, deleted_percent: 1, ..Default::default() };
+    UpkeepPolicy { compaction, most_files: 0, checkpoint_every: 2, ..UpkeepPolicy::default() }
 }
 
 pub(crate) async fn scan(table: &Table) -> Vec<RecordBatch> {
@@ -243,13 +256,28 @@ impl Topic {
 
 /// Applies a delivery, of which nothing may linger, and checks what is said of it.
 pub(crate) async fn apply(stage: &mut dyn Stage, delivery: &Delivery) -> Applied {
-    let mut applied = stage.apply(delivery).await.unwrap();
-    assert_eq!(applied.len(), 1, "one delivery, one batch");
-    let applied = applied.remove(0);
+    let batches = stage.apply(delivery).await.unwrap();
+    let mut applied = whole(batches);
+    applied.span.after = delivery.span.after;
     assert!(applied.counts.is_conserved(), "{:?}", applied.counts);
     assert_eq!(applied.counts.records, delivery.records());
     assert_eq!(applied.span, delivery.span);
     applied
+}
+
+/// Batches as if they were one: a control record is a batch of its own in silver.
+fn whole(batches: Vec<Applied>) -> Applied {
+    let mut batches = batches.into_iter();
+    let first = batches.next().unwrap();
+    batches.fold(first, |mut all, next| {
+        assert_eq!(all.span.to, next.span.after, "batches follow each other");
+        all.span.to = next.span.to;
+        all.counts += next.counts;
+        all.checksum += next.checksum;
+        all.quarantined.extend(next.quarantined);
+        all.bytes += next.bytes;
+        Applied { version: next.version, ..all }
+    })
 }
 
 pub(crate) fn raw_json(value: &Value) -> Box<RawValue> {

@@ -2,7 +2,7 @@
 //! tied, redelivered, batched anyhow, and with the index lost on the way.
 
 use alluvium_model::sequence::SequenceBuilder;
-use alluvium_model::{Op, Stage};
+use alluvium_model::{Op, Stage, Upkeep};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
@@ -46,6 +46,10 @@ enum Before {
     FreshStage,
     AskProgress,
     IndexLost,
+    /// Files are put together, and the index follows rows that moved.
+    Compaction,
+    /// All upkeep, so that the index names no place that rows have left.
+    Upkeep,
 }
 
 /// One delivery: so many further messages, with so many of those before again.
@@ -83,6 +87,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Before::FreshStage),
         1 => Just(Before::AskProgress),
         2 => Just(Before::IndexLost),
+        3 => Just(Before::Compaction),
+        1 => Just(Before::Upkeep),
     ];
     (before, 1..6u64, prop_oneof![2 => Just(0), 1 => 0..4u64])
         .prop_map(|(before, messages, again)| Step { before, messages, again })
@@ -124,18 +130,20 @@ fn publish(topic: &mut Topic, messages: &[Vec<Draft>]) -> Vec<Event> {
 async fn run(platform: &Platform, stream: &Stream) {
     let mut topic = Topic::of(platform);
     let events = publish(&mut topic, &stream.messages);
-    let mut stage = platform.silver();
+    let mut stage = platform.silver_kept_eagerly();
     let mut at = 0;
     for step in stream.steps.iter().cycle() {
         match step.before {
             Before::Nothing => {}
-            Before::FreshStage => stage = platform.silver(),
+            Before::FreshStage => stage = platform.silver_kept_eagerly(),
+            Before::Compaction => drop(stage.maintain(Upkeep::Step).await.unwrap()),
+            Before::Upkeep => drop(stage.maintain(Upkeep::All).await.unwrap()),
             Before::AskProgress => {
                 let progress = stage.progress().await.unwrap();
                 assert_eq!(progress.map_or(0, |progress| progress.offset), at);
             }
             Before::IndexLost => {
-                stage = platform.silver();
+                stage = platform.silver_kept_eagerly();
                 platform.index().clear().unwrap();
             }
         }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use alluvium_model::sequence::parse_timestamp;
+use alluvium_model::sequence::parse_instant;
 use alluvium_model::{Column, ColumnType};
 use alluvium_wire::string_value;
 use arrow::array::{Array, AsArray};
@@ -61,6 +61,14 @@ pub(crate) fn read<'a>(
         ColumnType::Timestamp => timestamp(raw, zone),
         ColumnType::Binary => binary(raw),
         ColumnType::Json => json(text),
+    }
+}
+
+/// Any value as text: strings as they are, all else as it stands in the JSON.
+pub(crate) fn any_text(raw: &RawValue) -> Cell<'_> {
+    match raw.get() {
+        "null" => Cell::Null,
+        text => Cell::Text(string_value(raw).unwrap_or(Cow::Borrowed(text))),
     }
 }
 
@@ -238,9 +246,9 @@ fn timestamp<'a>(raw: &'a RawValue, zone: &TimeZone) -> Result<Cell<'a>, String>
     if let Some(micros) = plain_utc(text.as_bytes()) {
         return Ok(Cell::Timestamp(micros));
     }
-    let instant = parse_timestamp(&text, zone)
+    let instant = parse_instant(&text, zone)
         .map_err(|_| "expected a timestamp such as 2026-11-21T08:00:00Z".to_owned())?;
-    Ok(Cell::Timestamp(instant.as_nanosecond().div_euclid(1_000) as i64))
+    Ok(Cell::Timestamp(instant.as_microsecond()))
 }
 
 /// The commonest form, `YYYY-MM-DDTHH:MM:SSZ`, without the cost of a general parser.

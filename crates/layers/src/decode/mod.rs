@@ -7,18 +7,21 @@ mod columns;
 mod hash;
 mod row;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
+use alluvium_lake::index::Hashes;
 use alluvium_model::{
-    Checksum, Control, EntitySpec, Message, Op, Position, Quarantined, SequencePart,
+    Checksum, Control, EntitySpec, Message, Op, Position, Quarantined, Sequence, SequencePart,
 };
-use alluvium_wire::{Decoder, Line, Malformed};
+use alluvium_wire::{ChangeView, Decoder, Line, Malformed};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use columns::Columns;
 use row::Reading;
-pub use row::{EntityError, RowDecoder};
+pub(crate) use row::is_fit;
+pub use row::{EntityError, Reshaped, RowDecoder};
 
 /// What a message says, in columns.
 #[derive(Debug)]
@@ -35,10 +38,16 @@ pub struct Decoded {
     pub controls: Vec<(u32, Control)>,
     /// The records that cannot be applied, by index.
     pub rejects: Vec<Reject>,
+    /// The records that empty the whole entity.
+    pub truncates: Vec<Truncate>,
+    /// Members of rows that are no columns, where they are to become some.
+    pub new_members: BTreeSet<String>,
     /// Records that say nothing, such as marks for compaction.
     pub tombstones: u64,
     sequences: Vec<u8>,
     keys: String,
+    /// Tags of columns that were not sent, eight bytes each.
+    unset: Vec<u8>,
 }
 
 /// A row of a message.
@@ -52,14 +61,26 @@ pub struct Row {
     pub key: u128,
     /// The first part of the sequence.
     pub at: SequencePart,
-    /// The hash of the tracked columns; 0 for a delete.
-    pub tracked: u128,
-    /// The hash of all stored columns; 0 for a delete.
-    pub full: u128,
+    /// The hash of the key that the row had before, if the change altered it.
+    pub old_key: Option<u128>,
+    /// The hashes of what the record says; 0 for a delete.
+    pub hashes: Hashes,
     /// When the row was changed in the source, in microseconds since 1970.
     pub changed_at: Option<i64>,
     sequence: Range<u32>,
     key_text: Range<u32>,
+    unset: Range<u32>,
+}
+
+/// A record that empties the whole entity.
+#[derive(Debug)]
+pub struct Truncate {
+    /// The record's index in the message.
+    pub index: u32,
+    /// Where in the source's order it stands.
+    pub sequence: Sequence,
+    /// When it happened in the source, in microseconds since 1970.
+    pub changed_at: Option<i64>,
 }
 
 /// A record that cannot be applied.
@@ -77,6 +98,16 @@ impl Decoded {
     /// The encoded sequence of a row.
     pub fn sequence(&self, row: &Row) -> &[u8] {
         &self.sequences[row.sequence.start as usize..row.sequence.end as usize]
+    }
+
+    /// The tags of the columns that the source did not send with a row, eight bytes each.
+    pub fn unset(&self, row: &Row) -> &[u8] {
+        &self.unset[row.unset.start as usize..row.unset.end as usize]
+    }
+
+    /// How many records are no rows, and were read.
+    pub fn control_records(&self) -> u64 {
+        (self.controls.len() + self.truncates.len()) as u64 + self.tombstones
     }
 
     /// The key of a row as a JSON object.
@@ -110,9 +141,12 @@ pub fn decode(message: &Message, decoder: &RowDecoder) -> Decoded {
             values: RecordBatch::new_empty(decoder.schema().clone()),
             controls: Vec::new(),
             rejects: Vec::new(),
+            truncates: Vec::new(),
+            new_members: BTreeSet::new(),
             tombstones: 0,
             sequences: Vec::with_capacity(message.records as usize * 8),
             keys: String::with_capacity(message.records as usize * 16),
+            unset: Vec::new(),
         },
         columns: Columns::new(decoder.schema(), message.records as usize),
     };
@@ -129,6 +163,7 @@ pub fn decode(message: &Message, decoder: &RowDecoder) -> Decoded {
             out.decoded.rejects.push(Reject { index, code, reason });
         }
     }
+    out.decoded.new_members = reading.into_new_members();
     out.finish()
 }
 
@@ -160,24 +195,32 @@ impl Collector {
         match line? {
             Line::Tombstone => self.decoded.tombstones += 1,
             Line::Control(control) => self.decoded.controls.push((position.index, control)),
+            Line::Change(change) if change.op == Op::Truncate => {
+                let sequence = reading.truncate(&change, position)?;
+                let (index, changed_at) = (position.index, changed_at(&change));
+                self.decoded.truncates.push(Truncate { index, sequence, changed_at });
+            }
             Line::Change(change) => {
-                let Decoded { rows, sequences, keys, .. } = &mut self.decoded;
+                let Decoded { rows, sequences, keys, unset, .. } = &mut self.decoded;
                 let (sequence, key_text) = (sequences.len() as u32, keys.len() as u32);
                 let head = reading.read(&change, position, keys).inspect_err(|_| {
                     keys.truncate(key_text as usize);
                 })?;
                 sequences.extend_from_slice(head.sequence.encoded());
                 self.columns.push(reading.stored());
+                let first_unset = unset.len() as u32;
+                unset.extend_from_slice(reading.unset());
                 rows.push(Row {
                     index: position.index,
                     op: change.op,
                     key: head.key,
                     at: head.sequence.first(),
-                    tracked: head.tracked,
-                    full: head.full,
-                    changed_at: change.changed_at_ms.and_then(|ms| ms.checked_mul(1_000)),
+                    old_key: head.old_key,
+                    hashes: head.hashes,
+                    changed_at: changed_at(&change),
                     sequence: sequence..sequences.len() as u32,
                     key_text: key_text..keys.len() as u32,
+                    unset: first_unset..unset.len() as u32,
                 });
             }
         }
@@ -204,9 +247,14 @@ impl Collector {
     }
 }
 
-/// Decodes a message with the decoder of its entity, once for all who share the message.
+fn changed_at(change: &ChangeView<'_>) -> Option<i64> {
+    change.changed_at_ms.and_then(|ms| ms.checked_mul(1_000))
+}
+
+/// Decodes a message with the decoder of its entity, once for all who share the message and read it
+/// alike.
 pub fn shared(message: &Message, decoder: &RowDecoder) -> std::sync::Arc<Decoded> {
-    message.decoded(|message| decode(message, decoder))
+    message.decoded(decoder.identity(), |message| decode(message, decoder))
 }
 
 /// The schema of an entity's stored values.

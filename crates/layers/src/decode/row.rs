@@ -1,22 +1,42 @@
-//! One change read as its entity's columns, with its key, its sequence and its hashes.
+//! How the changes of one entity are read: its columns, its keys, its sequence, its hashes.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+mod reading;
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use alluvium_lake::index::Hashes;
 use alluvium_model::metadata::{History, SchemaEvolution, SequenceBy};
-use alluvium_model::sequence::{SequenceBuilder, SequenceError};
-use alluvium_model::{Column, EntitySpec, Message, Op, Position, Sequence, SequenceType};
-use alluvium_wire::{ChangeView, Path, extract, for_each_member, string_value};
-use arrow::array::ArrayRef;
+use alluvium_model::sequence::{Instant, SequenceBuilder, SequenceError};
+use alluvium_model::{Column, EntitySpec, Sequence, SequenceType};
+use alluvium_wire::{Path, string_value};
+use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::SchemaRef;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde_json::Value;
 use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::Rejection;
 use super::cell::{self, Cell, plain_utc};
 use super::hash::{Digest, name_tag};
 use crate::schema::{sequence_type, value_schema};
+
+pub(super) use reading::Reading;
+
+/// What marks a column's tag where the source had dropped the column.
+const DROPPED: u64 = 0x6472_6f70_7065_6421;
+
+/// So many columns that nobody declared are read of one message at most, known ones among them, so
+/// that what is read of it does not depend on what came before it.
+const UNDECLARED: usize = 1_000;
+
+/// What neither Delta nor the engines that read it take in a column's name.
+const UNFIT: [char; 8] = [' ', ',', ';', '{', '}', '(', ')', '='];
+
+/// Whether a column of a table can be called so: names that begin with `_` are ours.
+pub(crate) fn is_fit(name: &str) -> bool {
+    let fits = |c: char| !c.is_control() && !UNFIT.contains(&c);
+    !name.is_empty() && !name.starts_with('_') && name.len() <= 255 && name.chars().all(fits)
+}
 
 /// Metadata that no decoder can be made of.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +72,17 @@ struct Slot {
     /// Where it stands, if not as a member of the row called like it.
     path: Option<Path>,
     tag: u64,
+    /// It came by itself: any single value is text to it.
+    lenient: bool,
+}
+
+/// How rows are read besides what the entity declares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reshaped {
+    /// Columns that came by themselves, of no declared type.
+    pub undeclared: BTreeSet<String>,
+    /// Columns that the source has dropped.
+    pub dropped: BTreeSet<String>,
 }
 
 enum SequencePartFrom {
@@ -61,6 +92,8 @@ enum SequencePartFrom {
 
 /// Reads the changes of one entity.
 pub struct RowDecoder {
+    /// The same for decoders that read alike.
+    identity: u128,
     schema: SchemaRef,
     /// Stored columns first, in the schema's order; then those read only for the sequence.
     slots: Vec<Slot>,
@@ -71,14 +104,31 @@ pub struct RowDecoder {
     /// Stored columns by tag, and whether they are tracked.
     hashed: Vec<(usize, bool)>,
     any_latest: bool,
-    freeze: bool,
+    /// Columns that limit what a snapshot closes.
+    scope: Vec<usize>,
+    /// Columns whose null means that they were not sent.
+    null_is_unset: Vec<usize>,
+    evolution: SchemaEvolution,
+    /// Columns that the source has dropped.
+    dropped: Vec<usize>,
     known_members: Vec<String>,
+    /// The columns' names in lower case: names that differ in case only are one to most engines.
+    lower: HashSet<String>,
     zone: TimeZone,
 }
 
 impl RowDecoder {
     /// The decoder of `entity`, whose system's times without zone are of `timezone`.
     pub fn new(entity: &EntitySpec, timezone: &str) -> Result<Self, EntityError> {
+        Self::reshaped(entity, timezone, &Reshaped::default())
+    }
+
+    /// The decoder of `entity` whose columns have changed in the source.
+    pub fn reshaped(
+        entity: &EntitySpec,
+        timezone: &str,
+        reshaped: &Reshaped,
+    ) -> Result<Self, EntityError> {
         let id = entity.id().to_string();
         for (missing, what) in
             [(entity.keys.is_empty(), "keys"), (entity.columns.is_empty(), "columns")]
@@ -92,7 +142,10 @@ impl RowDecoder {
             entity.columns.iter().partition(|c| c.history != History::Ignore);
         let stored = columns.len();
         columns.extend(ignored);
-        let slots = columns.iter().map(|c| slot(&id, c)).collect::<Result<Vec<_>, _>>()?;
+        let mut slots = columns.iter().map(|c| slot(&id, c)).collect::<Result<Vec<_>, _>>()?;
+        for slot in &mut slots {
+            slot.lenient = reshaped.undeclared.contains(&slot.column.name);
+        }
         let find = |name: &str| {
             slots.iter().position(|slot| slot.column.name == name).ok_or_else(|| {
                 EntityError::UnknownColumn { entity: id.clone(), column: name.to_owned() }
@@ -111,23 +164,39 @@ impl RowDecoder {
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let scope =
+            entity.snapshot.scope.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
+        let ignored = entity.ignore_null_updates.iter();
+        let null_is_unset = ignored.map(|name| find(name)).collect::<Result<_, _>>()?;
+        let dropped = (0..stored).filter(|at| reshaped.dropped.contains(&slots[*at].column.name));
+        let dropped = dropped.filter(|at| !keys.contains(at)).collect();
         let mut hashed: Vec<(usize, bool)> =
             (0..stored).map(|at| (at, slots[at].column.history == History::Track)).collect();
         hashed.sort_by_key(|(at, _)| slots[*at].tag);
         let members = slots.iter().enumerate().filter(|(_, slot)| slot.path.is_none());
         Ok(Self {
+            identity: xxh3_128(format!("{timezone} {entity:?} {reshaped:?}").as_bytes()),
             schema: value_schema(entity),
             by_name: members.map(|(at, slot)| (slot.column.name.clone(), at)).collect(),
             any_latest: hashed.iter().any(|(_, tracked)| !tracked),
-            freeze: entity.schema_evolution == SchemaEvolution::Freeze,
+            evolution: entity.schema_evolution,
+            dropped,
             known_members: slots.iter().filter_map(first_member).collect(),
+            lower: slots.iter().map(|slot| slot.column.name.to_lowercase()).collect(),
             stored,
             slots,
             keys,
             sequence,
             hashed,
+            scope,
+            null_is_unset,
             zone,
         })
+    }
+
+    /// What tells decoders apart that do not read alike, within this process.
+    pub(super) fn identity(&self) -> u128 {
+        self.identity
     }
 
     /// The schema of the stored values.
@@ -135,18 +204,96 @@ impl RowDecoder {
         &self.schema
     }
 
-    /// The hash of all stored columns of a row of a table whose first columns are the stored ones;
-    /// `None` where all of them are tracked, so that it is the row's own hash.
-    pub fn full_hash(&self, columns: &[ArrayRef], row: usize) -> Option<u128> {
-        if !self.any_latest {
-            return None;
-        }
+    /// The hashes of a row of a table whose first columns are the stored ones.
+    pub fn hashes_of(&self, columns: &[ArrayRef], row: usize) -> Hashes {
+        let cell = |at: usize| cell::stored(self.slots[at].column.kind, columns[at].as_ref(), row);
         let mut digest = Digest::default();
-        for (at, _) in &self.hashed {
-            let slot = &self.slots[*at];
-            digest.cell(slot.tag, &cell::stored(slot.column.kind, columns[*at].as_ref(), row));
+        let mut hash = |all: bool| {
+            digest.clear();
+            for (at, _) in self.hashed.iter().filter(|(_, tracked)| all || *tracked) {
+                digest.cell(self.slots[*at].tag, &cell(*at));
+            }
+            digest.finish()
+        };
+        let full = hash(true);
+        let tracked = if self.any_latest { hash(false) } else { full };
+        Hashes { tracked, full, scope: self.scope_of(&mut digest, cell) }
+    }
+
+    /// Where the columns stand that a row lacked because the source had dropped them.
+    pub(crate) fn dropped_of<'t>(
+        &self,
+        tags: &'t [u8],
+    ) -> impl Iterator<Item = usize> + use<'_, 't> {
+        self.dropped.iter().copied().filter(|at| {
+            let tag = (self.slots[*at].tag ^ DROPPED).to_le_bytes();
+            tags.chunks_exact(8).any(|found| found == tag)
+        })
+    }
+
+    /// Whether two rows are equal in all tracked columns but those of `but`. A row is given by the
+    /// array and the place of each of its stored columns; none is null.
+    pub(crate) fn is_equal_but<'c>(
+        &self,
+        but: &[usize],
+        a: impl Fn(usize) -> Option<(&'c dyn Array, usize)>,
+        b: impl Fn(usize) -> Option<(&'c dyn Array, usize)>,
+    ) -> bool {
+        let mut digest = Digest::default();
+        let mut hash = |row: &dyn Fn(usize) -> Option<(&'c dyn Array, usize)>| {
+            digest.clear();
+            for (at, _) in self.hashed.iter().filter(|(at, tracked)| *tracked && !but.contains(at))
+            {
+                let slot = &self.slots[*at];
+                if let Some((column, row)) = row(*at) {
+                    digest.cell(slot.tag, &cell::stored(slot.column.kind, column, row));
+                }
+            }
+            digest.finish()
+        };
+        hash(&a) == hash(&b)
+    }
+
+    /// Where the columns with these tags stand among the stored ones.
+    pub(crate) fn columns_of<'t>(
+        &self,
+        tags: &'t [u8],
+    ) -> impl Iterator<Item = usize> + use<'_, 't> {
+        let tags =
+            tags.chunks_exact(8).filter_map(|tag| Some(u64::from_le_bytes(tag.try_into().ok()?)));
+        tags.filter_map(|tag| self.slots[..self.stored].iter().position(|slot| slot.tag == tag))
+    }
+
+    fn scope_of<'c>(&self, digest: &mut Digest, cell: impl Fn(usize) -> Cell<'c>) -> u64 {
+        if self.scope.is_empty() {
+            return 0;
         }
-        Some(digest.finish())
+        digest.clear();
+        self.scope.iter().for_each(|at| digest.value(&cell(*at)));
+        (digest.finish() as u64).max(1)
+    }
+
+    /// The sequence that a control record carries, part by part.
+    pub(crate) fn carried(&self, parts: &[Value]) -> Result<Sequence, SequenceError> {
+        let (expected, found) = (self.sequence.len(), parts.len());
+        if expected != found || expected == 0 {
+            return Err(SequenceError::Parts { expected, found });
+        }
+        let mut builder = SequenceBuilder::default();
+        for (part, value) in self.sequence.iter().zip(parts) {
+            let raw = serde_json::value::to_raw_value(value);
+            let raw = raw.map_err(|_| SequenceError::Parts { expected, found })?;
+            sequence_part(&mut builder, part.kind(), &raw, &self.zone)?;
+        }
+        builder.finish().ok_or(SequenceError::Parts { expected, found })
+    }
+}
+
+impl SequencePartFrom {
+    fn kind(&self) -> SequenceType {
+        match self {
+            Self::Slot(_, kind) | Self::Carried(_, kind) => *kind,
+        }
     }
 }
 
@@ -162,7 +309,7 @@ fn slot(entity: &str, column: &Column) -> Result<Slot, EntityError> {
             Some(path)
         }
     };
-    Ok(Slot { path, tag: name_tag(&column.name), column: column.clone() })
+    Ok(Slot { path, tag: name_tag(&column.name), column: column.clone(), lenient: false })
 }
 
 /// The member of the row that a path begins with.
@@ -172,228 +319,24 @@ fn first_member(slot: &Slot) -> Option<String> {
     text.split(['.', '/', '[']).next().map(str::to_owned)
 }
 
-/// What a change says besides its values.
-pub(super) struct Head {
-    pub(super) key: u128,
-    pub(super) sequence: Sequence,
-    pub(super) tracked: u128,
-    pub(super) full: u128,
-}
-
-/// The state of reading one message, its memory used again for every row.
-pub(super) struct Reading<'d, 'a> {
-    decoder: &'d RowDecoder,
-    published: Timestamp,
-    offset: u64,
-    raws: Vec<Option<&'a RawValue>>,
-    cells: Vec<Cell<'a>>,
-    digest: Digest,
-}
-
-impl<'d, 'a> Reading<'d, 'a> {
-    pub(super) fn new(decoder: &'d RowDecoder, message: &Message) -> Self {
-        Self {
-            decoder,
-            published: Timestamp::from_microsecond(message.published_at_us).unwrap_or_default(),
-            offset: message.offset,
-            raws: vec![None; decoder.slots.len()],
-            cells: vec![Cell::Null; decoder.slots.len()],
-            digest: Digest::default(),
+/// Adds one part of a sequence.
+fn sequence_part(
+    builder: &mut SequenceBuilder,
+    kind: SequenceType,
+    raw: &RawValue,
+    zone: &TimeZone,
+) -> Result<(), SequenceError> {
+    if kind == SequenceType::Timestamp {
+        let bare = raw.get().trim_matches('"');
+        let micros = plain_utc(bare.as_bytes())
+            .or_else(|| raw.get().parse::<i64>().ok().and_then(|ms| ms.checked_mul(1_000)));
+        if let Some(micros) = micros {
+            builder.timestamp(Instant::from_microsecond(micros));
+            return Ok(());
         }
     }
-
-    /// The stored cells of the change read last.
-    pub(super) fn stored(&self) -> &[Cell<'a>] {
-        &self.cells[..self.decoder.stored]
+    match string_value(raw) {
+        Some(text) => builder.text(kind, &text, zone),
+        None => builder.text(kind, raw.get(), zone),
     }
-
-    /// Reads a change; appends its key as a JSON object to `keys`.
-    pub(super) fn read(
-        &mut self,
-        change: &ChangeView<'a>,
-        position: Position,
-        keys: &mut String,
-    ) -> Result<Head, Rejection> {
-        supported(change)?;
-        self.raws.iter_mut().for_each(|raw| *raw = None);
-        self.cells.iter_mut().for_each(|cell| *cell = Cell::Null);
-        if let Some(row) = change.row {
-            self.find(row)?;
-        }
-        for (slot, part) in self.decoder.keys.iter().zip(change.key.iter()) {
-            // A mapping names parts of the line itself, so that they are always borrowed.
-            if let Cow::Borrowed(part) = part {
-                self.raws[*slot].get_or_insert(part);
-            }
-        }
-        self.cells(change.op)?;
-        let key = self.key(keys)?;
-        let sequence = self.sequence(change, position)?;
-        let (tracked, full) = if change.op == Op::Delete { (0, 0) } else { self.hashes() };
-        Ok(Head { key, sequence, tracked, full })
-    }
-
-    /// Finds the columns' values in a row.
-    fn find(&mut self, row: &'a RawValue) -> Result<(), Rejection> {
-        let Self { decoder, raws, .. } = self;
-        let mut expected = 0;
-        let mut unknown = None;
-        for_each_member(row, |name, value| {
-            // Members mostly come in the order of the columns.
-            let next = decoder.slots.get(expected);
-            let at = match next {
-                Some(slot) if slot.path.is_none() && slot.column.name == name => Some(expected),
-                _ => decoder.by_name.get(name.as_ref()).copied(),
-            };
-            match at {
-                Some(at) => {
-                    raws[at] = Some(value);
-                    expected = at + 1;
-                }
-                None if decoder.freeze && !decoder.known_members.iter().any(|k| *k == name) => {
-                    unknown = Some(name.into_owned());
-                }
-                None => {}
-            }
-        })?;
-        if let Some(name) = unknown {
-            let name: String = name.chars().take(64).collect();
-            let reason = format!("column `{name}` is not declared, and schema_evolution is freeze");
-            return Err(Rejection { code: "new_column", reason });
-        }
-        for (slot, raw) in decoder.slots.iter().zip(raws.iter_mut()) {
-            if let Some(path) = &slot.path {
-                *raw = extract(row, path);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the values that were found as their columns' types. Of a delete only key and sequence
-    /// count.
-    fn cells(&mut self, op: Op) -> Result<(), Rejection> {
-        let decoder = self.decoder;
-        for (at, slot) in decoder.slots.iter().enumerate() {
-            if op == Op::Delete && !decoder.keys.contains(&at) {
-                continue;
-            }
-            let cell = match self.raws[at] {
-                None => Cell::Null,
-                Some(raw) => cell::read(&slot.column, &decoder.zone, raw).map_err(|reason| {
-                    let reason = format!("column `{}`: {reason}", slot.column.name);
-                    Rejection { code: "bad_type", reason }
-                })?,
-            };
-            if cell == Cell::Null && !slot.column.nullable && op != Op::Delete {
-                let reason =
-                    format!("column `{}` is null, and is declared as never null", slot.column.name);
-                return Err(Rejection { code: "null_value", reason });
-            }
-            self.cells[at] = cell;
-        }
-        Ok(())
-    }
-
-    fn key(&mut self, keys: &mut String) -> Result<u128, Rejection> {
-        self.digest.clear();
-        for (n, at) in self.decoder.keys.iter().enumerate() {
-            let name = &self.decoder.slots[*at].column.name;
-            let (cell, raw) = (&self.cells[*at], self.raws[*at]);
-            let Some(raw) = raw.filter(|_| *cell != Cell::Null) else {
-                let reason = format!("the key column `{name}` is missing or null");
-                return Err(Rejection { code: "missing_key", reason });
-            };
-            self.digest.value(cell);
-            keys.push_str(if n == 0 { "{\"" } else { ",\"" });
-            keys.push_str(name);
-            keys.push_str("\":");
-            keys.push_str(raw.get());
-        }
-        keys.push('}');
-        Ok(self.digest.finish())
-    }
-
-    fn sequence(&self, change: &ChangeView<'a>, position: Position) -> Result<Sequence, Rejection> {
-        let mut builder = SequenceBuilder::default();
-        if self.decoder.sequence.is_empty() {
-            builder.timestamp(self.published);
-            builder.long(i64::try_from(self.offset).unwrap_or(i64::MAX));
-            builder.long(i64::from(position.index));
-        }
-        for part in &self.decoder.sequence {
-            let (raw, kind, name) = match part {
-                SequencePartFrom::Slot(at, kind) => {
-                    (self.raws[*at], *kind, self.decoder.slots[*at].column.name.as_str())
-                }
-                SequencePartFrom::Carried(at, kind) => {
-                    let carried = change.sequence.get(*at).map(AsRef::as_ref);
-                    (carried, *kind, "carried by the change")
-                }
-            };
-            let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
-                let reason = format!("the sequence ({name}) is missing or null");
-                return Err(Rejection { code: "missing_sequence", reason });
-            };
-            self.part(&mut builder, kind, raw).map_err(|error| {
-                let reason = format!("the sequence ({name}): {error}");
-                Rejection { code: "bad_sequence", reason }
-            })?;
-        }
-        builder.finish().ok_or_else(|| Rejection {
-            code: "missing_sequence",
-            reason: "the sequence is empty".to_owned(),
-        })
-    }
-
-    fn part(
-        &self,
-        builder: &mut SequenceBuilder,
-        kind: SequenceType,
-        raw: &RawValue,
-    ) -> Result<(), SequenceError> {
-        if kind == SequenceType::Timestamp {
-            let bare = raw.get().trim_matches('"');
-            let micros = plain_utc(bare.as_bytes())
-                .or_else(|| raw.get().parse::<i64>().ok().and_then(|ms| ms.checked_mul(1_000)));
-            if let Some(instant) = micros.and_then(|us| Timestamp::from_microsecond(us).ok()) {
-                builder.timestamp(instant);
-                return Ok(());
-            }
-        }
-        match string_value(raw) {
-            Some(text) => builder.text(kind, &text, &self.decoder.zone),
-            None => builder.text(kind, raw.get(), &self.decoder.zone),
-        }
-    }
-
-    /// The hashes of the tracked and of all stored columns.
-    fn hashes(&mut self) -> (u128, u128) {
-        let decoder = self.decoder;
-        let mut hash = |all: bool| {
-            self.digest.clear();
-            for (at, tracked) in &decoder.hashed {
-                if all || *tracked {
-                    self.digest.cell(decoder.slots[*at].tag, &self.cells[*at]);
-                }
-            }
-            self.digest.finish()
-        };
-        let full = hash(true);
-        (if decoder.any_latest { hash(false) } else { full }, full)
-    }
-}
-
-/// What silver cannot apply yet must not pass for applied.
-fn supported(change: &ChangeView<'_>) -> Result<(), Rejection> {
-    let what = if change.op == Op::Truncate {
-        "a truncate"
-    } else if !change.unset.is_empty() {
-        "a row with columns that were not sent"
-    } else if change.old_key.is_some() {
-        "a change of the key"
-    } else {
-        return Ok(());
-    };
-    let reason = format!("{what} cannot be applied by this release; raw keeps it");
-    Err(Rejection { code: "unsupported", reason })
 }

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use alluvium_lake::index::{CurrentEntry, EventMeta, HiddenEntry, IndexError, VersionEntry};
 use alluvium_lake::{Commit, CommitOutcome, FileId, StagedFile};
 use alluvium_model::outcome::Progress;
-use alluvium_model::{Applied, StageError};
+use alluvium_model::{Applied, Op, StageError};
 
-use super::batch::{BatchPlan, PlannedHidden, PlannedRow, Top, plan_batch};
+use super::batch::{BatchPlan, KeyState, Origin, PlannedHidden, PlannedRow, Top};
+use super::closing::Closings;
+use super::control::run_of;
 use super::files::Names;
-use super::gather::{Incoming, Lookup};
+use super::gather::Incoming;
 use super::hidden::{self, SideFile};
 use super::rows::RowWriter;
 use super::values::{ValueSources, lake_error};
-use super::{Open, SilverStage, index_error, reading_error};
-use crate::ledger_note::{LayerNote, conserved};
+use super::{Open, SilverStage, index_error};
+use crate::ledger_note::LayerNote;
 
 /// From so many keys on, their states go into the index in bulk.
 const BULK: usize = 20_000;
@@ -43,32 +45,35 @@ impl From<BulkError> for StageError {
 /// Where the rows of a batch have come to stand: per planned row, the file's number and the row.
 type Places = Vec<(u32, u32)>;
 
+/// All that a batch has come to, ready to be committed.
+pub(super) struct Planned<'p> {
+    pub(super) incoming: &'p Incoming,
+    pub(super) plan: &'p BatchPlan<'p>,
+    pub(super) sources: &'p ValueSources,
+    /// The closings after the batch, and whether they differ from those before.
+    pub(super) closings: &'p Closings,
+    pub(super) closings_changed: bool,
+}
+
 impl SilverStage {
-    /// Plans a batch and makes it part of the table. `applied` is filled in.
+    /// Makes a planned batch part of the table. `applied` is filled in.
     pub(super) async fn commit(
         &mut self,
-        incoming: &Incoming,
-        lookup: &Lookup,
+        planned: &Planned<'_>,
         before: Option<Progress>,
         applied: &mut Applied,
     ) -> Result<(), StageError> {
+        let Planned { incoming, plan, sources, closings, .. } = planned;
         let Some(open) = self.open.as_mut() else {
             return Err(StageError::Bug("the table is not open".to_owned()));
         };
-        let plan = tokio::task::block_in_place(|| plan_batch(incoming, lookup))
-            .map_err(|error| reading_error(&self.index, error))?;
-        applied.counts += plan.counts;
-        applied.rows = plan.written;
-        conserved(applied)?;
-        let sources =
-            ValueSources::collect(incoming, &plan, &self.shape.codec, &open.table, &open.numbers)
-                .await?;
         let mut names = Names::new(&self.index).map_err(index_error)?;
         let batch_id = applied.batch.0.clone();
         let writer = RowWriter {
             schema: &self.shape.schema,
             incoming,
-            values: &sources,
+            values: sources,
+            closings,
             batch_id: &batch_id,
         };
 
@@ -90,10 +95,9 @@ impl SilverStage {
             }
             staged.push((number, file));
         }
-        let remembered =
-            prepare_hidden(&plan.hidden, &sources, incoming, self, &mut names, &batch_id)?;
-        let told = prepare_hidden(&plan.told, &sources, incoming, self, &mut names, &batch_id)?;
-        let side_file = self.side_file(&remembered, &told, &mut names)?;
+        let hidden = self.prepare_hidden(&plan.hidden, planned, &mut names, &batch_id)?;
+        let told = self.prepare_hidden(&plan.told, planned, &mut names, &batch_id)?;
+        let side_file = self.side_file(&hidden, &told, planned, &mut names)?;
         let mut side = (None, 0);
         if let (Some(file), Some(open)) = (side_file, self.open.as_ref()) {
             let written = file.write(&self.lake, open.table.path()).await.map_err(lake_error)?;
@@ -109,7 +113,7 @@ impl SilverStage {
         };
         let commit = Commit {
             add: files,
-            delete: replaced(&plan, open)?,
+            delete: replaced(plan, open)?,
             txns: [note.txn(&self.shape.entity.id())].into_iter().chain(side.0).collect(),
             info: note.to_json(),
             operation: "MERGE",
@@ -126,19 +130,14 @@ impl SilverStage {
             open.numbers.add(number, path);
         }
         open.numbers.keep_only(&open.table);
+        open.numbers.uses(&names);
         open.progress = Some(note.progress());
+        if planned.closings_changed {
+            open.closings = (*closings).clone();
+        }
         let version = open.table.version();
         let indexed = tokio::task::block_in_place(|| {
-            self.write_index(
-                &plan,
-                &places,
-                &remembered,
-                &sources,
-                &mut names,
-                &batch_id,
-                incoming,
-                version,
-            )
+            self.write_index(planned, &places, &hidden, &mut names, &batch_id, version)
         });
         if let Err(error) = indexed {
             // The batch is durable all the same; the index is rebuilt when the stage opens again.
@@ -148,58 +147,89 @@ impl SilverStage {
         Ok(())
     }
 
+    /// Hidden events with their values in bytes.
+    fn prepare_hidden<'a>(
+        &self,
+        events: &'a [PlannedHidden<'a>],
+        planned: &Planned<'_>,
+        names: &mut Names<'_>,
+        batch_id: &str,
+    ) -> Result<Vec<(u128, OwnedHidden<'a>)>, StageError> {
+        let mut out = Vec::with_capacity(events.len());
+        let typed = planned.sources.typed()?;
+        for event in events {
+            let values = match event.values {
+                None => None,
+                Some(values) => {
+                    let place = planned.sources.place(values).ok_or_else(no_values)?;
+                    let mut bytes = Vec::new();
+                    self.shape.codec.put(&typed[place.0], place.1, &mut bytes);
+                    Some(bytes)
+                }
+            };
+            let meta = meta(event.origin, planned, names, batch_id);
+            let meta = EventMeta { op: event.op, ..meta };
+            out.push((event.key, OwnedHidden { sequence: event.sequence, event, meta, values }));
+        }
+        Ok(out)
+    }
+
     /// The side file of a batch: what it hides, and what it tells of events that are shown. `None`
     /// if there is nothing of either.
     fn side_file(
         &self,
         hidden: &[(u128, OwnedHidden<'_>)],
         told: &[(u128, OwnedHidden<'_>)],
+        planned: &Planned<'_>,
         names: &mut Names<'_>,
     ) -> Result<Option<SideFile>, StageError> {
-        let Some(open) = self.open.as_ref().filter(|_| !(hidden.is_empty() && told.is_empty()))
-        else {
-            return Ok(None);
-        };
+        let nothing = hidden.is_empty() && told.is_empty() && !planned.closings_changed;
+        let Some(open) = self.open.as_ref().filter(|_| !nothing) else { return Ok(None) };
         let mut side = SideFile::new(&self.shape.columns, open.table.txn(hidden::TXN));
         for (key, event) in hidden.iter().chain(told) {
             let run = names.name(event.meta.run).map_err(index_error)?.to_owned();
             let batch = names.name(event.meta.batch).map_err(index_error)?.to_owned();
             side.push(*key, &run, &batch, &event.entry());
         }
+        if planned.closings_changed {
+            side.whole(&planned.closings.write());
+        }
         Ok(Some(side))
     }
 
     /// Brings the index to the table's new version.
-    #[allow(clippy::too_many_arguments, reason = "all of it is one batch, taken apart")]
     fn write_index(
         &self,
-        plan: &BatchPlan<'_>,
+        planned: &Planned<'_>,
         places: &Places,
         hidden: &[(u128, OwnedHidden<'_>)],
-        sources: &ValueSources,
         names: &mut Names<'_>,
         batch_id: &str,
-        incoming: &Incoming,
         version: i64,
     ) -> Result<(), StageError> {
+        let Planned { plan, sources, .. } = planned;
         let mut update = self.index.update();
-        let mut states = plan.tops.iter().map(|(key, known, top)| {
-            let mut values = Vec::new();
-            let open = match top {
+        let typed = sources.typed()?;
+        let mut values = Vec::new();
+        let mut states = plan.states.iter().map(|state| {
+            values.clear();
+            let open = match state.top {
                 Top::Closed => None,
-                Top::Kept(at) => plan.kept.get(*at).copied(),
+                Top::Kept(at) => plan.kept.get(at).copied(),
                 Top::New(at) => {
-                    let row = &plan.rows[*at];
+                    let row = &plan.rows[at];
                     let place = sources.place(row.values).ok_or_else(no_values)?;
-                    sources.put(&self.shape.codec, place, &mut values);
-                    Some(entry(row, places[*at], meta(row, incoming, names, batch_id), &values))
+                    self.shape.codec.put(&typed[place.0], place.1, &mut values);
+                    let meta = meta(row.origin, planned, names, batch_id);
+                    Some(entry(row, places[at], meta, &values))
                 }
             };
             let mut bytes = Vec::new();
-            CurrentEntry { known, open }.put(&mut bytes);
-            Ok::<_, StageError>((*key, bytes))
+            let KeyState { known, read, completed, .. } = *state;
+            CurrentEntry { known, read, completed, open }.put(&mut bytes);
+            Ok::<_, StageError>((state.key, bytes))
         });
-        if plan.tops.len() >= BULK {
+        if plan.states.len() >= BULK {
             self.index.bulk_current(states.map(|state| state.map_err(BulkError::Stage)))?;
         } else {
             states.try_for_each(|state| state.map(|(key, bytes)| update.current(key, &bytes)))?;
@@ -209,7 +239,7 @@ impl SilverStage {
         }
         for (row, place) in plan.rows.iter().zip(places) {
             if row.closed_at.is_some() {
-                let meta = meta(row, incoming, names, batch_id);
+                let meta = meta(row.origin, planned, names, batch_id);
                 update.closed(row.key, &entry(row, *place, meta, &[]));
             }
         }
@@ -218,6 +248,9 @@ impl SilverStage {
         }
         for (key, entry) in &plan.hidden_gone {
             update.remove_hidden(*key, entry);
+        }
+        if planned.closings_changed {
+            update.whole(&planned.closings.write());
         }
         for (number, name) in names.new_names() {
             update.name(*number, name);
@@ -240,43 +273,11 @@ impl OwnedHidden<'_> {
             sequence: self.sequence,
             at: self.event.at,
             hashes: self.event.hashes,
+            unset: self.event.unset,
             meta: self.meta,
             values: self.values.as_deref(),
         }
     }
-}
-
-fn prepare_hidden<'a>(
-    events: &'a [PlannedHidden<'a>],
-    sources: &ValueSources,
-    incoming: &Incoming,
-    stage: &SilverStage,
-    names: &mut Names<'_>,
-    batch_id: &str,
-) -> Result<Vec<(u128, OwnedHidden<'a>)>, StageError> {
-    let mut out = Vec::with_capacity(events.len());
-    for event in events {
-        let values = match event.values {
-            None => None,
-            Some(values) => {
-                let place = sources.place(values).ok_or_else(no_values)?;
-                let mut bytes = Vec::new();
-                sources.put(&stage.shape.codec, place, &mut bytes);
-                Some(bytes)
-            }
-        };
-        let meta = match (event.meta, event.incoming) {
-            (Some(meta), _) => EventMeta { op: event.op, ..meta },
-            (None, Some(at)) => {
-                EventMeta { op: event.op, ..incoming_meta(at, incoming, names, batch_id) }
-            }
-            (None, None) => {
-                return Err(StageError::Bug("a hidden event comes from nowhere".to_owned()));
-            }
-        };
-        out.push((event.key, OwnedHidden { sequence: event.sequence, event, meta, values }));
-    }
-    Ok(out)
 }
 
 fn no_values() -> StageError {
@@ -288,13 +289,9 @@ fn replaced(
     plan: &BatchPlan<'_>,
     open: &Open,
 ) -> Result<BTreeMap<FileId, roaring::RoaringTreemap>, StageError> {
-    plan.replaced
-        .iter()
-        .map(|(number, rows)| {
-            let file = open.numbers.file(&open.table, *number)?;
-            Ok((file, rows.iter().map(|row| u64::from(*row)).collect()))
-        })
-        .collect()
+    let named = plan.replaced.iter().flat_map(|(file, rows)| rows.iter().map(|row| (*file, *row)));
+    let places = open.numbers.by_file(&open.table, named)?.into_iter();
+    Ok(places.map(|(id, rows)| (id, rows.into_iter().map(|(row, _)| row).collect())).collect())
 }
 
 fn entry<'a>(
@@ -311,42 +308,28 @@ fn entry<'a>(
         opener_op: row.opener_op,
         shown: row.shown,
         shown_at: row.shown_at,
-        tracked: row.tracked,
-        full: row.full,
+        hashes: row.hashes,
         closed_at: row.closed_at,
         meta,
         values,
     }
 }
 
-fn meta(
-    row: &PlannedRow<'_>,
-    incoming: &Incoming,
-    names: &mut Names<'_>,
-    batch_id: &str,
-) -> EventMeta {
-    match (row.meta, row.incoming) {
-        (None, Some(at)) => incoming_meta(at, incoming, names, batch_id),
-        (Some(meta), _) => meta,
-        // Writing the rows has refused one that comes from nowhere.
-        (None, None) => incoming_meta((0, 0), incoming, names, batch_id),
-    }
-}
-
-fn incoming_meta(
-    at: (u32, u32),
-    incoming: &Incoming,
-    names: &mut Names<'_>,
-    batch_id: &str,
-) -> EventMeta {
-    let (message, _, row) = incoming.row(at.0, at.1);
-    let run = message.headers.get(alluvium_wire::headers::RUN).unwrap_or_default();
-    EventMeta {
-        op: row.op,
-        position: message.position(row.index),
-        changed_at: row.changed_at,
-        ingested_at: message.published_at_us,
-        run: names.number(run),
-        batch: names.number(batch_id),
+fn meta(origin: Origin, planned: &Planned<'_>, names: &mut Names<'_>, batch_id: &str) -> EventMeta {
+    match origin {
+        Origin::Known(meta) => meta,
+        Origin::Closing(n) => planned.closings.all()[n as usize].meta(names),
+        Origin::Incoming(m, r) | Origin::Moved(m, r) => {
+            let (message, _, row) = planned.incoming.row(m, r);
+            let moved = matches!(origin, Origin::Moved(..));
+            EventMeta {
+                op: if moved { Op::Delete } else { row.op },
+                position: message.position(row.index),
+                changed_at: row.changed_at,
+                ingested_at: message.published_at_us,
+                run: names.number(run_of(message)),
+                batch: names.number(batch_id),
+            }
+        }
     }
 }

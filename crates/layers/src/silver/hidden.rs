@@ -7,7 +7,7 @@
 
 use std::io::Read;
 
-use alluvium_lake::index::{EventMeta, HiddenEntry};
+use alluvium_lake::index::{EventMeta, HiddenEntry, continues};
 use alluvium_lake::{Lake, LakeError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,7 +28,7 @@ struct Header {
     previous: Option<i64>,
 }
 
-const FORMAT: &str = "hidden/1";
+const FORMAT: &str = "hidden/2";
 
 #[derive(Serialize, Deserialize)]
 struct SideLine {
@@ -38,6 +38,21 @@ struct SideLine {
     batch: String,
     /// The entry as the index keeps it; its numbers for run and batch mean nothing here.
     entry: String,
+}
+
+/// A line that tells the state of the entity as a whole; the last one counts.
+#[derive(Serialize, Deserialize)]
+struct WholeLine {
+    entity: String,
+}
+
+/// All that side files tell.
+#[derive(Default)]
+pub(super) struct SideState {
+    /// The events, oldest first.
+    pub(super) events: Vec<SideEvent>,
+    /// The state of the entity as a whole, as it was last told.
+    pub(super) whole: Option<String>,
 }
 
 /// A hidden event as a side file tells it.
@@ -84,6 +99,13 @@ impl SideFile {
         self.lines.push('\n');
     }
 
+    /// Adds the state of the entity as a whole.
+    pub(super) fn whole(&mut self, state: &str) {
+        let line = WholeLine { entity: state.to_owned() };
+        self.lines.push_str(&serde_json::json!(line).to_string());
+        self.lines.push('\n');
+    }
+
     /// Writes the file, durably. Returns its name and its size.
     pub(super) async fn write(self, lake: &Lake, table: &Path) -> Result<(i64, u64), LakeError> {
         let compressed = zstd::bulk::compress(self.lines.as_bytes(), 1)
@@ -94,31 +116,35 @@ impl SideFile {
     }
 }
 
-/// All events of the side files from the first to `last`, oldest first. Their values are of
-/// `columns`.
+/// What the side files from the first to `last` tell. Values are of `columns`.
 pub(super) async fn read_all(
     lake: &Lake,
     table: &Path,
     last: Option<i64>,
     columns: &str,
-) -> Result<Vec<SideEvent>, LakeError> {
+) -> Result<SideState, LakeError> {
     let mut files = Vec::new();
     let mut next = last;
     while let Some(name) = next {
-        let (previous, events) = read(lake, table, name, columns).await?;
-        files.push(events);
+        let (previous, state) = read(lake, table, name, columns).await?;
+        files.push(state);
         next = previous;
     }
-    Ok(files.into_iter().rev().flatten().collect())
+    let mut all = SideState::default();
+    for state in files.into_iter().rev() {
+        all.events.extend(state.events);
+        all.whole = state.whole.or(all.whole);
+    }
+    Ok(all)
 }
 
-/// Reads a side file. Returns the name of the one before it, and its events.
+/// Reads a side file. Returns the name of the one before it, and what it tells.
 async fn read(
     lake: &Lake,
     table: &Path,
     name: i64,
     columns: &str,
-) -> Result<(Option<i64>, Vec<SideEvent>), LakeError> {
+) -> Result<(Option<i64>, SideState), LakeError> {
     let path = path(table, name);
     let damaged = |what: &str| LakeError::Corrupt(format!("side file {path}: {what}"));
     let bytes = lake.get(&path).await?.ok_or_else(|| damaged("it is not there"))?;
@@ -137,24 +163,31 @@ async fn read(
     if header.alluvium != FORMAT {
         return Err(damaged("it is of a format that this release does not know"));
     }
-    if header.columns != columns {
+    if !continues(&header.columns, columns) {
         return Err(LakeError::Mismatch(format!(
             "{path} holds values of other columns; rebuild the table from raw"
         )));
     }
-    let events = lines
-        .map(|line| {
-            let line: SideLine = serde_json::from_str(line).ok()?;
-            Some(SideEvent {
-                key: u128::from_str_radix(&line.key, 16).ok()?,
-                run: line.run,
-                batch: line.batch,
-                entry: STANDARD.decode(line.entry).ok()?,
-            })
-        })
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| damaged("a line does not read"))?;
-    Ok((header.previous, events))
+    let mut state = SideState::default();
+    for line in lines {
+        match serde_json::from_str::<WholeLine>(line) {
+            Ok(whole) => state.whole = Some(whole.entity),
+            Err(_) => {
+                state.events.push(event(line).ok_or_else(|| damaged("a line does not read"))?);
+            }
+        }
+    }
+    Ok((header.previous, state))
+}
+
+fn event(line: &str) -> Option<SideEvent> {
+    let line: SideLine = serde_json::from_str(line).ok()?;
+    Some(SideEvent {
+        key: u128::from_str_radix(&line.key, 16).ok()?,
+        run: line.run,
+        batch: line.batch,
+        entry: STANDARD.decode(line.entry).ok()?,
+    })
 }
 
 /// A hash of the contents; of 63 bits, for a `txn` carries no more.
@@ -162,6 +195,7 @@ fn name_of(lines: &str) -> i64 {
     (xxh3_64(lines.as_bytes()) >> 1) as i64
 }
 
-fn path(table: &Path, name: i64) -> Path {
+/// Where a side file stands.
+pub(super) fn path(table: &Path, name: i64) -> Path {
     table.clone().join("_alluvium").join("hidden").join(format!("{name:016x}.ndjson.zst"))
 }

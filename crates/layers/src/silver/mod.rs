@@ -2,82 +2,56 @@
 //!
 //! A batch looks up its keys in the index, plans each of them, and writes what is new in one
 //! commit: new versions, closed versions, and deletion vectors for the rows that they replace. It
-//! reads nothing of the table but the closed versions that late events alter.
+//! reads nothing of the table but the closed versions that late events alter. What concerns the
+//! whole entity, a truncate or the end of a snapshot, is an event of every key.
 
 mod batch;
+mod closing;
 mod commit;
+mod control;
+mod evolve;
 mod files;
 mod gather;
 mod hidden;
+mod key;
+mod known;
+mod maintain;
 pub mod plan;
 mod rebuild;
 mod rows;
+mod shadow;
+mod shape;
+mod unsent;
 mod values;
 
 use std::sync::Arc;
 
-use alluvium_lake::index::{IndexError, KeyIndex, RowCodec};
-use alluvium_lake::{Lake, Table, TableSpec, path};
+use alluvium_lake::index::{IndexError, KeyIndex};
+use alluvium_lake::upkeep::UpkeepPolicy;
+use alluvium_lake::{Lake, Table};
+use alluvium_model::metadata::SnapshotOrder;
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BatchId, Counts, Delivery, EntitySpec, Layer, Outcome, RowsWritten, SequenceType,
-    Stage, StageError,
+    Applied, BatchId, Counts, Delivery, EntityId, EntitySpec, Layer, Maintained, Message, Outcome,
+    Quarantined, RowsWritten, Span, Stage, StageError, Upkeep,
 };
-use arrow::datatypes::SchemaRef;
+use alluvium_wire::headers;
 use async_trait::async_trait;
 
-use crate::decode::{EntityError, RowDecoder};
-use crate::ledger_note::{LayerNote, take_up};
-use crate::schema::{first_sequence_type, silver_schema, stored_columns};
+use crate::decode::EntityError;
+use crate::ledger_note::{LayerNote, conserved, take_up};
+use batch::Planner;
+use closing::Closings;
+use commit::Planned;
+use control::Controls;
 use files::FileNumbers;
 use gather::{Incoming, Lookup};
+use maintain::SilverUpkeep;
+pub(crate) use shadow::{SIDE_FILES, distrust};
+pub(crate) use shape::Shape;
+use unsent::Completer;
+use values::ValueSources;
 pub(crate) use values::lake_error;
-
-/// How an entity's silver table is made.
-pub(crate) struct Shape {
-    entity: EntitySpec,
-    decoder: RowDecoder,
-    codec: RowCodec,
-    schema: SchemaRef,
-    first: SequenceType,
-    /// How many of the table's columns are stored ones.
-    stored: usize,
-    /// The stored columns in words, to tell whether an index was made for them.
-    columns: String,
-}
-
-impl Shape {
-    fn new(entity: &EntitySpec, timezone: &str) -> Result<Self, StageError> {
-        let decoder = RowDecoder::new(entity, timezone).map_err(|e| mismatch(&e))?;
-        let codec = RowCodec::new(Arc::clone(decoder.schema()))
-            .map_err(|error| StageError::Mismatch(error.to_string()))?;
-        let words = stored_columns(entity)
-            .map(|c| format!("{}:{:?}:{:?}:{:?}", c.name, c.kind, c.scale, c.history));
-        Ok(Self {
-            schema: silver_schema(entity),
-            first: first_sequence_type(entity),
-            stored: stored_columns(entity).count(),
-            columns: words.collect::<Vec<_>>().join(","),
-            entity: entity.clone(),
-            decoder,
-            codec,
-        })
-    }
-
-    fn table(&self) -> TableSpec {
-        let mut stats = self.entity.keys.clone();
-        stats.extend(["_valid_from".to_owned(), "_valid_to".to_owned()]);
-        TableSpec {
-            path: path::silver(&self.entity.id()),
-            description: self.entity.description.clone(),
-            schema: Arc::clone(&self.schema),
-            partition_by: Some("_is_current"),
-            deletion_vectors: true,
-            stats,
-            properties: Default::default(),
-        }
-    }
-}
 
 pub(crate) fn mismatch(error: &EntityError) -> StageError {
     StageError::Mismatch(error.to_string())
@@ -109,6 +83,7 @@ pub struct SilverStage {
     index: KeyIndex,
     shape: Shape,
     open: Option<Open>,
+    upkeep: SilverUpkeep,
 }
 
 /// The table, and what goes with its present version.
@@ -116,6 +91,7 @@ struct Open {
     table: Table,
     numbers: FileNumbers,
     progress: Option<Progress>,
+    closings: Closings,
 }
 
 impl SilverStage {
@@ -126,17 +102,34 @@ impl SilverStage {
         entity: &EntitySpec,
         timezone: &str,
     ) -> Result<Self, StageError> {
-        Ok(Self { lake, index, shape: Shape::new(entity, timezone)?, open: None })
+        let upkeep = SilverUpkeep::new(UpkeepPolicy::default());
+        Ok(Self { lake, index, shape: Shape::new(entity, timezone)?, open: None, upkeep })
+    }
+
+    /// The stage with another policy of upkeep.
+    pub fn with_upkeep(self, policy: UpkeepPolicy) -> Self {
+        Self { upkeep: SilverUpkeep::new(policy), ..self }
     }
 
     /// Opens the table, and makes the index fit its version.
     async fn open(&mut self) -> Result<&mut Open, StageError> {
         if self.open.is_none() {
+            if let Some(table) = self.standing_table().await? {
+                self.shape = self.shape.standing(table.schema())?;
+            }
             let table =
                 Table::open_or_create(&self.lake, self.shape.table()).await.map_err(lake_error)?;
             let reflected = self.index.version(&self.shape.columns).map_err(index_error)?;
-            if reflected != Some(table.version()) {
-                rebuild::rebuild(&self.lake, &table, &self.index, &self.shape).await?;
+            let closings = if reflected == Some(table.version()) {
+                match self.index.whole().map_err(index_error)? {
+                    Some(whole) => Closings::read(&whole, self.shape.first)?,
+                    None => Closings::default(),
+                }
+            } else {
+                rebuild::rebuild(&self.lake, &table, &self.index, &self.shape).await?
+            };
+            if closings.dropped != *self.shape.dropped() {
+                self.shape = self.shape.dropping(&closings.dropped)?;
             }
             let numbers = FileNumbers::load(&self.index, &table).map_err(index_error)?;
             let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
@@ -144,9 +137,20 @@ impl SilverStage {
                 None => None,
                 Some(note) => Some(note.check(&table, &self.shape.entity.id())?),
             };
-            self.open = Some(Open { table, numbers, progress });
+            self.open = Some(Open { table, numbers, progress, closings });
         }
         self.open.as_mut().ok_or_else(|| StageError::Bug("the table is not open".to_owned()))
+    }
+
+    /// The table as it stands, whatever its columns; `None` if there is none.
+    async fn standing_table(&self) -> Result<Option<Table>, StageError> {
+        if let Ok(table) = Table::open(&self.lake, &self.shape.path).await {
+            return Ok(table);
+        }
+        // A newest log entry that is torn is set aside by the writer only, who may not know yet
+        // what columns the table has.
+        drop(Table::open_or_create(&self.lake, self.shape.table()).await);
+        Table::open(&self.lake, &self.shape.path).await.map_err(lake_error)
     }
 
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
@@ -154,9 +158,22 @@ impl SilverStage {
         let Some((span, messages)) = take_up(before.as_ref(), delivery)? else {
             return Ok(Vec::new());
         };
+        let mut all = Vec::new();
+        for (span, messages) in parts(span, messages) {
+            all.push(self.apply_part(span, messages, &delivery.entity).await?);
+        }
+        Ok(all)
+    }
+
+    async fn apply_part(
+        &mut self,
+        span: Span,
+        messages: Vec<Arc<Message>>,
+        entity: &EntityId,
+    ) -> Result<Applied, StageError> {
         let mut applied = Applied {
             layer: Layer::Silver,
-            batch: BatchId::of(Layer::Silver, &delivery.entity, &span),
+            batch: BatchId::of(Layer::Silver, entity, &span),
             span,
             counts: Counts::default(),
             rows: RowsWritten::default(),
@@ -166,23 +183,98 @@ impl SilverStage {
             bytes: 0,
             published_at_us: messages.iter().map(|m| m.published_at_us).max().unwrap_or_default(),
         };
-        let (incoming, lookup) = tokio::task::block_in_place(|| {
-            let incoming = Incoming::decode(messages, &self.shape.decoder);
-            let lookup = Lookup::load(&self.index, &incoming)?;
-            Ok((incoming, lookup))
+        let open = self.open().await?;
+        let (before, known) = (open.progress, open.closings.clone());
+        let decode = |shape: &Shape| Incoming::decode(messages.clone(), &shape.decoder);
+        let mut incoming = tokio::task::block_in_place(|| decode(&self.shape));
+        while self.take_over_members(&incoming).await? {
+            incoming = tokio::task::block_in_place(|| decode(&self.shape));
+        }
+        let mut closings = known.clone();
+        let refused = self.evolve(&incoming, &mut closings).await?;
+        let (lookup, mut controls) = tokio::task::block_in_place(|| {
+            self.look_up(&mut incoming, closings, refused, &mut applied)
         })
         .map_err(|error| reading_error(&self.index, error))?;
+        controls.changed = controls.closings != known;
+        let mut sources = ValueSources::new(&incoming);
+        let Some(open) = self.open.as_ref() else {
+            return Err(StageError::Bug("the table is not open".to_owned()));
+        };
+        let completer = Completer {
+            decoder: &self.shape.decoder,
+            codec: &self.shape.codec,
+            table: &open.table,
+            numbers: &open.numbers,
+            closings: &controls.closings,
+        };
+        let completed = completer.complete(&incoming, &lookup, &mut sources, &self.index).await?;
+        let planner = Planner {
+            deletes: self.shape.entity.deletes,
+            closings: &controls.closings,
+            completed: &completed,
+        };
+        let plan = tokio::task::block_in_place(|| planner.plan(&incoming, &lookup))
+            .map_err(|error| reading_error(&self.index, error))?;
+        applied.counts += plan.counts;
+        applied.rows = plan.written;
+        conserved(&applied)?;
+        let hidden = plan.hidden.iter().filter_map(|hidden| hidden.values);
+        let wanted: Vec<_> = plan.rows.iter().map(|row| row.values).chain(hidden).collect();
+        sources.load(&wanted, &self.shape.codec, &open.table, &open.numbers).await?;
+        let planned = Planned {
+            incoming: &incoming,
+            plan: &plan,
+            sources: &sources,
+            closings: &controls.closings,
+            closings_changed: controls.changed,
+        };
+        self.commit(&planned, before, &mut applied).await?;
+        Ok(applied)
+    }
+
+    /// Counts what came in, and asks the index for the keys that it concerns.
+    fn look_up(
+        &self,
+        incoming: &mut Incoming,
+        closings: Closings,
+        refused: Vec<Quarantined>,
+        applied: &mut Applied,
+    ) -> Result<(Lookup, Controls), IndexError> {
+        let mut control = 0;
         for (message, decoded) in incoming.messages.iter().zip(&incoming.decoded) {
             applied.counts.records += u64::from(message.records);
             applied.checksum += decoded.checksum;
-            let controls = decoded.controls.len() as u64 + decoded.tombstones;
-            applied.counts.add(Outcome::Control, controls);
-            applied.counts.add(Outcome::Quarantined, decoded.rejects.len() as u64);
+            control += decoded.control_records();
             applied.quarantined.extend(decoded.quarantined(message));
         }
-        self.commit(&incoming, &lookup, before, &mut applied).await?;
-        Ok(vec![applied])
+        if self.shape.entity.snapshot.out_of_order == SnapshotOrder::Skip {
+            applied.counts.add(gather::LEFT_OUT, incoming.skip_older(&closings));
+        }
+        let mut controls = Controls::read(&self.shape, closings, incoming, &applied.batch.0);
+        controls.quarantined.extend(refused);
+        let others = controls.concerned(&self.shape, &self.index, incoming)?;
+        applied.counts.add(Outcome::Control, control - controls.quarantined.len() as u64);
+        applied.quarantined.append(&mut controls.quarantined);
+        applied.counts.add(Outcome::Quarantined, applied.quarantined.len() as u64);
+        let lookup = Lookup::load(&self.index, incoming, others, controls.touched())?;
+        Ok((lookup, controls))
     }
+}
+
+/// A stretch of messages cut so that each control record is a batch of its own: what it does may
+/// depend on all that came before it, and must not depend on how deliveries are cut.
+fn parts(span: Span, messages: Vec<Arc<Message>>) -> Vec<(Span, Vec<Arc<Message>>)> {
+    let is_control =
+        |message: &Message| message.headers.get(headers::KIND) == Some(headers::KIND_CONTROL);
+    let mut parts: Vec<(Span, Vec<Arc<Message>>)> = Vec::new();
+    let mut after = span.after;
+    for group in messages.chunk_by(|a, b| !is_control(a) && !is_control(b)) {
+        let to = group.last().map_or(after, |message| message.offset);
+        parts.push((Span { after, to, ..span }, group.to_vec()));
+        after = to;
+    }
+    parts
 }
 
 #[async_trait]
@@ -207,5 +299,13 @@ impl Stage for SilverStage {
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
         Ok(Vec::new())
+    }
+
+    async fn maintain(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError> {
+        let maintained = self.maintain_open(upkeep).await;
+        if maintained.is_err() {
+            self.open = None;
+        }
+        maintained
     }
 }

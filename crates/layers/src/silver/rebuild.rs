@@ -1,30 +1,34 @@
 //! The key index from the table and its side files, whatever became of the index before.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
-use alluvium_lake::index::{CurrentEntry, EventMeta, HiddenEntry, KeyIndex, VersionEntry};
+use alluvium_lake::index::{
+    Cells, CurrentEntry, EventMeta, Hashes, HiddenEntry, KeyIndex, VersionEntry,
+};
 use alluvium_lake::{Lake, Table};
 use alluvium_model::sequence::first_of;
-use alluvium_model::{Op, SequencePart, SequenceType, StageError};
+use alluvium_model::{Op, Position, SequencePart, SequenceType, StageError};
 use arrow::array::{Array, AsArray, BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 
+use super::closing::Closings;
 use super::files::Names;
-use super::hidden::{self, SideEvent};
+use super::hidden::{self, SideEvent, SideState};
 use super::values::lake_error;
 use super::{Shape, index_error};
 
 /// So many alterations are written at a time.
 const PART: usize = 50_000;
 
-/// Fills `index` anew, for the version that `table` is at.
+/// Fills `index` anew, for the version that `table` is at. Returns the closings of the entity.
 pub(super) async fn rebuild(
     lake: &Lake,
     table: &Table,
     index: &KeyIndex,
     shape: &Shape,
-) -> Result<(), StageError> {
+) -> Result<Closings, StageError> {
     index.clear().map_err(index_error)?;
     let mut side = Side::load(lake, table, shape).await?;
     let mut names = Names::new(index).map_err(index_error)?;
@@ -40,23 +44,30 @@ pub(super) async fn rebuild(
             let path = table.file(rows.file).map(|f| f.path.clone()).unwrap_or_default();
             let file = names.number(&path);
             let columns = MetaColumns::of(&rows.batch)?;
+            let values = stored(&rows.batch, shape)?;
+            let cells = Cells::of(values.columns());
+            let cells = cells.map_err(|error| StageError::Mismatch(error.to_string()))?;
             let (mut buffer, mut entry) = (Vec::new(), Vec::new());
             for (at, row) in rows.rows.iter().enumerate() {
                 let key = columns.key(at)?;
-                let mut owned = columns.version(at, shape, &rows.batch, &mut names)?;
+                let mut owned = columns.version(at, shape, &values, &mut names)?;
                 (owned.file, owned.row) = (file, *row as u32);
                 side.shows(key, &mut owned);
                 if current {
                     buffer.clear();
-                    shape.codec.put(&rows.batch.columns()[..shape.stored], at, &mut buffer);
-                    let known = side.take_known(key, &owned.shown);
+                    shape.codec.put(&cells, at, &mut buffer);
+                    side.know(key, &owned.shown, owned.is_read());
+                    let known = side.take_known(key);
                     let open = Some(owned.entry(&buffer));
                     entry.clear();
-                    CurrentEntry { known: &known, open }.put(&mut entry);
+                    let completed = side.completes(key, &owned);
+                    let Known { sequence: known, read } = &known;
+                    CurrentEntry { known, read: *read, completed, open }.put(&mut entry);
                     update.current(key, &entry);
                 } else {
                     update.closed(key, &owned.entry(&[]));
-                    side.know(key, &owned.shown);
+                    side.know(key, &owned.shown, owned.is_read());
+                    side.know_closing(key, owned.closed_at);
                 }
                 written += 1;
                 if update.len() >= PART {
@@ -76,7 +87,8 @@ pub(super) async fn rebuild(
     }
     for (key, known) in &side.known {
         let mut entry = Vec::new();
-        CurrentEntry { known, open: None }.put(&mut entry);
+        let Known { sequence: known, read } = known;
+        CurrentEntry { known, read: *read, completed: false, open: None }.put(&mut entry);
         update.current(*key, &entry);
         if update.len() >= PART {
             update.write_part().map_err(index_error)?;
@@ -85,9 +97,17 @@ pub(super) async fn rebuild(
     for (number, name) in names.new_names() {
         update.name(*number, name);
     }
+    update.whole(&side.closings.write());
     update.finish(table.version(), &shape.columns).map_err(index_error)?;
     tracing::info!(table = %table.path(), rows = written, "key index rebuilt from the table");
-    Ok(())
+    Ok(side.closings)
+}
+
+/// The stored values of rows of the table.
+fn stored(rows: &RecordBatch, shape: &Shape) -> Result<RecordBatch, StageError> {
+    let at = |name: &&str| rows.schema_ref().index_of(name).map_err(|_| missing(name));
+    let columns = shape.stored().iter().map(at).collect::<Result<Vec<_>, _>>()?;
+    rows.project(&columns).map_err(|error| StageError::Bug(error.to_string()))
 }
 
 fn damaged_side() -> StageError {
@@ -102,48 +122,84 @@ struct Side {
     /// Lines that are not hidden events: a version shows the event, or a later line tells of it.
     past: Vec<bool>,
     /// The highest sequence known of keys that have more than an open version.
-    known: HashMap<u128, Vec<u8>>,
+    known: HashMap<u128, Known>,
+    /// Events that came without some columns: key, sequence and position.
+    partial: HashSet<(u128, Vec<u8>, Position)>,
+    closings: Closings,
+}
+
+/// The highest sequence known of a key, and whether a row of a snapshot stands there.
+#[derive(Default)]
+struct Known {
+    sequence: Vec<u8>,
+    read: bool,
 }
 
 impl Side {
     async fn load(lake: &Lake, table: &Table, shape: &Shape) -> Result<Self, StageError> {
         let last = table.txn(hidden::TXN);
-        let events = hidden::read_all(lake, table.path(), last, &shape.columns).await;
-        let events = events.map_err(lake_error)?;
+        let state = hidden::read_all(lake, table.path(), last, &shape.columns).await;
+        let SideState { events, whole } = state.map_err(lake_error)?;
+        let closings = match whole {
+            Some(whole) => Closings::read(&whole, shape.first)?,
+            None => Closings::default(),
+        };
         let (mut last, mut past) = (HashMap::new(), vec![false; events.len()]);
-        let mut known: HashMap<u128, Vec<u8>> = HashMap::new();
+        let mut known: HashMap<u128, Known> = HashMap::new();
+        let mut partial = HashSet::new();
         for (at, event) in events.iter().enumerate() {
             let entry = event.entry(0, 0).ok_or_else(damaged_side)?;
+            if !entry.unset.is_empty() {
+                partial.insert((event.key, entry.sequence.to_vec(), entry.meta.position));
+            }
             if let Some(before) = last.insert(place(event.key, &entry), at) {
                 past[before] = true;
             }
-            know(&mut known, event.key, entry.sequence);
+            know(&mut known, event.key, entry.sequence, entry.meta.op == Op::Read);
         }
-        Ok(Self { events, last, past, known })
+        Ok(Self { events, last, past, known, partial, closings })
     }
 
-    fn know(&mut self, key: u128, sequence: &[u8]) {
-        know(&mut self.known, key, sequence);
+    /// Whether the row that a version shows was completed.
+    fn completes(&self, key: u128, version: &OwnedVersion) -> bool {
+        let event = (key, version.shown.clone(), version.meta.position);
+        !self.partial.is_empty() && self.partial.contains(&event)
     }
 
-    fn take_known(&mut self, key: u128, shown: &[u8]) -> Vec<u8> {
-        let known = self.known.remove(&key).unwrap_or_default();
-        if shown > known.as_slice() { shown.to_vec() } else { known }
+    fn know(&mut self, key: u128, sequence: &[u8], read: bool) {
+        know(&mut self.known, key, sequence, read);
+    }
+
+    /// A version that a closing of the entity ended: that closing is known of the key too.
+    fn know_closing(&mut self, key: u128, closed_at: Option<SequencePart>) {
+        for closing in self.closings.all().iter().filter(|c| Some(c.at) == closed_at) {
+            know(&mut self.known, key, &closing.sequence, false);
+        }
+    }
+
+    fn take_known(&mut self, key: u128) -> Known {
+        self.known.remove(&key).unwrap_or_default()
     }
 
     /// An event that a version shows is no longer hidden; it tells its own operation.
     fn shows(&mut self, key: u128, version: &mut OwnedVersion) {
-        let shown = HiddenEntry {
-            sequence: &version.shown,
-            at: version.shown_at,
-            hashes: Some((version.tracked, version.full)),
-            meta: version.meta,
-            values: None,
-        };
-        let Some(at) = self.last.get(&place(key, &shown)) else { return };
-        self.past[*at] = true;
-        if let Some(told) = self.events[*at].entry(0, 0) {
-            version.meta.op = told.meta.op;
+        // The table does not tell what the shown event did, only what the one that opened did.
+        for op in [version.opener_op, Op::Read, Op::Update] {
+            let shown = HiddenEntry {
+                sequence: &version.shown,
+                at: version.shown_at,
+                hashes: (version.opener_op != Op::Delete).then_some(version.hashes),
+                unset: &[],
+                meta: EventMeta { op, ..version.meta },
+                values: None,
+            };
+            let Some(at) = self.last.get(&place(key, &shown)) else { continue };
+            let Some(told) = self.events[*at].entry(0, 0) else { continue };
+            if told.meta.position == version.meta.position {
+                self.past[*at] = true;
+                version.meta.op = told.meta.op;
+                return;
+            }
         }
     }
 
@@ -158,10 +214,12 @@ fn place(key: u128, entry: &HiddenEntry<'_>) -> Vec<u8> {
     place
 }
 
-fn know(known: &mut HashMap<u128, Vec<u8>>, key: u128, sequence: &[u8]) {
+fn know(known: &mut HashMap<u128, Known>, key: u128, sequence: &[u8], read: bool) {
     let known = known.entry(key).or_default();
-    if sequence > known.as_slice() {
-        *known = sequence.to_vec();
+    match sequence.cmp(&known.sequence) {
+        Ordering::Greater => (known.sequence, known.read) = (sequence.to_vec(), read),
+        Ordering::Equal => known.read |= read,
+        Ordering::Less => {}
     }
 }
 
@@ -174,13 +232,16 @@ struct OwnedVersion {
     opener_op: Op,
     shown: Vec<u8>,
     shown_at: SequencePart,
-    tracked: u128,
-    full: u128,
+    hashes: Hashes,
     closed_at: Option<SequencePart>,
     meta: EventMeta,
 }
 
 impl OwnedVersion {
+    fn is_read(&self) -> bool {
+        self.meta.op == Op::Read
+    }
+
     fn entry<'a>(&'a self, values: &'a [u8]) -> VersionEntry<'a> {
         VersionEntry {
             file: self.file,
@@ -190,8 +251,7 @@ impl OwnedVersion {
             opener_op: self.opener_op,
             shown: &self.shown,
             shown_at: self.shown_at,
-            tracked: self.tracked,
-            full: self.full,
+            hashes: self.hashes,
             closed_at: self.closed_at,
             meta: self.meta,
             values,
@@ -250,7 +310,7 @@ impl<'b> MetaColumns<'b> {
         &self,
         at: usize,
         shape: &Shape,
-        batch: &RecordBatch,
+        values: &RecordBatch,
         names: &mut Names<'_>,
     ) -> Result<OwnedVersion, StageError> {
         let bytes = |column: &StringArray, name: &str| {
@@ -268,8 +328,7 @@ impl<'b> MetaColumns<'b> {
             opener,
             opener_op,
             shown,
-            tracked,
-            full: shape.decoder.full_hash(batch.columns(), at).unwrap_or(tracked),
+            hashes: shape.hashes_of(values, at, tracked),
             closed_at: part(self.valid_to, at),
             meta: EventMeta {
                 op: opener_op,

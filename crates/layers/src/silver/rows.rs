@@ -10,7 +10,8 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-use super::batch::PlannedRow;
+use super::batch::{Origin, PlannedRow};
+use super::closing::Closings;
 use super::files::Names;
 use super::gather::Incoming;
 use super::values::ValueSources;
@@ -21,6 +22,7 @@ pub(super) struct RowWriter<'w> {
     pub(super) schema: &'w SchemaRef,
     pub(super) incoming: &'w Incoming,
     pub(super) values: &'w ValueSources,
+    pub(super) closings: &'w Closings,
     pub(super) batch_id: &'w str,
 }
 
@@ -70,7 +72,7 @@ impl RowWriter<'_> {
         let mut text = String::new();
         for row in rows {
             key_hash.append_value(row.key.to_be_bytes());
-            row_hash.append_value(row.tracked.to_be_bytes());
+            row_hash.append_value(row.hashes.tracked.to_be_bytes());
             op.append_value(row.opener_op.as_str());
             seq.append_value(hex_into(&mut text, row.opener));
             last_seq.append_value(hex_into(&mut text, row.shown));
@@ -79,8 +81,8 @@ impl RowWriter<'_> {
             std::fmt::Write::write_fmt(&mut text, format_args!("{}", row.position))
                 .map_err(|e| StageError::Bug(e.to_string()))?;
             position.append_value(&text);
-            match (row.meta, row.incoming) {
-                (Some(meta), _) => {
+            match row.origin {
+                Origin::Known(meta) => {
                     changed.append_option(meta.changed_at);
                     ingested.append_value(meta.ingested_at);
                     run.append_option(
@@ -89,14 +91,20 @@ impl RowWriter<'_> {
                     );
                     batch.append_value(names.name(meta.batch).map_err(super::index_error)?);
                 }
-                (None, Some((m, r))) => {
+                Origin::Incoming(m, r) | Origin::Moved(m, r) => {
                     let (message, _, r) = self.incoming.row(m, r);
                     changed.append_option(r.changed_at);
                     ingested.append_value(message.published_at_us);
                     run.append_option(message.headers.get(alluvium_wire::headers::RUN));
                     batch.append_value(self.batch_id);
                 }
-                (None, None) => return Err(StageError::Bug("a row comes from nowhere".to_owned())),
+                Origin::Closing(n) => {
+                    let closing = &self.closings.all()[n as usize];
+                    changed.append_option(closing.changed_at);
+                    ingested.append_value(closing.ingested_at);
+                    run.append_option(Some(&closing.run).filter(|run| !run.is_empty()));
+                    batch.append_value(&closing.batch);
+                }
             }
         }
         Ok(vec![

@@ -1,0 +1,42 @@
+//! Upkeep that bronze and silver have in common, told in the words of the port.
+
+use alluvium_lake::table::{Compacted, CompactionOutcome};
+use alluvium_lake::upkeep::TableUpkeep;
+use alluvium_lake::{LakeError, Table};
+use alluvium_model::Maintained;
+
+/// Commits a compaction, and tells of it.
+pub(crate) async fn commit(
+    table: &mut Table,
+    compacted: Compacted,
+    done: &mut Maintained,
+) -> Result<CompactionOutcome, LakeError> {
+    let (files, rows, read) = (compacted.files(), compacted.rows(), compacted.bytes_read);
+    let outcome = table.commit_compaction(compacted).await?;
+    done.bytes_read += read;
+    match &outcome {
+        CompactionOutcome::Dropped => done.dropped += 1,
+        CompactionOutcome::Done { to, bytes, .. } => {
+            done.compactions += 1;
+            done.files_read += files as u64;
+            done.files_written += u64::from(to.is_some());
+            done.rows_moved += rows;
+            done.bytes_written += bytes;
+        }
+    }
+    Ok(outcome)
+}
+
+/// Looks after the log, and tells of it.
+pub(crate) async fn keep_log(
+    upkeep: &mut TableUpkeep,
+    table: &mut Table,
+    all: bool,
+    done: &mut Maintained,
+) -> Result<(), LakeError> {
+    let kept = upkeep.keep_log(table, all).await?;
+    done.checkpoints += kept.checkpoints;
+    done.bytes_written += kept.bytes;
+    done.objects_removed += kept.removed;
+    Ok(())
+}
