@@ -1,26 +1,32 @@
-//! Delta tables, at their newest version, deletion vectors honoured.
+//! Delta tables, at their newest version or an earlier one, deletion vectors honoured.
 
 use std::sync::Arc;
 
-use alluvium_lake::{Lake, LakeError};
+use alluvium_lake::{Lake, LakeError, Versions};
 use deltalake::DeltaTableBuilder;
 use deltalake::datafusion::catalog::TableProvider;
 use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use crate::QueryError;
+use crate::moment::TableTime;
+use crate::{QueryError, TableName};
 
-/// The table at `path`; `None` if there is none.
+/// The table at `path`, as of `time` if that is given; `None` if there is none.
 pub(crate) async fn open(
     lake: &Lake,
     path: &Path,
+    name: &TableName,
+    time: Option<TableTime>,
 ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
-    if !is_there(lake, path).await? {
+    let failed = |error| QueryError::Unavailable(Box::new(error));
+    let mut builder = DeltaTableBuilder::from_url(lake.url_of(path)).map_err(failed)?;
+    if let Some(time) = time {
+        let Some(versions) = Versions::of(lake, path).await? else { return Ok(None) };
+        builder = builder.with_version(time.choose(&versions, name).await?);
+    } else if !is_there(lake, path).await? {
         return Ok(None);
     }
-    let failed = |error| QueryError::Unavailable(Box::new(error));
-    let builder = DeltaTableBuilder::from_url(lake.url_of(path)).map_err(failed)?;
     let table = builder.load().await.map_err(failed)?;
     Ok(Some(table.table_provider().await?))
 }

@@ -40,6 +40,9 @@ pub enum QueryError {
     /// The key of a history does not fit the entity's.
     #[error("the key does not fit: {0}")]
     Key(String),
+    /// The moment from which tables are to be looked at does not fit the statement or the tables.
+    #[error("the moment cannot be shown: {0}")]
+    Moment(String),
     /// The statement needs more memory, or room for temporary files, than it may have.
     #[error("the statement needs more room than it may have: {0}")]
     Memory(String),
@@ -49,7 +52,11 @@ pub enum QueryError {
     /// The ledger could not be read.
     #[error("the ledger cannot be read")]
     Ledger(#[source] Box<dyn Error + Send + Sync>),
-    /// A file could not be read. It may have been cleaned away meanwhile.
+    /// A file is there no longer: the table was cleaned up meanwhile, or what belongs to an earlier
+    /// version was.
+    #[error("a table's file was cleaned away; ask again, or for a later moment")]
+    Gone(#[source] Box<dyn Error + Send + Sync>),
+    /// A file could not be read.
     #[error("a table's file cannot be read")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// The answer could not be written.
@@ -73,11 +80,14 @@ impl QueryError {
             Self::Key(_) => {
                 Remedy::Operator("give the key's value, or a JSON object with all of its columns")
             }
+            Self::Moment(_) => {
+                Remedy::Operator("ask for a moment that the tables have, in their own type")
+            }
             Self::Memory(_) => {
                 Remedy::Operator("ask for less at once, or allow queries more memory")
             }
             Self::Lake(error) => error.remedy(),
-            Self::Ledger(_) | Self::Unavailable(_) => Remedy::Retry,
+            Self::Ledger(_) | Self::Unavailable(_) | Self::Gone(_) => Remedy::Retry,
             Self::Output(_) => Remedy::Operator("look at where the answer is written to"),
             Self::Bug(_) => Remedy::Bug,
         }
@@ -115,10 +125,10 @@ impl From<DataFusionError> for QueryError {
             E::SchemaError(inner, _) => of_schema(*inner),
             E::SQL(inner, _) => Self::Statement(clean(&inner.to_string())),
             E::ResourcesExhausted(what) => Self::Memory(clean(&what)),
-            E::ParquetError(inner) => Self::Unavailable(inner),
-            E::ObjectStore(inner) => Self::Unavailable(inner),
+            E::ParquetError(inner) => unreadable(inner),
+            E::ObjectStore(inner) => unreadable(inner),
             E::IoError(inner) if is_no_room(&inner) => Self::Memory(clean(&inner.to_string())),
-            E::IoError(inner) => Self::Unavailable(Box::new(inner)),
+            E::IoError(inner) => unreadable(Box::new(inner)),
             E::Internal(what) => Self::Bug(clean(&what)),
             other => Self::Statement(clean(&other.message())),
         }
@@ -132,7 +142,17 @@ fn of_external(error: Box<dyn Error + Send + Sync>) -> QueryError {
     };
     match error.downcast::<DataFusionError>() {
         Ok(inner) => QueryError::from(*inner),
-        Err(other) => QueryError::Unavailable(other),
+        Err(other) => unreadable(other),
+    }
+}
+
+/// A file that cannot be read. On the way through the engine nothing is left of the store's error
+/// but its words.
+fn unreadable(cause: Box<dyn Error + Send + Sync>) -> QueryError {
+    let said = cause.to_string();
+    match said.contains("Object at location") && said.contains("not found") {
+        true => QueryError::Gone(cause),
+        false => QueryError::Unavailable(cause),
     }
 }
 
@@ -147,9 +167,7 @@ fn of_arrow(error: ArrowError) -> QueryError {
         ArrowError::IoError(_, inner) if is_no_room(&inner) => {
             QueryError::Memory(clean(&inner.to_string()))
         }
-        ArrowError::IoError(_, _) | ArrowError::ParquetError(_) => {
-            QueryError::Unavailable(Box::new(error))
-        }
+        ArrowError::IoError(_, _) | ArrowError::ParquetError(_) => unreadable(Box::new(error)),
         other => QueryError::Statement(clean(&other.to_string())),
     }
 }
@@ -170,8 +188,11 @@ fn of_schema(error: SchemaError) -> QueryError {
 fn of_shared(error: &DataFusionError) -> QueryError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(what) => QueryError::Memory(clean(what)),
-        DataFusionError::External(inner) => QueryError::Unavailable(inner.to_string().into()),
+        DataFusionError::External(inner) => unreadable(inner.to_string().into()),
         DataFusionError::Internal(what) => QueryError::Bug(clean(what)),
+        root @ (DataFusionError::ParquetError(_)
+        | DataFusionError::ObjectStore(_)
+        | DataFusionError::IoError(_)) => unreadable(clean(&root.message()).into()),
         root => QueryError::Statement(clean(&root.message())),
     }
 }

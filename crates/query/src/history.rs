@@ -15,7 +15,7 @@ const LAST: [&str; 3] = ["_position", "_run_id", "_batch_id"];
 const ORDER: [&str; 2] = ["_valid_from", "_seq"];
 
 impl Query {
-    /// All versions of a key in silver, the oldest first: `_valid_from`, `_valid_to`,
+    /// All versions of a key in silver, or those that the moment shows, the oldest first: `_valid_from`, `_valid_to`,
     /// `_is_current`, `_op`, the values, `_position`, `_run_id`, `_batch_id`. `keys` are the names
     /// of the entity's key columns; `key` is the value of a single one, or a JSON object with the
     /// values of all.

@@ -100,7 +100,8 @@ fn fraction_digits(text: &str) -> i64 {
     digits.saturating_sub(power.trim().parse().unwrap_or(0))
 }
 
-fn name_of(kind: &DataType) -> String {
+/// A type in the words of metadata.
+pub(crate) fn name_of(kind: &DataType) -> String {
     match kind {
         DataType::Int64 => "long".to_owned(),
         DataType::Float64 => "double".to_owned(),

@@ -7,11 +7,11 @@ use alluvium_lake::Lake;
 use deltalake::datafusion::common::TableReference;
 use deltalake::datafusion::execution::context::SQLOptions;
 use deltalake::datafusion::execution::memory_pool::FairSpillPool;
-use deltalake::datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use deltalake::datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use deltalake::datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 
 use crate::catalog::{self, Places};
-use crate::{QueryError, Rows, TableName, statement};
+use crate::{Moment, QueryError, Rows, TableName, statement};
 
 /// How much a query may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,10 +74,14 @@ impl Query {
             .with_default_catalog_and_schema(catalog::DEFAULT, catalog::NOWHERE)
             .with_create_default_catalog_and_schema(false)
             .with_target_partitions(options.parallelism.max(1));
-        let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
         let places = Places::new(lake, ledger_path);
-        catalog::register(&context, &places);
-        Ok(Query { context, places, rows: options.rows })
+        Ok(Query::of(config, runtime.build_arc()?, places, options.rows))
+    }
+
+    /// The same, looking at tables from another moment. Memory and disk are shared.
+    pub fn at(&self, moment: Moment) -> Query {
+        let (config, runtime) = (self.context.copied_config(), self.context.runtime_env());
+        Query::of(config, runtime, self.places.at(moment), self.rows)
     }
 
     /// The answer to one statement. `silver.shop.orders`, `bronze.…` and `raw.…` name the layers'
@@ -92,6 +96,7 @@ impl Query {
         for name in &names {
             self.check(name).await?;
         }
+        self.places.moment().check(&names)?;
         let plan = state.statement_to_plan(statement).await?;
         read_only().verify_plan(&plan)?;
         self.run(self.context.execute_logical_plan(plan).await?).await
@@ -100,6 +105,17 @@ impl Query {
     /// All tables there are: raw, bronze and silver by system and entity, then the ledger's.
     pub async fn list_tables(&self) -> Result<Vec<TableName>, QueryError> {
         self.places.list().await
+    }
+
+    fn of(
+        config: SessionConfig,
+        runtime: Arc<RuntimeEnv>,
+        places: Places,
+        rows: Option<u64>,
+    ) -> Query {
+        let context = SessionContext::new_with_config_rt(config, runtime);
+        catalog::register(&context, &places);
+        Query { context, places, rows }
     }
 
     pub(crate) async fn run(&self, frame: DataFrame) -> Result<Rows, QueryError> {

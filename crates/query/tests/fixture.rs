@@ -1,12 +1,13 @@
 //! A lake with a table of orders, raw records, and a ledger beside it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use alluvium_lake::raw::{self, Landed, RawTotals};
 use alluvium_lake::{Commit, CommitOutcome, FileId, Lake, Table, TableSpec, path};
-use alluvium_model::{EncodedMessage, EntityId, Epoch, Headers, Message, Span, SystemClock};
+use alluvium_model::{Clock, EncodedMessage, EntityId, Epoch, Headers, Message, Span, SystemClock};
 use alluvium_query::{Query, QueryError, QueryOptions, output};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -22,15 +23,19 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
+        Self::with_clock(Arc::new(SystemClock))
+    }
+
+    pub(crate) fn with_clock(clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let lake = Lake::local(&folder.path().join("lake"), Arc::new(SystemClock)).unwrap();
+        let lake = Lake::local(&folder.path().join("lake"), clock).unwrap();
         Self { folder, lake }
     }
 
     /// With 100 orders, of which the first ten were updated.
     pub(crate) async fn with_orders() -> Self {
         let fixture = Self::new();
-        Orders::create(&fixture.lake, "silver").await.update_first_ten().await;
+        Orders::create(&fixture.lake, "silver").await.update(1..=10, 2).await;
         fixture
     }
 
@@ -92,7 +97,7 @@ impl Orders {
             schema: schema(),
             partition_by: Some("_is_current"),
             deletion_vectors: true,
-            stats: vec!["id".to_owned()],
+            stats: ["id", "_valid_from", "_valid_to"].map(str::to_owned).to_vec(),
             properties: BTreeMap::new(),
         };
         let mut table = Table::open_or_create(lake, spec).await.unwrap();
@@ -101,17 +106,18 @@ impl Orders {
         Self { table, first }
     }
 
-    /// The first ten are closed, deleted where they stood, and opened anew.
-    pub(crate) async fn update_first_ten(&mut self) {
-        let closed =
-            self.table.stage_file(&versions(1..=10, 1, Some(2)), Some(false)).await.unwrap();
-        let opened = self.table.stage_file(&versions(1..=10, 2, None), Some(true)).await.unwrap();
-        let deleted = BTreeMap::from([(self.first, RoaringTreemap::from_iter(0..10u64))]);
+    /// Some are closed at a day, deleted where they stood, and opened anew.
+    pub(crate) async fn update(&mut self, ids: RangeInclusive<i64>, day: i64) {
+        let rows = ids.clone().map(|id| id.cast_unsigned() - 1);
+        let deleted = BTreeMap::from([(self.first, RoaringTreemap::from_iter(rows))]);
+        let closed = versions(ids.clone(), 1, Some(day));
+        let closed = self.table.stage_file(&closed, Some(false)).await.unwrap();
+        let opened = self.table.stage_file(&versions(ids, day, None), Some(true)).await.unwrap();
         commit(&mut self.table, vec![closed, opened], deleted).await;
     }
 }
 
-async fn commit(
+pub(crate) async fn commit(
     table: &mut Table,
     add: Vec<alluvium_lake::StagedFile>,
     delete: BTreeMap<FileId, RoaringTreemap>,
@@ -123,7 +129,7 @@ async fn commit(
     }
 }
 
-fn instant() -> DataType {
+pub(crate) fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
@@ -147,7 +153,7 @@ fn schema() -> SchemaRef {
 }
 
 /// A version of each order: valid from day `from` on, to day `to`.
-fn versions(ids: std::ops::RangeInclusive<i64>, from: i64, to: Option<i64>) -> RecordBatch {
+fn versions(ids: RangeInclusive<i64>, from: i64, to: Option<i64>) -> RecordBatch {
     const DAY: i64 = 86_400_000_000;
     let ids: Vec<i64> = ids.collect();
     let each = |value: &str| -> ArrayRef { Arc::new(StringArray::from(vec![value; ids.len()])) };

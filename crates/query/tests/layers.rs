@@ -33,7 +33,7 @@ async fn each_statement_reads_the_newest_version() {
     let query = fixture.query();
     let count = "SELECT count(*) AS n FROM shop.orders WHERE NOT _is_current";
     assert_eq!(json(&query, count).await.unwrap(), [json!({"n": 0})]);
-    orders.update_first_ten().await;
+    orders.update(1..=10, 2).await;
     assert_eq!(json(&query, count).await.unwrap(), [json!({"n": 10})]);
 }
 

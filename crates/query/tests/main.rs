@@ -13,3 +13,4 @@ mod limits;
 mod output;
 mod readers;
 mod statements;
+mod travel;

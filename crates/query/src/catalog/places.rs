@@ -10,22 +10,38 @@ use deltalake::datafusion::catalog::TableProvider;
 use super::{BRONZE, LEDGER, MAIN, RAW, SILVER, TableName, listing};
 use crate::ledger::LedgerFile;
 use crate::raw::RawTable;
-use crate::{QueryError, delta, nearest};
+use crate::{Moment, QueryError, delta, nearest, valid};
 
-/// The lake, the ledger, and what was last seen in them. Cheap to clone.
+/// The lake, the ledger, from when they are looked at, and what was last seen in them. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     lake: Lake,
     ledger: Option<LedgerFile>,
     known: Arc<RwLock<Vec<TableName>>>,
+    moment: Arc<Moment>,
 }
 
 impl Places {
     pub(crate) fn new(lake: Lake, ledger: Option<&Path>) -> Self {
-        Self { lake, ledger: ledger.map(LedgerFile::new), known: Arc::default() }
+        Self {
+            lake,
+            ledger: ledger.map(LedgerFile::new),
+            known: Arc::default(),
+            moment: Arc::default(),
+        }
     }
 
-    /// A table as it stands now; `None` if there is none.
+    /// The same places, looked at from another moment.
+    pub(crate) fn at(&self, moment: Moment) -> Self {
+        Self { moment: Arc::new(moment), ..self.clone() }
+    }
+
+    pub(crate) fn moment(&self) -> &Moment {
+        &self.moment
+    }
+
+    /// A table as it stood at the moment; `None` if there is none.
     pub(super) async fn open(
         &self,
         name: &TableName,
@@ -39,9 +55,24 @@ impl Places {
         let Some(entity) = entity(&name.schema, &name.table) else { return Ok(None) };
         match name.catalog {
             RAW => RawTable::open(&self.lake, entity).await,
-            BRONZE => delta::open(&self.lake, &path::bronze(&entity)).await,
-            SILVER => delta::open(&self.lake, &path::silver(&entity)).await,
+            BRONZE => {
+                delta::open(&self.lake, &path::bronze(&entity), name, self.moment.table).await
+            }
+            SILVER => self.open_silver(name, &entity).await,
             _ => Ok(None),
+        }
+    }
+
+    async fn open_silver(
+        &self,
+        name: &TableName,
+        entity: &EntityId,
+    ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
+        let path = path::silver(entity);
+        let table = delta::open(&self.lake, &path, name, self.moment.table).await?;
+        match (table, &self.moment.as_of) {
+            (Some(table), Some(as_of)) => valid::at(name, table, as_of).map(Some),
+            (table, _) => Ok(table),
         }
     }
 
