@@ -94,6 +94,21 @@ fn the_environment_can_name_the_file() {
 }
 
 #[test]
+fn a_list_is_written_with_commas_outside_the_file() {
+    let folder = folder(&[("alluvium.toml", "[http]\nallowed_hosts = [\"one.example\"]\n")]);
+    let hosts = |environment: &[(&str, &str)]| {
+        load(folder.path(), environment, &[]).unwrap().http.allowed_hosts
+    };
+    assert_eq!(hosts(&[]), ["one.example"]);
+    let named = [("ALLUVIUM_HTTP__ALLOWED_HOSTS", "localhost, two.example")];
+    assert_eq!(hosts(&named), ["localhost", "two.example"]);
+    assert_eq!(hosts(&[("ALLUVIUM_HTTP__ALLOWED_HOSTS", "")]), [""; 0]);
+    let wrong = [("http.allowed_hosts", "https://three.example")];
+    let error = load(folder.path(), &[], &wrong).unwrap_err();
+    assert!(said(&error)[0].contains("`https://three.example` is no host name"), "{error}");
+}
+
+#[test]
 fn a_file_that_is_named_and_missing_is_an_error() {
     let folder = folder(&[]);
     let error = load(&folder.path().join("none.toml"), &[], &[]).unwrap_err();

@@ -96,9 +96,9 @@ async fn a_packed_answer_that_unpacks_beyond_the_cap_is_stopped() {
 }
 
 #[tokio::test]
-async fn a_passing_failure_is_repeated_within_the_poll() {
+async fn a_short_wait_that_the_source_asks_for_is_waited_within_the_poll() {
     let server = Server::scripted([
-        Reply::status(500),
+        Reply::status(503).header("retry-after", "0"),
         Reply::status(429).header("retry-after", "0"),
         Reply::json(r#"{"ok": true}"#).gzip(),
     ])
@@ -111,11 +111,13 @@ async fn a_passing_failure_is_repeated_within_the_poll() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_repeated() {
-    let server = Server::scripted([Reply::status(401)]).await;
-    let client = client(server.url(), Auth::None, HttpSettings { retries: 2, ..settings() });
-    assert!(client.fetch(&request(&server)).await.is_err());
-    assert_eq!(server.asked().len(), 1);
+async fn a_refusal_and_a_failure_are_not_repeated_within_the_poll() {
+    for status in [401, 500] {
+        let server = Server::scripted([Reply::status(status)]).await;
+        let client = client(server.url(), Auth::None, HttpSettings { retries: 2, ..settings() });
+        assert!(client.fetch(&request(&server)).await.is_err());
+        assert_eq!(server.asked().len(), 1);
+    }
 }
 
 #[tokio::test]

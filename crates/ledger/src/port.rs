@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, RunId, SystemSpec,
+    Applied, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, Quarantined, RunId, Span,
+    SystemSpec,
 };
 
 use crate::{
@@ -58,6 +59,18 @@ pub trait Ledger: fmt::Debug + Send + Sync {
         entity: &EntityId,
         batches: &[Applied],
         run: Option<&RunId>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
+
+    /// Keeps records that a layer could not apply in a batch that is durable in the lake and of which
+    /// the ledger was not told, before [`Ledger::reconcile`] counts it. Those that are known stay as
+    /// they are.
+    async fn quarantine_late(
+        &self,
+        entity: &EntityId,
+        layer: Layer,
+        span: &Span,
+        records: &[Quarantined],
         at: Timestamp,
     ) -> Result<(), LedgerError>;
 

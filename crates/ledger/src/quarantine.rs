@@ -18,12 +18,18 @@ pub enum QuarantineStatus {
     Replayed,
     /// It is left out for good.
     Discarded,
+    /// It was applied after all.
+    Approved,
 }
 
 impl QuarantineStatus {
     /// All of them.
-    pub const ALL: [QuarantineStatus; 3] =
-        [QuarantineStatus::Open, QuarantineStatus::Replayed, QuarantineStatus::Discarded];
+    pub const ALL: [QuarantineStatus; 4] = [
+        QuarantineStatus::Open,
+        QuarantineStatus::Replayed,
+        QuarantineStatus::Discarded,
+        QuarantineStatus::Approved,
+    ];
 
     /// The word for it in tables.
     pub fn as_str(self) -> &'static str {
@@ -31,6 +37,7 @@ impl QuarantineStatus {
             QuarantineStatus::Open => "open",
             QuarantineStatus::Replayed => "replayed",
             QuarantineStatus::Discarded => "discarded",
+            QuarantineStatus::Approved => "approved",
         }
     }
 
@@ -47,6 +54,8 @@ pub enum Resolution {
     Replayed,
     /// Left it out for good.
     Discarded,
+    /// Let it be applied after all.
+    Approved,
 }
 
 impl Resolution {
@@ -55,6 +64,7 @@ impl Resolution {
         match self {
             Resolution::Replayed => QuarantineStatus::Replayed,
             Resolution::Discarded => QuarantineStatus::Discarded,
+            Resolution::Approved => QuarantineStatus::Approved,
         }
     }
 }

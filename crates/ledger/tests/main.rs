@@ -9,9 +9,10 @@ use std::time::Duration;
 use alluvium_ledger::contract::{self, DatabaseTime, Fixture, Given};
 use alluvium_ledger::{Ledger, LedgerError, NewRun, RunFilter, SqliteLedger};
 use alluvium_model::clock::ManualClock;
-use alluvium_model::{Clock, Remedy};
+use alluvium_model::{Clock, Remedy, SystemSpec};
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::json;
 use tempfile::TempDir;
 
 fn clock() -> Arc<ManualClock> {
@@ -164,4 +165,33 @@ async fn a_full_disk_is_told_apart() {
     let error = outcome.unwrap_err();
     assert!(matches!(error, LedgerError::Full { .. }), "{error:?}");
     assert!(!ledger.runs(&RunFilter::default()).await.unwrap().is_empty(), "it still reads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_as_such_for_as_long_as_it_is_full_and_forgotten_after_it() {
+    let folder = TempDir::new().unwrap();
+    let ledger = open(&folder.path().join("ledger.db")).await;
+    let mut systems = Vec::new();
+    let mut fill = async || {
+        for number in 0..2_000 {
+            systems.push(system(number));
+            ledger.store_metadata(&systems, &[], clock().now()).await?;
+        }
+        Ok(())
+    };
+    ledger.limit_pages(80).await.unwrap();
+    let error: LedgerError = fill().await.unwrap_err();
+    assert!(matches!(error, LedgerError::Full { .. }), "{error:?}");
+    // The limit is the connection's own: where it is gone, there is room.
+    let known = ledger.metadata().await.unwrap().len();
+    systems.push(system(9_999));
+    ledger.store_metadata(&systems, &[], clock().now()).await.unwrap();
+    assert!(ledger.metadata().await.unwrap().len() > known);
+}
+
+/// A system that takes some room.
+fn system(number: u32) -> SystemSpec {
+    let description = "wide ".repeat(200);
+    let spec = json!({"name": format!("s{number}"), "type": "rest", "description": description});
+    serde_json::from_value(spec).unwrap()
 }

@@ -15,7 +15,7 @@ pub(super) fn check(system: &SystemSpec) -> Vec<Problem> {
     for (index, trigger) in system.triggers.iter().enumerate() {
         let pointer = format!("/triggers/{index}");
         match trigger {
-            Trigger::Cron { expression, timezone } => {
+            Trigger::Cron { expression, timezone, .. } => {
                 problems.extend(cron(&format!("{pointer}/expression"), expression));
                 if let Some(name) = timezone {
                     problems.extend(zone(&format!("{pointer}/timezone"), name));

@@ -42,6 +42,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Breach> {
         ("bus.embedded.cache_bytes", bus.cache_bytes, MB, 1_000 * GB),
         ("layers.batch_bytes", layers.batch_bytes, KB, 2 * GB),
         ("layers.raw_linger_bytes", layers.raw_linger_bytes, 1, 2 * GB),
+        ("maintenance.file_bytes", settings.maintenance.file_bytes, MB, 10 * GB),
         ("runtime.memory_bytes", settings.runtime.memory_bytes, 16 * MB, u64::MAX),
     ] {
         breaches.extend(size_within(key, size, min, max));
@@ -50,12 +51,23 @@ pub(super) fn check(settings: &Settings) -> Vec<Breach> {
         ("bus.embedded.retention_time", bus.retention_time),
         ("ledger.retention", settings.ledger.retention),
         ("layers.raw_linger_time", layers.raw_linger_time),
+        ("maintenance.log_retention", settings.maintenance.log_retention),
+        ("maintenance.garbage_age", settings.maintenance.garbage_age),
         ("runtime.retry.initial", settings.runtime.retry.initial),
     ] {
         breaches.extend(some_time(key, period));
     }
+    breaches.extend(settings.http.allowed_hosts.iter().filter_map(|host| not_a_name(host)));
     breaches.extend(fit_together(settings));
     breaches
+}
+
+fn not_a_name(host: &str) -> Option<Breach> {
+    let fine = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    (host.is_empty() || !host.chars().all(fine)).then(|| {
+        let help = "the name alone, without scheme and port, such as lake.example".to_owned();
+        ("http.allowed_hosts", format!("`{host}` is no host name"), help)
+    })
 }
 
 fn size_within(key: &'static str, size: ByteSize, min: u64, max: u64) -> Option<Breach> {

@@ -253,11 +253,15 @@ fn pointer(keys: &[&str]) -> String {
     keys.iter().map(|key| format!("/{}", token(key))).collect()
 }
 
-/// The text as the schema's type; as text where it does not read, so that the schema refuses it.
+/// The text as the schema's type, a list by its commas; as text where it does not read, so that the schema refuses it.
 fn typed(schema: &Value, text: &str) -> Value {
     let kind = schema.get("type").and_then(Value::as_str).unwrap_or("string");
     let read = match kind {
         "boolean" | "integer" | "number" => serde_json::from_str(text.trim()).ok(),
+        "array" => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            return items.map(str::to_owned).collect();
+        }
         _ => None,
     };
     read.filter(|value: &Value| !value.is_object() && !value.is_array())

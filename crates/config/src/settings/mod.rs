@@ -39,6 +39,8 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// How the layers apply batches.
     pub layers: LayerSettings,
+    /// How the Delta tables are looked after.
+    pub maintenance: MaintenanceSettings,
     /// How much happens at once, and what comes after a failure.
     pub runtime: RuntimeSettings,
     /// Where relative paths start, and the environment that was read.
@@ -105,6 +107,12 @@ pub struct HttpSettings {
     /// The address and port it is served at.
     #[schemars(with = "String", extend("pattern" = LISTEN_PATTERN))]
     pub listen: SocketAddr,
+    /// Names by which requests may call this host, beside IP addresses. Others are refused, because
+    /// a web page may have bent its own name to this host's address.
+    pub allowed_hosts: Vec<String>,
+    /// So many connections are served at the same time; further ones wait.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_connections: u32,
 }
 
 /// The bus.
@@ -167,6 +175,27 @@ pub struct LayerSettings {
     pub raw_linger_bytes: ByteSize,
     /// Raw writes an object after so long, however little has come.
     pub raw_linger_time: Period,
+}
+
+/// How the Delta tables are looked after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceSettings {
+    /// A checkpoint is written after so many commits of a table.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub checkpoint_commits: u64,
+    /// So long a table's log is kept, and with it the versions that can be asked for.
+    pub log_retention: Period,
+    /// So long files are kept that no version refers to, for those who still read them.
+    pub garbage_age: Period,
+    /// Small files are put together until they are about so large.
+    pub file_bytes: ByteSize,
+    /// So many files of like size become one.
+    #[schemars(range(min = 2, max = 100))]
+    pub files_merged: u32,
+    /// A file is written anew when about so many of 100 rows are deleted.
+    #[schemars(range(min = 1, max = 80))]
+    pub deleted_percent: u32,
 }
 
 /// How much happens at once, and what comes after a failure.

@@ -33,9 +33,10 @@ pub struct HttpSettings {
     pub connect_timeout: Duration,
     /// An answer's body, unpacked.
     pub max_body_bytes: usize,
-    /// How often a request is repeated within one poll.
+    /// How often a request is sent again within one poll, after a short wait that the source asked
+    /// for. What fails is for the runtime to try again: there is one policy for that.
     pub retries: usize,
-    /// The wait before the first repetition; it doubles.
+    /// The shortest of these waits.
     pub backoff: Duration,
     /// The longest wait that a source may ask for within one poll; a longer one ends the poll.
     pub patience: Duration,
@@ -133,7 +134,7 @@ impl HttpClient {
         Ok(Self { client, home, auth, private_headers, secrets, settings, limit, clock })
     }
 
-    /// Sends the request, and again a few times if that may help. `Ok` is an answer with status
+    /// Sends the request, and again where the source asked for a short wait. `Ok` is an answer with status
     /// 2xx, or 304 where the request was conditional; its body is whole and within the cap.
     pub async fn fetch(&self, request: &Request) -> Result<Answer, SourceError> {
         let patience = self.settings.patience;
@@ -143,11 +144,8 @@ impl HttpClient {
             .with_max_times(self.settings.retries)
             .with_jitter();
         let answer = (|| self.fetch_once(request)).retry(backoff);
-        let answer = answer.when(|e| match e {
-            SourceError::Unavailable(_) => true,
-            SourceError::RateLimited(wait) => *wait <= patience,
-            _ => false,
-        });
+        let answer =
+            answer.when(|e| matches!(e, SourceError::RateLimited(wait) if *wait <= patience));
         let answer = answer.adjust(|e, pause| match e {
             SourceError::RateLimited(wait) => pause.map(|_| *wait),
             _ => pause,

@@ -49,6 +49,32 @@ pub(super) async fn quarantine_keeps_each_record_once_until_it_is_decided(given:
     assert_eq!(ledger.quarantine_list(&system).await.unwrap().len(), 1);
 }
 
+pub(super) async fn records_of_a_batch_that_was_not_told_are_kept_before_it_is_counted(
+    given: Given,
+) {
+    let ledger = &*given.ledger;
+    let batch = poisoned(applied(Layer::Silver, 4, 8), b"\xff{nope");
+    let records = &batch.quarantined;
+    for seconds in [1, 2] {
+        ledger
+            .quarantine_late(&orders(), Layer::Silver, &batch.span, records, at(seconds))
+            .await
+            .unwrap();
+    }
+    assert_eq!(ledger.totals(&orders()).await.unwrap(), [], "nothing is counted by it");
+    let listed = ledger.quarantine_list(&QuarantineFilter::default()).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    let row = ledger.quarantine_get(listed[0].id).await.unwrap().unwrap();
+    assert_eq!((&row.batch, row.quarantined_at), (&batch.batch, at(1)));
+    assert_eq!((row.bytes.as_slice(), row.position), (&b"\xff{nope"[..], records[0].position));
+    // What is decided stays decided.
+    assert!(ledger.quarantine_resolve(row.id, Resolution::Discarded, at(3)).await.unwrap());
+    let orders = orders();
+    let late = ledger.quarantine_late(&orders, Layer::Silver, &batch.span, records, at(4));
+    late.await.unwrap();
+    assert_eq!(ledger.quarantine_sizes().await.unwrap(), []);
+}
+
 pub(super) async fn a_large_record_is_kept_in_part(given: Given) {
     let ledger = &*given.ledger;
     let bytes = vec![b'x'; QUARANTINE_BYTES_MAX + 1];

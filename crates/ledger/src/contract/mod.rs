@@ -58,6 +58,10 @@ pub async fn all(fixture: &dyn Fixture) {
     batches::each_batch_has_one_audit_event(fixture.given().await).await;
     batches::the_largest_checksums_wrap_around(fixture.given().await).await;
     keeping::quarantine_keeps_each_record_once_until_it_is_decided(fixture.given().await).await;
+    keeping::records_of_a_batch_that_was_not_told_are_kept_before_it_is_counted(
+        fixture.given().await,
+    )
+    .await;
     keeping::a_large_record_is_kept_in_part(fixture.given().await).await;
     keeping::the_youngest_cursor_is_kept(fixture.given().await).await;
     keeping::metadata_have_a_history_and_no_secrets(fixture.given().await).await;

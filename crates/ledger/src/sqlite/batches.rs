@@ -46,7 +46,9 @@ pub(super) async fn record(
     let mut running: BTreeMap<(Layer, Epoch), LayerTotals> = BTreeMap::new();
     let mut sums: BTreeMap<Layer, Sums> = BTreeMap::new();
     for applied in batches {
-        quarantine::put(&mut tx, entity, applied, run, at).await?;
+        let Applied { layer, ref batch, .. } = *applied;
+        let from = quarantine::Origin { entity, layer, batch, run };
+        quarantine::put(&mut tx, from, &applied.quarantined, at).await?;
         let place = (applied.layer, applied.span.epoch);
         let mut total = match running.get(&place) {
             Some(total) => *total,

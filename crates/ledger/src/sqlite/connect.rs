@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlSafeStr, SqlitePool};
+use sqlx::{Connection, SqlSafeStr, SqliteConnection, SqlitePool};
 
 use alluvium_model::Clock;
 
@@ -66,9 +66,18 @@ fn options(path: &Path) -> SqliteConnectOptions {
 async fn pool(size: u32, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
     SqlitePoolOptions::new()
         .max_connections(size)
+        .after_release(|connection, _| Box::pin(is_usable(connection)))
         .connect_with(options)
         .await
         .map_err(failed("open its file"))
+}
+
+/// On a full disk SQLite ends a transaction by itself, which the library does not notice: it takes
+/// the connection to be within one for ever, and no other can begin on it.
+async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // The answer comes after what was dropped unfinished has been rolled back.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn migrate(writer: &SqlitePool) -> Result<(), LedgerError> {

@@ -9,6 +9,8 @@ const READONLY: i32 = 8;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const IOERR: i32 = 10;
+/// The shared memory of the write-ahead log could not grow: there is no room for it.
+const IOERR_SHMSIZE: i32 = IOERR | 19 << 8;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANTOPEN: i32 = 14;
@@ -38,6 +40,7 @@ fn classify(doing: &'static str, source: sqlx::Error) -> LedgerError {
         sqlx::Error::Database(error) => {
             let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
             match code & 0xff {
+                IOERR if code == IOERR_SHMSIZE => LedgerError::Full { doing, source },
                 BUSY | LOCKED | IOERR | CANTOPEN => LedgerError::Unavailable { doing, source },
                 FULL => LedgerError::Full { doing, source },
                 READONLY => LedgerError::ReadOnly { doing },

@@ -26,7 +26,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, Clock, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, RunId, SystemSpec,
+    Applied, BatchId, Clock, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, Quarantined,
+    RunId, Span, SystemSpec,
 };
 
 use crate::{
@@ -119,6 +120,19 @@ impl Ledger for SqliteLedger {
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         batches::record(self, entity, batches, run, at).await
+    }
+
+    async fn quarantine_late(
+        &self,
+        entity: &EntityId,
+        layer: Layer,
+        span: &Span,
+        records: &[Quarantined],
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let batch = BatchId::of(layer, entity, span);
+        let from = quarantine::Origin { entity, layer, batch: &batch, run: None };
+        quarantine::late(self, from, records, at).await
     }
 
     async fn reconcile(

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
-use alluvium_model::{Applied, BatchId, EntityId, Position, RunId};
+use alluvium_model::{BatchId, EntityId, Layer, Position, Quarantined, RunId};
 
 use super::failure::failed;
 use super::fields::{Fields, signed};
@@ -19,19 +19,27 @@ const GET: &str = include_str!("../../queries/sqlite/quarantine_get.sql");
 const RESOLVE: &str = include_str!("../../queries/sqlite/quarantine_resolve.sql");
 const SIZES: &str = include_str!("../../queries/sqlite/quarantine_sizes.sql");
 
+/// The batch that records in quarantine come from.
+pub(super) struct Origin<'a> {
+    pub(super) entity: &'a EntityId,
+    pub(super) layer: Layer,
+    pub(super) batch: &'a BatchId,
+    pub(super) run: Option<&'a RunId>,
+}
+
 /// Keeps the records that a batch could not apply; those known already stay as they are.
 pub(super) async fn put(
     tx: &mut Tx,
-    entity: &EntityId,
-    applied: &Applied,
-    run: Option<&RunId>,
+    from: Origin<'_>,
+    records: &[Quarantined],
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    for record in &applied.quarantined {
+    let Origin { entity, layer, batch, run } = from;
+    for record in records {
         let size = record.bytes.len();
         let kept = &record.bytes[..size.min(QUARANTINE_BYTES_MAX)];
         sqlx::query(INSERT)
-            .bind(applied.layer.as_str())
+            .bind(layer.as_str())
             .bind(entity.system.as_str())
             .bind(entity.entity.as_str())
             .bind(signed(record.position.epoch.0))
@@ -42,7 +50,7 @@ pub(super) async fn put(
             .bind(kept)
             .bind(kept.len() < size)
             .bind(signed(size as u64))
-            .bind(&applied.batch.0)
+            .bind(&batch.0)
             .bind(run.map(|run| run.0.as_str()))
             .bind(time::text(at))
             .execute(&mut **tx)
@@ -50,6 +58,19 @@ pub(super) async fn put(
             .map_err(failed("quarantine a record"))?;
     }
     Ok(())
+}
+
+/// Keeps records in a transaction of their own.
+pub(super) async fn late(
+    ledger: &SqliteLedger,
+    from: Origin<'_>,
+    records: &[Quarantined],
+    at: Timestamp,
+) -> Result<(), LedgerError> {
+    const DOING: &str = "quarantine records";
+    let mut tx = ledger.begin(DOING).await?;
+    put(&mut tx, from, records, at).await?;
+    tx.commit().await.map_err(failed(DOING))
 }
 
 pub(super) async fn list(
