@@ -30,6 +30,8 @@ mod supervisor;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod trigger;
+mod untold;
+mod upkeep;
 mod waiting;
 
 pub use board::{LayerPhase, LayerState};

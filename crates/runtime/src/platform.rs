@@ -8,8 +8,8 @@ use alluvium_connector::{ConnectContext, Registry};
 use alluvium_ledger::{Ledger, OutboxEvent, Retention};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{
-    BusError, Clock, EntityId, EntitySpec, Layer, Position, Publisher, Stage, StageError,
-    Subscriber, SystemSpec,
+    BusError, Clock, Delivery, EntityId, EntitySpec, Layer, Position, Publisher, Quarantined,
+    Stage, StageError, Subscriber, SystemSpec,
 };
 use alluvium_telemetry::Metrics;
 use async_trait::async_trait;
@@ -65,6 +65,19 @@ pub trait Stages: Send + Sync {
         timezone: &str,
         layer: Layer,
     ) -> Result<Box<dyn Stage>, StageError>;
+
+    /// Whether this layer of the entity puts what it refuses into quarantine. At most one does, so
+    /// that a record is listed once.
+    fn refuses(&self, entity: &EntitySpec, layer: Layer) -> bool;
+
+    /// The records of a delivery that the entity's layers refuse, found from its messages alone.
+    /// Called for what the layer that refuses has applied before, where the ledger was not told.
+    async fn refused(
+        &self,
+        entity: &EntitySpec,
+        timezone: &str,
+        delivery: &Delivery,
+    ) -> Result<Vec<Quarantined>, StageError>;
 
     /// Raw as a subscriber, standing after the message at `after` (offset 0: at the beginning of
     /// that epoch), or at the beginning of what there is. Gives an empty delivery where raw ends.

@@ -48,6 +48,21 @@ impl Reader {
         Ok(reader)
     }
 
+    /// A reader of what the layer has applied before. Reading it once more makes no progress.
+    pub(crate) async fn once_more(
+        context: &Arc<Context>,
+        entity: &EntityId,
+        layer: Layer,
+        span: Span,
+    ) -> Result<Self, BusError> {
+        let bus = context.platform.subscribe.subscribe(entity, layer).await?;
+        let (context, entity) = (Arc::clone(context), entity.clone());
+        let Span { epoch, after: at, .. } = span;
+        let mut reader = Self { context, entity, layer, bus, replay: None, epoch, at };
+        reader.seek(at).await?;
+        Ok(reader)
+    }
+
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }

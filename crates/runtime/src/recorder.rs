@@ -16,7 +16,7 @@ use crate::retry::Attempts;
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub(crate) struct RecordError {
-    #[source]
+    #[from]
     source: LedgerError,
 }
 

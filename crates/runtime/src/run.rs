@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use alluvium_ledger::{EntityStep, NewRun, RunEnd};
+use alluvium_ledger::{EntityStep, LedgerError, NewRun, RunEnd, RunStatus};
 use alluvium_model::{EntityName, EntitySpec, RunId, SourceError, SystemName};
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
@@ -157,7 +157,7 @@ impl OpenRun {
         error: Option<GaveUp>,
     ) -> RunReport {
         let (status, reason) = verdict(&entities, error.as_ref());
-        let report = RunReport {
+        let mut report = RunReport {
             run: self.tag.run.clone(),
             system: self.request.system.clone(),
             trigger: self.request.trigger.to_owned(),
@@ -167,7 +167,11 @@ impl OpenRun {
             ended_at: self.context.now(),
             entities,
         };
-        self.write_end(&report).await;
+        if let Err(error) = self.write_end(&report).await {
+            // What it published is durable, but nobody who looks will find that it has ended.
+            report.status = RunStatus::Failed;
+            report.reason.get_or_insert(format!("its end is not in the ledger: {error}"));
+        }
         self.context.platform.metrics.run_finished(
             &report.system,
             report.status.as_str(),
@@ -182,14 +186,14 @@ impl OpenRun {
         }
         self.context.outbox.notify_one();
         tracing::info!(
-            system = %report.system, run = %report.run, status = status.as_str(),
+            system = %report.system, run = %report.run, status = report.status.as_str(),
             reason = report.reason, polled = report.polled(), published = report.published(),
             "run ended"
         );
         report
     }
 
-    async fn write_end(&self, report: &RunReport) {
+    async fn write_end(&self, report: &RunReport) -> Result<(), LedgerError> {
         let end = RunEnd {
             status: report.status,
             reason: report.reason.clone(),
@@ -204,9 +208,10 @@ impl OpenRun {
             tracing::error!(run = %self.tag.run, %error, "the ledger did not take a run's end");
             let pause = attempts.pause(error.remedy(), &self.context.stop.all).await;
             if pause.is_err() || self.context.stop.all.is_cancelled() {
-                return;
+                return Err(error);
             }
         }
+        Ok(())
     }
 }
 

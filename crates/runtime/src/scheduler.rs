@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_ledger::RunFilter;
+use alluvium_ledger::{RunFilter, RunRow, RunStatus};
 use alluvium_model::SystemName;
 use jiff::Timestamp;
 
@@ -11,6 +11,8 @@ use crate::context::{Context, SystemState};
 use crate::run::{OpenRun, RunRequest};
 use crate::trigger::Schedule;
 
+/// Among so many runs the last one is looked for that polled to its end.
+const RUNS_LOOKED_AT: u32 = 50;
 /// The wall clock is looked at so often at least, because it may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
@@ -40,16 +42,22 @@ fn next(
     times.min_by_key(|(due, _)| *due)
 }
 
-/// When the system ran last, so that a restart does not start its intervals anew.
+/// When the system was polled last, so that a restart neither starts its intervals anew nor forgets
+/// what was due meanwhile. A run that was broken off was none.
 async fn last_start(context: &Context, name: &SystemName) -> Option<Timestamp> {
-    let filter = RunFilter { system: Some(name.clone()), limit: 1, ..RunFilter::default() };
+    let system = Some(name.clone());
+    let filter = RunFilter { system, limit: RUNS_LOOKED_AT, ..RunFilter::default() };
     match context.platform.ledger.runs(&filter).await {
-        Ok(runs) => runs.first().map(|run| run.started_at),
+        Ok(runs) => runs.iter().find(|run| was_polled(run)).map(|run| run.started_at),
         Err(error) => {
             tracing::warn!(system = %name, %error, "the ledger did not tell the last run");
             None
         }
     }
+}
+
+fn was_polled(run: &RunRow) -> bool {
+    run.trigger != "publish" && !matches!(run.status, RunStatus::Interrupted | RunStatus::Cancelled)
 }
 
 async fn sleep_until(context: &Context, due: Timestamp) {

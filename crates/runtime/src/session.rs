@@ -16,6 +16,8 @@ use crate::context::Context;
 use crate::layer::Job;
 use crate::reader::Reader;
 use crate::recorder::{RecordError, Recorder};
+use crate::untold;
+use crate::upkeep::Steps;
 
 /// How long an idle layer waits for a message before it looks around.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
@@ -64,6 +66,7 @@ struct Session<'a> {
     last_run: Option<RunId>,
     /// Whether more waits than what was fetched.
     behind: bool,
+    upkeep: Steps,
 }
 
 impl<'a> Session<'a> {
@@ -74,6 +77,9 @@ impl<'a> Session<'a> {
         let mut stage = context.platform.stages.open(&job.spec, &zone, job.layer).await?;
         let progress = stage.progress().await?;
         let recorder = Recorder::new(context, &entity, job.layer);
+        if let Some(progress) = &progress {
+            untold::tell(context, job, &zone, progress).await?;
+        }
         reconcile(&recorder, progress.as_ref()).await?;
         let reader = Reader::open(context, &entity, job.layer, progress.as_ref()).await?;
         let durable = reader.at();
@@ -95,6 +101,7 @@ impl<'a> Session<'a> {
             wanted,
             last_run: None,
             behind: false,
+            upkeep: Steps::default(),
         };
         session.look_around().await?;
         Ok(session)
@@ -110,6 +117,9 @@ impl<'a> Session<'a> {
             }
             self.one_batch().await?;
             self.look_around().await?;
+            if self.upkeep.is_time(self.behind) {
+                self.upkeep.step(self.context, self.job, self.stage.as_mut()).await;
+            }
         }
     }
 

@@ -5,12 +5,14 @@
 //! after; if its time comes twice, it runs the first time only. An expression with a wildcard, a
 //! step or a range in hour or minute follows the running clock: `*/15 * * * *` goes on every quarter
 //! of an hour through both changes.
+//!
+//! A time that passed while nothing ran here is made up for, once, unless the trigger says not to.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use alluvium_model::SystemSpec;
-use alluvium_model::metadata::Trigger;
+use alluvium_model::metadata::{CatchUp, Trigger};
 use croner::Cron;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -43,6 +45,8 @@ pub enum Schedule {
         cron: Box<Cron>,
         /// The zone whose clock it reads.
         zone: TimeZone,
+        /// What becomes of times that passed since the last run.
+        catch_up: CatchUp,
     },
     /// So long after the last run's start.
     Interval(Duration),
@@ -54,7 +58,7 @@ impl Schedule {
         match trigger {
             Trigger::Interval { seconds: 0 } => Err(ScheduleError::NoInterval),
             Trigger::Interval { seconds } => Ok(Self::Interval(Duration::from_secs(*seconds))),
-            Trigger::Cron { expression, timezone: own } => {
+            Trigger::Cron { expression, timezone: own, catch_up } => {
                 let name = own.as_deref().unwrap_or(timezone);
                 let zone = TimeZone::get(name).map_err(|_| ScheduleError::Zone(name.to_owned()))?;
                 let cron =
@@ -62,7 +66,7 @@ impl Schedule {
                         expression: expression.clone(),
                         reason: error.to_string(),
                     })?;
-                Ok(Self::Cron { cron: Box::new(cron), zone })
+                Ok(Self::Cron { cron: Box::new(cron), zone, catch_up: *catch_up })
             }
         }
     }
@@ -80,13 +84,19 @@ impl Schedule {
         }
     }
 
-    /// The next time after `now`, or `now` itself for an interval that is over; `last` is the start
-    /// of the last run. `None` if there never is one.
+    /// The next time after `now`, or `now` itself for what was due before; `last` is the start of
+    /// the last run. `None` if there never is one. What never ran has missed nothing.
     pub fn next(&self, now: Timestamp, last: Option<Timestamp>) -> Option<Timestamp> {
         match self {
-            Schedule::Cron { cron, zone } => {
-                let from = now.to_zoned(zone.clone());
-                cron.find_next_occurrence(&from, false).ok().map(|time| time.timestamp())
+            Schedule::Cron { cron, zone, catch_up } => {
+                let from = match catch_up {
+                    // A clock that was set back has missed nothing either.
+                    CatchUp::Latest => last.map_or(now, |last| last.min(now)),
+                    CatchUp::None => now,
+                };
+                let from = from.to_zoned(zone.clone());
+                let due = cron.find_next_occurrence(&from, false).ok()?;
+                Some(due.timestamp().max(now))
             }
             Schedule::Interval(every) => match last {
                 None => Some(now),
@@ -100,9 +110,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    fn trigger(expression: &str, timezone: Option<&str>, catch_up: CatchUp) -> Trigger {
+        let timezone = timezone.map(str::to_owned);
+        Trigger::Cron { expression: expression.to_owned(), timezone, catch_up }
+    }
+
     fn cron(expression: &str) -> Schedule {
-        let trigger = Trigger::Cron { expression: expression.to_owned(), timezone: None };
-        Schedule::read(&trigger, "Europe/Oslo").unwrap()
+        Schedule::read(&trigger(expression, None, CatchUp::Latest), "Europe/Oslo").unwrap()
     }
 
     fn at(text: &str) -> Timestamp {
@@ -148,10 +162,7 @@ mod tests {
 
     #[test]
     fn a_trigger_of_its_own_zone_does_not_read_the_systems_clock() {
-        let trigger = Trigger::Cron {
-            expression: "0 12 * * *".to_owned(),
-            timezone: Some("America/New_York".to_owned()),
-        };
+        let trigger = trigger("0 12 * * *", Some("America/New_York"), CatchUp::Latest);
         let schedule = Schedule::read(&trigger, "Europe/Oslo").unwrap();
         let next = schedule.next(at("2026-01-15T00:00:00Z"), None);
         assert_eq!(next, Some(at("2026-01-15T17:00:00Z")));
@@ -169,12 +180,53 @@ mod tests {
         assert_eq!(hourly.next(now, Some(at("2026-01-01T03:00:00Z"))), Some(now));
     }
 
+    /// When a trigger is due that ran last at `last`, at a start at `now`.
+    fn due(schedule: &Schedule, last: &str, now: &str) -> String {
+        schedule.next(at(now), Some(at(last))).unwrap().to_string()
+    }
+
+    #[test]
+    fn times_that_passed_while_nothing_ran_are_made_up_for_once() {
+        let daily = cron("30 2 * * *");
+        let start = "2026-01-10T12:00:00Z";
+        assert_eq!(due(&daily, "2026-01-07T01:30:02Z", start), start, "three were missed");
+        assert_eq!(due(&daily, start, start), "2026-01-11T01:30:00Z", "and one run is enough");
+        assert_eq!(due(&daily, "2026-01-10T01:30:02Z", start), "2026-01-11T01:30:00Z");
+        let never = daily.next(at(start), None).unwrap();
+        assert_eq!(never, at("2026-01-11T01:30:00Z"), "what never ran has missed nothing");
+        let set_back = due(&daily, "2026-01-14T01:30:00Z", start);
+        assert_eq!(set_back, "2026-01-11T01:30:00Z", "the clock was set back");
+    }
+
+    #[test]
+    fn nothing_is_made_up_for_where_the_trigger_says_so() {
+        let schedule = trigger("30 2 * * *", None, CatchUp::None);
+        let daily = Schedule::read(&schedule, "Europe/Oslo").unwrap();
+        let next = due(&daily, "2026-01-07T01:30:02Z", "2026-01-10T12:00:00Z");
+        assert_eq!(next, "2026-01-11T01:30:00Z");
+    }
+
+    #[test]
+    fn what_is_made_up_for_heeds_daylight_saving() {
+        let daily = cron("30 2 * * *");
+        // 29 March 2026: its time does not exist, and stands for the first moment after the jump.
+        let before = due(&daily, "2026-03-28T01:30:00Z", "2026-03-29T00:59:59Z");
+        assert_eq!(before, "2026-03-29T01:00:00Z", "not missed yet");
+        let after = due(&daily, "2026-03-28T01:30:00Z", "2026-03-29T01:20:00Z");
+        assert_eq!(after, "2026-03-29T01:20:00Z", "missed");
+        // 25 October 2026: its time comes twice, and the first one counts.
+        let between = due(&daily, "2026-10-25T00:30:01Z", "2026-10-25T01:45:00Z");
+        assert_eq!(between, "2026-10-26T01:30:00Z", "the second is none");
+        let missed = due(&daily, "2026-10-24T00:30:01Z", "2026-10-25T00:45:00Z");
+        assert_eq!(missed, "2026-10-25T00:45:00Z");
+    }
+
     #[test]
     fn what_cannot_be_understood_is_told() {
         let read = |trigger, zone| Schedule::read(&trigger, zone).unwrap_err().to_string();
-        let bad = Trigger::Cron { expression: "61 * * * *".to_owned(), timezone: None };
+        let bad = trigger("61 * * * *", None, CatchUp::Latest);
         assert!(read(bad, "UTC").contains("61 * * * *"));
-        let good = Trigger::Cron { expression: "@hourly".to_owned(), timezone: None };
+        let good = trigger("@hourly", None, CatchUp::Latest);
         assert!(read(good, "Mars/Olympus").contains("Mars/Olympus"));
         assert!(read(Trigger::Interval { seconds: 0 }, "UTC").contains("one second"));
     }

@@ -46,6 +46,29 @@ async fn a_layer_that_fails_for_good_stops_alone_and_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn upkeep_that_fails_is_counted_and_stops_nothing() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]).has("orders", 10);
+    world.lake.with("shop.orders", Layer::Silver, |silver| {
+        silver.upkeep_faults.push_back(StageError::Corrupt("a file is missing".to_owned()));
+    });
+    let runtime = world.start().await;
+    runtime.ingest(&name("shop"), None, |_| {}).await.unwrap();
+    world.lake.assert_holds("shop.orders", 10);
+    let failed = "alluvium_maintenance_errors_total{entity=\"orders\",layer=\"silver\",\
+                  system=\"shop\"} 1";
+    until("it is counted", || world.metrics.encode().unwrap().contains(failed)).await;
+    assert!(runtime.status().stopped_layers().next().is_none());
+    let (opened, asked) =
+        world.lake.with("shop.orders", Layer::Silver, |silver| (silver.opened, silver.maintained));
+    assert_eq!((opened, asked), (1, 1), "it is left alone for a while");
+    until("bronze is looked after", || {
+        world.lake.with("shop.orders", Layer::Bronze, |bronze| bronze.maintained) > 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_panic_stops_its_layer_and_no_other() {
     let mut world = World::new().await;
     world.system("shop", &["orders"]).has("orders", 10);

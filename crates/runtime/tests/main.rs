@@ -1,5 +1,8 @@
 //! The runtime at work, on an embedded bus and an SQLite ledger, with scripted sources and layers.
+#![allow(clippy::unwrap_used, reason = "what a test does not expect ends it")]
 
 mod layers;
 mod polling;
+mod schedule;
 mod stopping;
+mod untold;

@@ -7,11 +7,15 @@ use crate::platform::Stages;
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
     Applied, BatchId, BusError, Checksum, Counts, Delivery, EntityId, EntitySpec, Epoch,
-    FetchLimit, Layer, Message, Position, RowsWritten, Span, Stage, StageError, Subscriber,
+    FetchLimit, Layer, Maintained, Message, Position, Quarantined, RowsWritten, Span, Stage,
+    StageError, Subscriber, Upkeep,
 };
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::oneshot;
+
+/// The id of rows that silver refuses.
+pub const POISON: u64 = 1_313;
 
 /// What goes wrong with one call of `apply`.
 pub enum Fault {
@@ -38,6 +42,10 @@ pub struct Landed {
     pub opened: usize,
     /// How often it was read as raw.
     pub replayed: usize,
+    /// How often it was asked for upkeep.
+    pub maintained: usize,
+    /// What goes wrong with the next upkeep.
+    pub upkeep_faults: VecDeque<StageError>,
 }
 
 /// The lake as the runtime sees it.
@@ -90,6 +98,19 @@ impl Stages for SharedLake {
         Ok(Box::new(Fake { lake: Arc::clone(&self.0), name, layer, held: Vec::new() }))
     }
 
+    fn refuses(&self, _: &EntitySpec, layer: Layer) -> bool {
+        layer == Layer::Silver
+    }
+
+    async fn refused(
+        &self,
+        _: &EntitySpec,
+        _: &str,
+        delivery: &Delivery,
+    ) -> Result<Vec<Quarantined>, StageError> {
+        Ok(poison(Layer::Silver, &delivery.messages))
+    }
+
     async fn replay(
         &self,
         entity: &EntityId,
@@ -131,7 +152,10 @@ fn land(
     let Some(last) = messages.last().cloned() else { return Vec::new() };
     let records: u64 = messages.iter().map(|m| u64::from(m.records)).sum();
     let checksum: Checksum = messages.iter().map(|m| checksum(m)).sum();
-    let counts = Counts { records, inserted: records, ..Counts::default() };
+    let quarantined = poison(layer, &messages);
+    let refused = quarantined.len() as u64;
+    let inserted = records - refused;
+    let counts = Counts { records, inserted, quarantined: refused, ..Counts::default() };
     let mut progress = before.unwrap_or(Progress {
         epoch: last.epoch,
         offset: 0,
@@ -149,13 +173,32 @@ fn land(
         batch: BatchId::of(layer, &name.parse().unwrap(), &span),
         span,
         counts,
-        rows: RowsWritten { opened: records, ..RowsWritten::default() },
+        rows: RowsWritten { opened: inserted, ..RowsWritten::default() },
         checksum,
-        quarantined: Vec::new(),
+        quarantined,
         version: None,
         bytes: 1,
         published_at_us: last.published_at_us,
     }]
+}
+
+/// What silver refuses: every record whose row has the id [`POISON`].
+fn poison(layer: Layer, messages: &[Arc<Message>]) -> Vec<Quarantined> {
+    let mut refused = Vec::new();
+    for message in messages.iter().filter(|_| layer == Layer::Silver) {
+        for (index, line) in (0..).zip(message.lines()) {
+            let row: Value = serde_json::from_slice(line).unwrap();
+            if row["after"]["id"] == POISON {
+                refused.push(Quarantined {
+                    position: message.position(index),
+                    code: "poison".to_owned(),
+                    reason: "as told".to_owned(),
+                    bytes: line.to_vec(),
+                });
+            }
+        }
+    }
+    refused
 }
 
 fn checksum(message: &Message) -> Checksum {
@@ -191,6 +234,13 @@ impl Stage for Fake {
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
         Ok(self.land())
+    }
+
+    async fn maintain(&mut self, _: Upkeep) -> Result<Maintained, StageError> {
+        self.lake.with(&self.name, self.layer, |landed| {
+            landed.maintained += 1;
+            landed.upkeep_faults.pop_front().map_or(Ok(Maintained::default()), Err)
+        })
     }
 }
 
