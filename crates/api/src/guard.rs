@@ -37,12 +37,10 @@ pub(crate) async fn check(
     Ok(next.run(request).await)
 }
 
-/// An address cannot be bent to another; `localhost` is not resolved elsewhere.
+/// An address cannot be bent to another.
 fn is_ours(name: &str, hosts: &[String]) -> bool {
     let literal = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || literal.parse::<IpAddr>().is_ok()
-        || hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+    literal.parse::<IpAddr>().is_ok() || hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
 }
 
 /// What is no browser says nothing of where it comes from.
@@ -89,7 +87,7 @@ mod tests {
 
     #[test]
     fn we_are_called_by_an_address_localhost_or_a_configured_name() {
-        let hosts = vec!["lake.example".to_owned()];
+        let hosts = vec!["localhost".to_owned(), "lake.example".to_owned()];
         for ours in ["localhost:7411", "127.0.0.1", "[::1]:80", "10.0.0.7:7411", "LAKE.example"] {
             assert!(is_ours(name_of(ours), &hosts), "{ours}");
         }

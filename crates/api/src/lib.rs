@@ -14,10 +14,11 @@
 //! and what changes something is done for callers on the same machine only, and never for a web
 //! page of another site that runs in somebody's browser there.
 
+mod connections;
 mod error;
 mod guard;
 mod probes;
 mod runs;
 mod serve;
 
-pub use serve::{ApiState, ServeError, serve};
+pub use serve::{ApiState, serve};

@@ -1,6 +1,5 @@
 //! Serving: the routes, and what bounds a request.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +17,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::{error, guard, probes, runs};
+use crate::{connections, error, guard, probes, runs};
 
 /// No request has a body that means anything.
 const BODY_BYTES: usize = 64 << 10;
 /// A request that takes longer is answered with 503.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a stop waits for requests that are under way.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// So many connections are served at a time where nobody says otherwise.
+const CONNECTIONS: usize = 256;
 
 /// What the routes work with.
 #[derive(Clone)]
@@ -36,15 +35,16 @@ pub struct ApiState {
     pub(crate) ledger: Arc<dyn Ledger>,
     /// What is measured.
     pub(crate) metrics: Arc<Metrics>,
-    /// Names by which we may be called, beside `localhost` and addresses. A request for another
-    /// name is refused: a web page may have bent its own name to our address.
+    /// Names by which we may be called, beside addresses. A request for another name is refused: a
+    /// web page may have bent its own name to our address.
     hosts: Vec<String>,
+    connections: usize,
 }
 
 impl ApiState {
-    /// What is called `localhost`, or by an address.
+    /// What is called by an address only.
     pub fn new(runtime: RuntimeHandle, ledger: Arc<dyn Ledger>, metrics: Arc<Metrics>) -> Self {
-        Self { runtime, ledger, metrics, hosts: Vec::new() }
+        Self { runtime, ledger, metrics, hosts: Vec::new(), connections: CONNECTIONS }
     }
 
     /// The same, also called by these names.
@@ -53,35 +53,20 @@ impl ApiState {
         self.hosts.extend(hosts);
         self
     }
-}
 
-/// Why serving ended before it was asked to.
-#[derive(Debug, thiserror::Error)]
-#[error("requests can no longer be served: {0}")]
-pub struct ServeError(#[from] std::io::Error);
+    /// The same, with so many connections at a time, at least one.
+    #[must_use]
+    pub fn with_connections(mut self, most: usize) -> Self {
+        self.connections = most;
+        self
+    }
+}
 
 /// Serves on `listener` until `stop` is cancelled; then answers what is under way, for a few
 /// seconds at most.
-pub async fn serve(
-    listener: TcpListener,
-    state: ApiState,
-    stop: CancellationToken,
-) -> Result<(), ServeError> {
-    let service = routes(state).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service)
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
-    let over = async {
-        stop.cancelled().await;
-        tokio::time::sleep(LAST_WORDS).await;
-    };
-    tokio::select! {
-        served = serving => Ok(served?),
-        () = over => {
-            tracing::warn!("requests were under way when serving ended");
-            Ok(())
-        }
-    }
+pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationToken) {
+    let most = state.connections;
+    connections::serve(listener, routes(state), most, stop).await;
 }
 
 fn routes(state: ApiState) -> Router {

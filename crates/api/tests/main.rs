@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use alluvium_api::{ApiState, serve};
 use alluvium_model::{Layer, StageError};
@@ -12,7 +13,8 @@ use alluvium_runtime::testkit::{PATIENCE, World, name, until};
 use alluvium_runtime::{Phase, RuntimeHandle};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -21,19 +23,24 @@ struct Server {
     runtime: RuntimeHandle,
     address: SocketAddr,
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<Result<(), alluvium_api::ServeError>>,
+    serving: tokio::task::JoinHandle<()>,
     client: Client,
 }
 
 impl Server {
     async fn start(world: World) -> Self {
+        Self::start_with(world, 64).await
+    }
+
+    async fn start_with(world: World, connections: usize) -> Self {
         // Who installed it first does not matter.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let runtime = world.start().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = ApiState::new(runtime.clone(), world.ledger.clone(), world.metrics.clone())
-            .called(["lake.example".to_owned()]);
+            .called(["localhost", "lake.example"].map(str::to_owned))
+            .with_connections(connections);
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, state, stop.clone()));
         let client = Client::builder().timeout(PATIENCE).build().unwrap();
@@ -176,13 +183,52 @@ async fn what_cannot_be_answered_is_told_as_json() {
     assert_eq!(large.send().await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
+/// Waits until the other side closes; gives what it said.
+async fn said(mut stream: TcpStream) -> String {
+    let mut said = Vec::new();
+    let read = stream.read_to_end(&mut said);
+    // Ended by force is ended too.
+    drop(tokio::time::timeout(PATIENCE, read).await.unwrap());
+    String::from_utf8(said).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_ends_a_request_is_not_waited_for() {
+    let server = Server::start(World::new().await).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-").await.unwrap();
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    for stream in [slow, silent] {
+        let said = said(stream).await;
+        assert!(!said.contains("200 OK"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_most_wait_until_one_ends() {
+    let server = Server::start_with(World::new().await, 1).await;
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    first.write_all(request).await.unwrap();
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.unwrap();
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    second.write_all(request).await.unwrap();
+    let answer = second.read_exact(&mut byte);
+    let early = tokio::time::timeout(Duration::from_millis(200), answer).await;
+    assert!(early.is_err(), "it was answered beside the first");
+    drop(first);
+    let answer = tokio::time::timeout(PATIENCE, second.read_exact(&mut byte)).await;
+    answer.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn serving_ends_when_it_is_asked_to() {
     let server = Server::start(World::new().await).await;
     assert_eq!(server.get("/readyz").await.0, StatusCode::OK);
     server.stop.cancel();
     let ended = tokio::time::timeout(PATIENCE, server.serving).await;
-    ended.unwrap().unwrap().unwrap();
+    ended.unwrap().unwrap();
     let refused = server.client.get(format!("http://{}/livez", server.address)).send().await;
     assert!(refused.is_err());
 }
