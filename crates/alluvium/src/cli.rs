@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use alluvium_model::{EntityId, SystemName};
+use alluvium_model::{EntityId, SystemName, sequence};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// Event-driven ingestion that keeps every version of every row, and can prove it.
 #[derive(Debug, Parser)]
@@ -59,6 +61,11 @@ pub(crate) enum Command {
     Quarantine(Quarantine),
     /// Proves that nothing was lost or counted twice.
     Verify(Verify),
+    /// Makes a table anew from raw, and swaps it in, in one commit.
+    Rebuild(Rebuild),
+    /// Looks after the Delta tables: puts files together, writes checkpoints, removes what nothing
+    /// refers to. `alluvium run` does the same by and by.
+    Maintain(Maintain),
     /// Writes the JSON Schemas of settings, systems and entities.
     Schema(Schema),
     /// Ingests a real feed and a shop in a folder of its own, and shows what landed.
@@ -103,22 +110,44 @@ pub(crate) struct Publish {
     pub(crate) wait: bool,
 }
 
+// `--version` is a table's here.
 #[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
 pub(crate) struct Query {
     /// The SQL. `SHOW TABLES` lists what there is.
     pub(crate) sql: String,
     /// Rows at most.
     #[arg(long)]
     pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) moment: Moment,
 }
 
 #[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
 pub(crate) struct History {
     /// SYSTEM.ENTITY.
     pub(crate) entity: EntityId,
     /// The key: its value, or a JSON object where it has several columns.
     #[arg(long)]
     pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) moment: Moment,
+}
+
+/// From which moment tables are looked at.
+#[derive(Debug, Args)]
+pub(crate) struct Moment {
+    /// Valid time: of silver only the versions that were valid then. An instant, a whole or a
+    /// decimal number, as the entity's `_valid_from` is; an instant without zone is UTC.
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) as_of: Option<String>,
+    /// Table time: the one bronze or silver table that is named, at this version of it.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "at")]
+    pub(crate) version: Option<u64>,
+    /// Table time: bronze and silver as they stood at this instant; UTC if it has no zone.
+    #[arg(long, value_name = "TIMESTAMP", value_parser = instant)]
+    pub(crate) at: Option<Timestamp>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -127,7 +156,7 @@ pub(crate) enum Quarantine {
     List {
         /// SYSTEM.ENTITY; all if left out.
         entity: Option<EntityId>,
-        /// Also those that were replayed or discarded.
+        /// Also those that were decided on.
         #[arg(long)]
         all: bool,
         /// Records at most.
@@ -143,6 +172,8 @@ pub(crate) enum Quarantine {
     Replay(Decide),
     /// Leaves records out for good.
     Discard(Decide),
+    /// Applies held snapshots after all: what they do not contain is closed.
+    Approve(Decide),
 }
 
 #[derive(Debug, Args)]
@@ -155,8 +186,37 @@ pub(crate) struct Decide {
     pub(crate) entity: Option<EntityId>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Verify {
+    /// SYSTEM or SYSTEM.ENTITY; all if left out.
+    #[arg(value_parser = target)]
+    pub(crate) target: Option<Target>,
+    /// Makes silver anew from raw, beside the table, and compares every row.
+    #[arg(long)]
+    pub(crate) rebuild: bool,
+    /// So many differing versions of each kind are shown.
+    #[arg(long, default_value_t = 20, requires = "rebuild", value_name = "N")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rebuild {
+    /// The layer.
+    #[arg(value_enum)]
+    pub(crate) layer: RebuiltLayer,
+    /// SYSTEM.ENTITY.
+    pub(crate) entity: EntityId,
+}
+
+/// A layer that can be made anew from raw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RebuiltLayer {
+    /// The SCD2 table.
+    Silver,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Maintain {
     /// SYSTEM or SYSTEM.ENTITY; all if left out.
     #[arg(value_parser = target)]
     pub(crate) target: Option<Target>,
@@ -207,6 +267,11 @@ fn target(text: &str) -> Result<Target, alluvium_model::ids::NameError> {
     }
 }
 
+fn instant(text: &str) -> Result<Timestamp, String> {
+    sequence::parse_timestamp(text.trim(), &TimeZone::UTC)
+        .map_err(|_| "write an instant, such as 2026-01-31T12:00:00Z, or a day".to_owned())
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as log.level=debug")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -221,6 +286,27 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_query_may_ask_for_a_moment_in_both_times_but_for_one_version() {
+        let parse = |args: &[&str]| {
+            let args = ["alluvium", "query", "SELECT 1"].iter().chain(args);
+            match Cli::try_parse_from(args).map(|cli| cli.command) {
+                Ok(Command::Query(query)) => Some(query.moment),
+                _ => None,
+            }
+        };
+        let both = parse(&["--as-of", "-5", "--version", "3"]).unwrap();
+        assert_eq!((both.as_of.as_deref(), both.version), (Some("-5"), Some(3)));
+        for text in ["2026-01-31", "2026-01-31T00:00:00", "2026-01-31T02:00:00+02:00"] {
+            let at = parse(&["--at", text]).unwrap().at;
+            assert_eq!(at, "2026-01-31T00:00:00Z".parse().ok(), "{text}");
+        }
+        for wrong in [&["--version", "3", "--at", "2026-01-31"][..], &["--version", "-1"]] {
+            assert!(parse(wrong).is_none(), "{wrong:?}");
+        }
+        assert!(parse(&["--at", "yesterday"]).is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How the program ends: 0 done, 1 findings or a failed run, 2 usage or configuration.
 
 use alluvium_config::ConfigError;
+use alluvium_query::QueryError;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,5 +55,12 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
         }
     }
     eprintln!("alluvium: {text}");
-    if error.is::<UsageError>() { Exit::Usage } else { Exit::Failed }
+    let asked = error.downcast_ref::<QueryError>().is_some_and(|error| {
+        use QueryError as E;
+        matches!(
+            error,
+            E::NotReadOnly(_) | E::NoTable { .. } | E::NoColumn { .. } | E::Key(_) | E::Moment(_)
+        )
+    });
+    if asked || error.is::<UsageError>() { Exit::Usage } else { Exit::Failed }
 }

@@ -1,6 +1,6 @@
 //! Concrete parts put together: the embedded bus, the local lake, the SQLite ledger, the connectors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +11,14 @@ use alluvium_config::{
 use alluvium_connector::{ConnectContext, Registry};
 use alluvium_lake::Lake;
 use alluvium_lake::index::IndexStore;
+use alluvium_lake::table::CompactionPolicy;
+use alluvium_lake::upkeep::UpkeepPolicy;
+use alluvium_layers::rebuild::remove_leftovers;
 use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
 use alluvium_ledger::{Ledger, Retention, SqliteLedger};
-use alluvium_model::metadata::{Deletes, SchemaEvolution, SnapshotOrder};
 use alluvium_model::{
-    BusError, Clock, EntityId, EntitySpec, Layer, Position, Stage, StageError, Subscriber,
-    SystemClock,
+    BusError, Clock, Delivery, EntityId, EntitySpec, Layer, Position, Quarantined, Stage,
+    StageError, Subscriber, SystemClock,
 };
 use alluvium_runtime::{Platform, RetryPolicy, RuntimeSettings, Stages};
 use alluvium_telemetry::{BuildInfo, Metrics};
@@ -66,33 +68,19 @@ pub(crate) fn metadata(settings: &Settings) -> anyhow::Result<Metadata> {
             Part::Connection(system) => registry.check_connection(system),
             Part::Source(kind, entity) => registry.check_source(kind, entity),
         };
-        checked.map_err(|error| error.to_string())?;
-        match part {
-            Part::Source(_, entity) => applied_yet(entity),
-            Part::Connection(_) => Ok(()),
-        }
+        checked.map_err(|error| error.to_string())
     };
     Ok(Metadata::load_with(settings, &catalog, &check)?)
-}
-
-/// What silver does not apply yet is refused, so that nobody believes it to be at work.
-fn applied_yet(entity: &EntitySpec) -> Result<(), String> {
-    let not_yet = [
-        (entity.deletes == Deletes::Tombstone, "`deletes: tombstone`"),
-        (!entity.ignore_null_updates.is_empty(), "`ignore_null_updates`"),
-        (entity.schema_evolution == SchemaEvolution::Evolve, "`schema_evolution: evolve`"),
-        (!entity.snapshot.scope.is_empty(), "`snapshot.scope`"),
-        (entity.snapshot.out_of_order == SnapshotOrder::Skip, "`snapshot.out_of_order: skip`"),
-    ];
-    match not_yet.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(format!("{what} is not applied by this release: leave it out")),
-        None => Ok(()),
-    }
 }
 
 /// The lake, for who only reads.
 pub(crate) fn lake(settings: &Settings) -> anyhow::Result<Lake> {
     Ok(Lake::local(&settings.lake_path(), Arc::new(SystemClock))?)
+}
+
+/// Where tables are made anew: the indexes of their shadows.
+pub(crate) fn scratch(settings: &Settings) -> PathBuf {
+    settings.data_path().join("shadow")
 }
 
 /// The ledger, for who reads and decides.
@@ -111,6 +99,8 @@ fn make_folder(path: Option<&Path>) -> anyhow::Result<()> {
 /// A platform, and what the command needs of its parts besides.
 pub(crate) struct Wired {
     pub(crate) platform: Platform,
+    pub(crate) lake: Lake,
+    pub(crate) index: IndexStore,
     pub(crate) bus: Arc<EmbeddedBus>,
     pub(crate) ledger: Arc<SqliteLedger>,
     pub(crate) metrics: Arc<Metrics>,
@@ -126,6 +116,9 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
     let bus = open_bus(settings, Arc::clone(&clock))?;
     let lake = Lake::local(&settings.lake_path(), Arc::clone(&clock))?;
     let index = IndexStore::open(&settings.data_path().join("index"))?;
+    if let Err(error) = remove_leftovers(&lake, &scratch(settings)).await {
+        tracing::warn!(%error, "what a rebuild left behind could not be removed");
+    }
     let ledger = ledger(settings).await?;
     let metrics = Arc::new(Metrics::new(BuildInfo {
         version: env!("CARGO_PKG_VERSION"),
@@ -138,11 +131,7 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
         subscribe: Arc::clone(&bus) as _,
         topics: Arc::new(move || topics.topic_stats()),
         ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
-        stages: Arc::new(LakeStages {
-            lake,
-            index,
-            linger_bytes: usize::try_from(settings.layers.raw_linger_bytes.bytes())?,
-        }),
+        stages: Arc::new(stages_of(settings, lake.clone(), index.clone())?),
         registry: Arc::new(registry()),
         connect: ConnectContext::new(Arc::clone(&clock)),
         metrics: Arc::clone(&metrics),
@@ -158,7 +147,7 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
         systems: metadata.systems,
         entities: metadata.entities,
     };
-    Ok(Wired { platform, bus, ledger, metrics })
+    Ok(Wired { platform, lake, index, bus, ledger, metrics })
 }
 
 fn open_bus(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<EmbeddedBus>> {
@@ -198,11 +187,37 @@ fn runtime_settings(settings: &Settings) -> anyhow::Result<RuntimeSettings> {
     })
 }
 
+/// The layers of the local lake, for a command that needs nothing else. Only one process may have
+/// them open so.
+pub(crate) fn stages(settings: &Settings) -> anyhow::Result<impl Stages> {
+    let lake = lake(settings)?;
+    let index = IndexStore::open(&settings.data_path().join("index"))?;
+    stages_of(settings, lake, index)
+}
+
+fn stages_of(settings: &Settings, lake: Lake, index: IndexStore) -> anyhow::Result<LakeStages> {
+    let of = &settings.maintenance;
+    let upkeep = UpkeepPolicy {
+        compaction: CompactionPolicy {
+            target_bytes: of.file_bytes.bytes(),
+            fan_in: of.files_merged as usize,
+            deleted_percent: u64::from(of.deleted_percent),
+        },
+        checkpoint_every: of.checkpoint_commits,
+        keep_log: of.log_retention.duration(),
+        keep_garbage: of.garbage_age.duration(),
+        ..UpkeepPolicy::default()
+    };
+    let linger_bytes = usize::try_from(settings.layers.raw_linger_bytes.bytes())?;
+    Ok(LakeStages { lake, index, linger_bytes, upkeep })
+}
+
 /// The layers of the local lake.
 struct LakeStages {
     lake: Lake,
     index: IndexStore,
     linger_bytes: usize,
+    upkeep: UpkeepPolicy,
 }
 
 #[async_trait]
@@ -213,17 +228,33 @@ impl Stages for LakeStages {
         timezone: &str,
         layer: Layer,
     ) -> Result<Box<dyn Stage>, StageError> {
-        let lake = self.lake.clone();
+        let (lake, upkeep) = (self.lake.clone(), self.upkeep.clone());
         Ok(match layer {
             Layer::Raw => Box::new(RawStage::new(lake, entity.id(), self.linger_bytes)),
-            Layer::Bronze => Box::new(BronzeStage::new(lake, entity, timezone)?),
+            Layer::Bronze => {
+                Box::new(BronzeStage::new(lake, entity, timezone)?.with_upkeep(upkeep))
+            }
             Layer::Silver => {
                 let index = self.index.entity(&entity.id());
                 let index =
                     index.map_err(|e| StageError::Unavailable(alluvium_model::error::chain(&e)))?;
-                Box::new(SilverStage::new(lake, index, entity, timezone)?)
+                let stage = SilverStage::new(lake, index, entity, timezone)?;
+                Box::new(stage.with_upkeep(upkeep))
             }
         })
+    }
+
+    fn refuses(&self, entity: &EntitySpec, layer: Layer) -> bool {
+        alluvium_layers::refusing(entity) == Some(layer)
+    }
+
+    async fn refused(
+        &self,
+        entity: &EntitySpec,
+        timezone: &str,
+        delivery: &Delivery,
+    ) -> Result<Vec<Quarantined>, StageError> {
+        alluvium_layers::refused(entity, timezone, delivery)
     }
 
     async fn replay(

@@ -13,7 +13,7 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &History) -> anyho
         Some(keys) if !keys.is_empty() => keys,
         _ => discovered_keys(settings, args).await?,
     };
-    let query = super::query::open(settings, None)?;
+    let query = super::query::open(settings, None)?.at(super::query::moment(&args.moment));
     let rows = query.history(&args.entity, &keys, &args.key).await?;
     super::query::write(cli, rows).await
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::progress::Bar;
 use crate::cli::{Cli, Format, Ingest, Target};
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::output;
 use crate::wiring::{self, Wired};
 
@@ -27,7 +27,13 @@ struct Row {
 
 /// Runs a system or an entity once.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Ingest) -> anyhow::Result<Exit> {
-    let wired = wiring::wire(settings, wiring::metadata(settings)?).await?;
+    let metadata = wiring::metadata(settings)?;
+    let (Target::System(system) | Target::Entity(EntityId { system, .. })) = &args.target;
+    if metadata.system(system).is_none() {
+        let text = format!("there is no system `{system}` in systems.json");
+        return Err(UsageError(text).into());
+    }
+    let wired = wiring::wire(settings, metadata).await?;
     let handle = Runtime::start(wired.platform.clone(), Triggers::Ignored).await?;
     let (system, entity) = match &args.target {
         Target::System(system) => (system.clone(), None),

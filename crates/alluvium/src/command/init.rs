@@ -5,11 +5,11 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 
-use crate::cli::Init;
+use crate::cli::{Cli, Init};
 use crate::exit::{Exit, UsageError};
 
 /// Writes the files, none over one that is there.
-pub(crate) fn run(args: &Init) -> anyhow::Result<Exit> {
+pub(crate) fn run(cli: &Cli, args: &Init) -> anyhow::Result<Exit> {
     let folder = &args.folder;
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -31,8 +31,12 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<Exit> {
         };
         file.write_all(text.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("wrote {}", path.display());
+        if !cli.quiet {
+            eprintln!("wrote {}", path.display());
+        }
     }
-    eprintln!("next: `alluvium validate`, then `alluvium run`");
+    if !cli.quiet {
+        eprintln!("next: `alluvium validate`, then `alluvium run`");
+    }
     Ok(Exit::Done)
 }

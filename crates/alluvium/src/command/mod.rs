@@ -4,10 +4,13 @@ mod history;
 pub(crate) mod ingest;
 mod init;
 mod input;
+mod known;
+mod maintain;
 mod progress;
 mod publish;
 mod quarantine;
 pub(crate) mod query;
+mod rebuild;
 pub(crate) mod run;
 mod schema;
 mod validate;
@@ -23,8 +26,8 @@ use crate::wiring;
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match &cli.command {
-        Command::Init(args) => return init::run(args),
-        Command::Schema(args) => return schema::run(args),
+        Command::Init(args) => return init::run(&cli, args),
+        Command::Schema(args) => return schema::run(&cli, args),
         Command::Demo(args) => return crate::demo::run(&cli, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -57,6 +60,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::History(args) => history::run(&cli, &settings, args).await,
         Command::Quarantine(args) => quarantine::run(&cli, &settings, args).await,
         Command::Verify(args) => verify::run(&cli, &settings, args).await,
+        Command::Rebuild(args) => rebuild::run(&cli, &settings, args).await,
+        Command::Maintain(args) => maintain::run(&cli, &settings, args).await,
         Command::Init(_) | Command::Schema(_) | Command::Demo(_) | Command::Completions { .. } => {
             Ok(Exit::Done)
         }

@@ -1,6 +1,8 @@
 //! `alluvium publish`: changes from a file onto the entity's topic.
 
-use alluvium_config::Settings;
+use alluvium_config::{Metadata, Settings};
+use alluvium_connector::Connector;
+use alluvium_ledger::RunStatus;
 use alluvium_model::{Clock, EncodedPage, SystemClock};
 use alluvium_runtime::{PushRun, Runtime, RuntimeHandle, Triggers};
 use alluvium_wire::{LineFormat, Mapping, PublishContext, encode_lines};
@@ -12,6 +14,7 @@ use super::input::Input;
 use super::progress::Bar;
 use crate::cli::{Cli, Publish};
 use crate::exit::{Exit, UsageError};
+use crate::push::Push;
 use crate::{output, wiring};
 
 #[derive(Serialize)]
@@ -33,6 +36,7 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyho
         let text = format!("there is no system `{}` in systems.json", args.entity.system);
         return Err(UsageError(text).into());
     }
+    fits(&metadata, args, &format)?;
     let wired = wiring::wire(settings, metadata).await?;
     let clock = SystemClock;
     let started = clock.instant();
@@ -51,7 +55,10 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyho
         seconds: (seconds * 1000.0).round() / 1000.0,
     };
     output::rows(cli.output, &[row])?;
-    Ok(Exit::Done)
+    if let Some(reason) = &report.reason {
+        eprintln!("run {} failed: {reason}", report.run);
+    }
+    Ok(Exit::of(report.status == RunStatus::Succeeded))
 }
 
 /// Publishes what is left of the input, and waits for the layers if that was asked for. Only then
@@ -100,6 +107,30 @@ async fn push(
     input.place.done = true;
     run.publish_at(EncodedPage::default(), input.place.cursor()?).await?;
     Ok(())
+}
+
+/// That the entity is declared where only a declaration makes one, and orders its changes by the
+/// sequence that the mapping names: nobody is to believe in an order that is not kept.
+fn fits(metadata: &Metadata, args: &Publish, format: &LineFormat) -> Result<(), UsageError> {
+    let id = &args.entity;
+    let pushed =
+        metadata.system(&id.system).is_some_and(|system| system.kind == <Push as Connector>::TYPE);
+    if !pushed {
+        return Ok(());
+    }
+    let Some(entity) = metadata.entities.iter().find(|entity| entity.id() == *id) else {
+        return Err(UsageError(format!("there is no entity `{id}` in entities.json")));
+    };
+    match format {
+        LineFormat::Map(map) if !map.sequence.is_empty() && entity.sequence_by.is_empty() => {
+            Err(UsageError(format!(
+                "--map names a sequence, and `{id}` orders its changes by arrival: declare \
+                 \"sequence_by\": [{{\"carried\": \"long\"}}] (or timestamp, decimal, lsn, \
+                 binlog) in entities.json"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn format(args: &Publish) -> anyhow::Result<LineFormat> {

@@ -34,7 +34,10 @@ struct Row {
     at: String,
 }
 
-/// Lists, shows, replays or discards.
+/// What silver holds back until an operator has approved it.
+const HELD: &str = "snapshot_held";
+
+/// Lists, shows, or decides.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Quarantine) -> anyhow::Result<Exit> {
     match args {
         Quarantine::List { entity, all, limit } => {
@@ -47,7 +50,7 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Quarantine) -> an
             };
             let rows: Vec<Row> =
                 ledger.quarantine_list(&filter).await?.iter().map(summary).collect();
-            if rows.is_empty() && cli.output == Format::Table {
+            if rows.is_empty() && cli.output == Format::Table && !cli.quiet {
                 eprintln!("nothing is in quarantine");
             }
             output::rows(cli.output, &rows)?;
@@ -56,6 +59,7 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Quarantine) -> an
         Quarantine::Show { id } => show(cli, settings, *id).await,
         Quarantine::Replay(decide) => decided(cli, settings, decide, Resolution::Replayed).await,
         Quarantine::Discard(decide) => decided(cli, settings, decide, Resolution::Discarded).await,
+        Quarantine::Approve(decide) => decided(cli, settings, decide, Resolution::Approved).await,
     }
 }
 
@@ -109,7 +113,7 @@ async fn decided(
     resolution: Resolution,
 ) -> anyhow::Result<Exit> {
     let wired = wiring::wire(settings, wiring::metadata(settings)?).await?;
-    let rows = chosen(wired.ledger.as_ref(), decide).await?;
+    let rows = chosen(wired.ledger.as_ref(), decide, resolution).await?;
     let handle = Runtime::start(wired.platform.clone(), Triggers::Ignored).await?;
     let mut carried_out = Ok(0);
     for row in &rows {
@@ -128,12 +132,35 @@ async fn decided(
     Ok(Exit::Done)
 }
 
-async fn chosen(ledger: &dyn Ledger, decide: &Decide) -> anyhow::Result<Vec<QuarantineRow>> {
+async fn chosen(
+    ledger: &dyn Ledger,
+    decide: &Decide,
+    resolution: Resolution,
+) -> anyhow::Result<Vec<QuarantineRow>> {
+    let may = |row: &QuarantineRow| match resolution {
+        Resolution::Approved => row.code == HELD,
+        Resolution::Replayed => row.code != HELD,
+        Resolution::Discarded => true,
+    };
     let mut rows = Vec::new();
     for id in &decide.ids {
         let row = get(ledger, *id).await?;
         if row.status != QuarantineStatus::Open {
             let text = format!("record {id} was {} before", row.status.as_str());
+            return Err(UsageError(text).into());
+        }
+        if !may(&row) {
+            let text = if row.code == HELD {
+                format!(
+                    "record {id} is `{HELD}`: nothing is wrong with it, so approve or discard it"
+                )
+            } else {
+                format!(
+                    "record {id} is `{}`, and only `{HELD}` can be approved: replay it after a \
+                     mend, or discard it",
+                    row.code
+                )
+            };
             return Err(UsageError(text).into());
         }
         rows.push(row);
@@ -145,7 +172,7 @@ async fn chosen(ledger: &dyn Ledger, decide: &Decide) -> anyhow::Result<Vec<Quar
             limit: AT_ONCE,
             ..QuarantineFilter::default()
         };
-        rows.extend(ledger.quarantine_list(&filter).await?);
+        rows.extend(ledger.quarantine_list(&filter).await?.into_iter().filter(may));
     }
     rows.sort_by_key(|row| row.position);
     Ok(rows)
@@ -160,7 +187,8 @@ async fn carry_out(
 ) -> anyhow::Result<()> {
     let page = match resolution {
         Resolution::Replayed => again(settings, &row.entity, row.position).await?,
-        Resolution::Discarded => decision(&row.entity, row.position)?,
+        Resolution::Discarded => decision(&row.entity, row.position, Decision::Discard)?,
+        Resolution::Approved => decision(&row.entity, row.position, Decision::Approve)?,
     };
     let published = handle.publish(&row.entity, page).await?;
     let end = Position { epoch: published.span.epoch, offset: published.span.to, index: 0 };
@@ -193,7 +221,11 @@ async fn again(
     Ok(EncodedPage { messages: vec![EncodedMessage { headers, payload, records: 1 }] })
 }
 
-fn decision(entity: &EntityId, position: Position) -> anyhow::Result<EncodedPage> {
+fn decision(
+    entity: &EntityId,
+    position: Position,
+    decision: Decision,
+) -> anyhow::Result<EncodedPage> {
     let context = PublishContext {
         entity: entity.clone(),
         run: None,
@@ -202,6 +234,6 @@ fn decision(entity: &EntityId, position: Position) -> anyhow::Result<EncodedPage
         ordinal: 0,
         now: SystemClock.now(),
     };
-    let control = Control::Decision { decision: Decision::Discard, position };
+    let control = Control::Decision { decision, position };
     Ok(encode_page(&[Record::Control(control)], &context)?)
 }

@@ -1,7 +1,7 @@
 //! `alluvium query`: SQL over the lake and the ledger.
 
 use alluvium_config::Settings;
-use alluvium_query::{Query, QueryError, QueryOptions, Rows, output};
+use alluvium_query::{Moment, Query, QueryError, QueryOptions, Rows, TableTime, output};
 
 use crate::cli::{self, Cli};
 use crate::exit::Exit;
@@ -9,7 +9,7 @@ use crate::wiring;
 
 /// Answers a statement.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &cli::Query) -> anyhow::Result<Exit> {
-    let query = open(settings, args.limit)?;
+    let query = open(settings, args.limit)?.at(moment(&args.moment));
     write(cli, query.sql(&args.sql).await?).await
 }
 
@@ -19,6 +19,12 @@ pub(crate) fn open(settings: &Settings, limit: Option<u64>) -> anyhow::Result<Qu
     let ledger = ledger.exists().then_some(ledger.as_path());
     let options = QueryOptions { rows: limit, ..QueryOptions::default() };
     Ok(Query::open_with(wiring::lake(settings)?, ledger, options)?)
+}
+
+/// The moment that the command line asks for.
+pub(crate) fn moment(asked: &cli::Moment) -> Moment {
+    let version = asked.version.map(TableTime::Version);
+    Moment { as_of: asked.as_of.clone(), table: version.or(asked.at.map(TableTime::At)) }
 }
 
 /// Writes an answer to stdout.

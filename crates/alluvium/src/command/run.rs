@@ -34,7 +34,9 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Exit> {
             handle.clone(),
             std::sync::Arc::clone(&wired.ledger) as std::sync::Arc<dyn Ledger>,
             std::sync::Arc::clone(&wired.metrics),
-        );
+        )
+        .called(settings.http.allowed_hosts.clone())
+        .with_connections(settings.http.max_connections as usize);
         tokio::spawn(alluvium_api::serve(listener, state, stop.clone()))
     });
     asked_to_stop().await?;
@@ -42,7 +44,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Exit> {
     finish(&handle, &wired, settings).await;
     stop.cancel();
     if let Some(server) = server {
-        server.await.context("HTTP ended badly")??;
+        server.await.context("HTTP ended badly")?;
     }
     Ok(Exit::Done)
 }

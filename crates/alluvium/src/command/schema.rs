@@ -2,12 +2,12 @@
 
 use anyhow::Context;
 
-use crate::cli::Schema;
+use crate::cli::{Cli, Schema};
 use crate::exit::Exit;
 use crate::wiring;
 
 /// Writes the schemas, or checks that they stand as they would be written.
-pub(crate) fn run(args: &Schema) -> anyhow::Result<Exit> {
+pub(crate) fn run(cli: &Cli, args: &Schema) -> anyhow::Result<Exit> {
     let catalog = wiring::catalog(&wiring::registry())?;
     let folder = &args.folder;
     let mut differs = false;
@@ -25,7 +25,9 @@ pub(crate) fn run(args: &Schema) -> anyhow::Result<Exit> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("wrote {}", path.display());
+        if !cli.quiet {
+            eprintln!("wrote {}", path.display());
+        }
     }
     Ok(Exit::of(!differs))
 }

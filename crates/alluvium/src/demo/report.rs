@@ -25,7 +25,7 @@ pub(super) async fn show(cli: &Cli, settings: &Settings, folder: &Path) -> anyho
     heading(cli, &format!("The versions of earthquake {id} in silver"))?;
     query::write(cli, lake.sql(&versions(&id)).await?).await?;
     heading(cli, "Nothing was lost or counted twice")?;
-    let checks = verify::rows(cli, settings, &Verify { target: None }).await?;
+    let checks = verify::rows(cli, settings, &Verify::default()).await?;
     output::rows(cli.output, &checks)?;
     let failed = checks.iter().filter(|check| !check.holds).count();
     if failed > 0 {
