@@ -109,9 +109,14 @@ pub fn free_port() -> u16 {
 
 /// Asks for a page: status and body, if there is an answer.
 pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    get_from(port, path, &format!("127.0.0.1:{port}"))
+}
+
+/// The same, with the host called so.
+pub fn get_from(port: u16, path: &str, host: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    let request = format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

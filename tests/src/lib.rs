@@ -13,9 +13,11 @@
 
 pub mod http;
 pub mod platform;
+pub mod small_disk;
 pub mod wait;
 pub mod workload;
 
 pub use platform::{Finished, Running, TestPlatform, binary, required};
+pub use small_disk::SmallDisk;
 pub use wait::until;
 pub use workload::{Random, Workload};

@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::SmallDisk;
+
 /// The settings of a project that serves no HTTP.
 pub const QUIET: &str = "[http]\nenabled = false\n";
 
@@ -99,6 +101,13 @@ impl TestPlatform {
     /// Runs to the end.
     pub fn run(&self, args: &[&str]) -> Finished {
         Finished::new(args, self.command(args).output().unwrap())
+    }
+
+    /// Runs to the end where the disk is seen. A process that hangs is killed after so many seconds,
+    /// and its exit code is no good one.
+    pub fn run_on(&self, disk: &SmallDisk, args: &[&str], seconds: u64) -> Finished {
+        let mut command = disk.seen_by(&self.command(args), seconds);
+        Finished::new(args, command.output().unwrap())
     }
 
     /// Runs to the end, with `input` on stdin.

@@ -61,6 +61,45 @@ fn publishing_that_is_killed_ten_times_ends_in_the_same_rows() {
     assert!(interrupted > 0, "the ledger does not know of the kills");
 }
 
+/// What waits in quarantine: where it stands, why, and what was received.
+fn quarantine(platform: &TestPlatform) -> Vec<(String, String, String)> {
+    let listed = platform.rows(&["quarantine", "list"]);
+    let show = |row: &serde_json::Value| {
+        let shown = platform.rows(&["quarantine", "show", &row["id"].to_string()]);
+        let text = |name: &str| shown[0][name].as_str().unwrap().to_owned();
+        (text("position"), text("reason"), text("record"))
+    };
+    let mut rows: Vec<_> = listed.iter().map(show).collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn quarantine_is_whole_where_the_ledger_was_not_told_of_the_latest_batches() {
+    let platform = TestPlatform::shop();
+    let mut workload = Workload::new(4);
+    let good = platform.write("good.ndjson", &workload.inserts(50));
+    platform.publish(&good).ok();
+    let ledger = platform.folder().join("data/ledger.db");
+    let kept = platform.folder().join("kept.db");
+    std::fs::copy(&ledger, &kept).unwrap();
+    let no_key = json!({"op": "insert", "seq": 900, "after": {"name": "nobody"}});
+    let lines = format!("{}{{nope\n{}{no_key}\n", workload.inserts(3), workload.inserts(4));
+    let bad = platform.write("bad.ndjson", &lines);
+    platform.publish(&bad).ok();
+    let told = quarantine(&platform);
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0].2, "{nope");
+
+    // As if the process had ended between the lake's commits and the ledger's rows.
+    std::fs::copy(&kept, &ledger).unwrap();
+    assert_eq!(quarantine(&platform), []);
+    let more = platform.write("more.ndjson", &workload.inserts(2));
+    platform.publish(&more).ok();
+    assert_eq!(quarantine(&platform), told);
+    platform.assert_sound();
+}
+
 /// Runs a script in the SQLite database of the project.
 fn sqlite(platform: &TestPlatform, script: &str) -> String {
     let path = platform.folder().join("source.db");

@@ -38,17 +38,32 @@ fn shell(folder: &Path, script: &str) -> Output {
     command.args(["-euc", &script]).current_dir(folder).output().unwrap()
 }
 
-#[test]
-fn the_commands_of_the_readme_work_in_their_order() {
-    let page = fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks = blocks(&page, "sh test");
-    assert!(!blocks.is_empty(), "README.md marks no block with ```sh test");
+/// Runs the blocks of a page that are marked so, one after the other, in an empty folder.
+fn follow(page: &str) {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let blocks = blocks(&text, "sh test");
+    assert!(!blocks.is_empty(), "{page} marks no block with ```sh test");
     let platform = TestPlatform::empty();
     for block in blocks {
         let done = shell(platform.folder(), &block);
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{block}\n{said}");
     }
+}
+
+#[test]
+fn the_commands_of_the_readme_work_in_their_order() {
+    follow("README.md");
+}
+
+#[test]
+fn the_commands_of_getting_started_work_in_their_order() {
+    follow("docs/getting-started.md");
+}
+
+#[test]
+fn the_commands_of_the_page_on_queries_work_in_their_order() {
+    follow("docs/query.md");
 }
 
 #[test]
@@ -64,6 +79,17 @@ fn a_new_project_is_valid_and_is_not_written_over() {
     platform.run(&["init"]).ok();
     platform.run(&["validate"]).ok();
     platform.run(&["init"]).ended(2).told(&["there already"]);
+}
+
+#[test]
+fn a_new_project_is_made_in_silence_where_that_is_asked_for() {
+    let platform = TestPlatform::empty();
+    let made = platform.run(&["init", "--quiet"]).ok();
+    assert_eq!((made.stdout.as_str(), made.stderr.as_str()), ("", ""));
+    platform.run(&["validate", "--quiet"]).ok();
+    let written = platform.run(&["schema", "schemas", "--quiet"]).ok();
+    assert_eq!(written.stderr, "");
+    platform.run(&["init", "--quiet"]).ended(2).told(&["there already"]);
 }
 
 #[test]

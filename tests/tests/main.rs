@@ -4,8 +4,11 @@
 mod bad_input;
 mod crash;
 mod docs;
+mod full_disk;
 mod layering;
 mod readers;
+mod rebuild;
 mod serve;
 mod sources;
 mod thread;
+mod travel;

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use alluvium_tests::http::{Answer, Server, free_port, get};
+use alluvium_tests::http::{Answer, Server, free_port, get, get_from};
+use alluvium_tests::workload::metadata;
 use alluvium_tests::{Running, TestPlatform, required, until};
 use serde_json::{Value, json};
 
@@ -103,6 +104,33 @@ fn metrics_count_what_landed_and_promtool_finds_no_fault() {
     let checked = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&checked.stderr);
     assert!(checked.status.success() && said.trim().is_empty(), "{said}");
+    assert!(running.terminate(30).success());
+}
+
+#[test]
+fn only_who_calls_the_host_by_a_name_that_it_has_is_answered() {
+    let (systems, entities) = metadata();
+    let port = free_port();
+    let settings =
+        format!("[http]\nlisten = \"127.0.0.1:{port}\"\nallowed_hosts = [\"lake.example\"]\n");
+    let mut platform = TestPlatform::new(&settings, &systems, &entities);
+    let status = |host: &str| get_from(port, "/v1/status", host).map(|(status, _)| status);
+    let running = platform.spawn(&["run"]);
+    until("an answer", 30, || get(port, "/livez"));
+    for ours in ["lake.example", "LAKE.example:80", "127.0.0.1", "[::1]:7411"] {
+        assert_eq!(status(ours), Some(200), "{ours}");
+    }
+    // A page whose name was bent to our address, and a name that is not among the settings.
+    for foreign in ["evil.example", "lake.example.evil.example", "localhost"] {
+        assert_eq!(status(foreign), Some(403), "{foreign}");
+    }
+    assert!(running.terminate(30).success());
+
+    platform.set_variable("ALLUVIUM_HTTP__ALLOWED_HOSTS", "localhost, other.example");
+    let running = platform.spawn(&["run"]);
+    until("an answer", 30, || get(port, "/livez"));
+    assert_eq!([status("localhost:1"), status("other.example")], [Some(200); 2]);
+    assert_eq!(status("lake.example"), Some(403));
     assert!(running.terminate(30).success());
 }
 
