@@ -67,9 +67,9 @@ async fn one(mut stream: TcpStream, peer: SocketAddr, routes: Router, stop: Canc
     answered(&mut stream, peer, routes, stop).await;
     // The system resets a connection that is closed with unread bytes, and a reset takes the answer
     // with it: who sends too large a body would never read why it was refused.
-    let mut rest = stream.take(LINGER_BYTES);
-    let rest = tokio::io::copy(&mut rest, &mut tokio::io::sink());
-    if let Ok(ended) = tokio::time::timeout(LINGER, rest).await {
+    let (mut rest, mut nowhere) = (stream.take(LINGER_BYTES), tokio::io::sink());
+    let drained = tokio::io::copy(&mut rest, &mut nowhere);
+    if let Ok(ended) = tokio::time::timeout(LINGER, drained).await {
         told(ended);
     }
 }
