@@ -6,10 +6,11 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 ALLUVIUM := $(TARGET)/debug/alluvium
 
-.PHONY: demo test lint docs bench setup readers build help
+.PHONY: demo test lint docs bench bench-flat bench-commits bench-index bench-all bench-build setup \
+  readers build help
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 setup: ## install what is missing on Debian or Ubuntu
 	@deploy/setup.sh
@@ -37,6 +38,24 @@ docs: ## the API documentation
 # to build.
 HOT := $(foreach crate,layers lake bus,--config profile.dev.package.alluvium-$(crate).opt-level=3)
 
-bench: setup ## rows a second, counted to the fsync
+# Rows of the first loads, and what else the harness is told.
+ROWS ?= 1000000 10000000
+BENCH ?=
+
+bench-build: setup
 	@$(CARGO) build --locked --workspace --bins $(HOT)
-	@benches/run.sh
+
+bench: bench-build ## rows a second to the fsync, with the peers beside it
+	@for rows in $(ROWS); do benches/run.sh compare --rows $$rows $(BENCH) || exit 1; done
+
+bench-flat: bench-build ## the cost of a batch as the table grows
+	@benches/run.sh flat $(BENCH)
+
+bench-commits: bench-build ## time and memory over 10,000 commits
+	@benches/run.sh commits $(BENCH)
+
+bench-index: bench-build ## disk and memory of the key index
+	@benches/run.sh index $(BENCH)
+
+bench-all: ## all of these, one after the other
+	@$(MAKE) --no-print-directory -j1 bench bench-flat bench-commits bench-index

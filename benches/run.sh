@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
-# Prints rows a second and per CPU-second for publish, raw, bronze, silver and the whole, counted to
-# the fsync. Arguments go to the harness: --rows, --batches, --changes, --folder.
+# Runs the harness that `make bench` built: run.sh [compare|flat|commits|index] [OPTION…].
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"
-exec "$target/debug/alluvium-benches" --alluvium "$target/debug/alluvium" "$@"
+mode=compare
+case "${1:-}" in
+    compare | flat | commits | index)
+        mode="$1"
+        shift
+        ;;
+esac
+exec "$target/debug/alluvium-benches" "$mode" "$@"

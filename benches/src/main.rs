@@ -1,60 +1,76 @@
-//! `make bench`: publish, raw, bronze and silver, each by itself and then all at once, on the
-//! workload that others are measured with. Counted to the fsync: a step ends when what it wrote is
-//! durable.
+//! `make bench` and its kin: how fast changes land, beside others, and whether that stays so as
+//! tables grow. Counted to the fsync: a turn ends when what it wrote is durable.
 
-mod layers;
+mod commits;
+mod compare;
+mod engine;
+mod flat;
+mod index;
 mod meter;
+mod ours;
+mod report;
 mod whole;
 mod workload;
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-use meter::Row;
-use workload::Workload;
+use report::Output;
 
 /// Measures how fast changes land.
 #[derive(Debug, Parser)]
-struct Args {
-    /// Rows of the first load.
-    #[arg(long, default_value_t = 1_000_000)]
-    rows: u64,
-    /// Batches of changes after it.
-    #[arg(long, default_value_t = 10)]
-    batches: u64,
-    /// Changes in a batch: 80 % updates, 15 % inserts, 5 % deletes.
-    #[arg(long, default_value_t = 10_000)]
-    changes: u64,
+struct Cli {
+    #[command(subcommand)]
+    mode: Mode,
     /// Where to work; a new temporary folder if left out.
-    #[arg(long)]
+    #[arg(long, global = true)]
     folder: Option<PathBuf>,
-    /// The `alluvium` binary, for the whole.
-    #[arg(long)]
-    alluvium: PathBuf,
+    /// How results are printed.
+    #[arg(long, short, global = true, value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Mode {
+    /// Ours and peers, in turns, on the same files.
+    Compare(compare::Args),
+    /// The cost of a batch at several sizes of the table.
+    Flat(flat::Args),
+    /// Time and memory over many commits.
+    Commits(commits::Args),
+    /// Disk and memory of the key index.
+    Index(index::Args),
+    /// What the others measure: takes files from standard input.
+    #[command(hide = true)]
+    Engine {
+        folder: PathBuf,
+        #[arg(long)]
+        apart: bool,
+    },
+    /// What `index` measures.
+    #[command(hide = true)]
+    OpenIndex { path: PathBuf, keys: u64 },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let scratch = match &args.folder {
-        Some(folder) => tempfile::tempdir_in(folder)?,
-        None => tempfile::tempdir()?,
+    let cli = Cli::parse();
+    let scratch = || match &cli.folder {
+        Some(folder) => tempfile::tempdir_in(folder),
+        None => tempfile::tempdir(),
     };
-    let mut workload = Workload::new();
-    let first = workload.first_load(args.rows);
-    let batches: Vec<_> = (0..args.batches).map(|_| workload.batch(args.changes)).collect();
-
-    println!(
-        "{} rows at first, then {} batches of {} changes",
-        args.rows, args.batches, args.changes
-    );
-    println!("{}", Row::HEADER);
-    for row in layers::measure(&scratch.path().join("layers"), &first, &batches).await? {
-        println!("{row}");
-    }
-    for row in whole::measure(&scratch.path().join("whole"), &args.alluvium, &first, &batches)? {
-        println!("{row}");
-    }
+    let report = match &cli.mode {
+        Mode::Compare(args) => compare::measure(args, scratch()?.path())?,
+        Mode::Flat(args) => flat::measure(args, scratch()?.path())?,
+        Mode::Commits(args) => commits::measure(args, scratch()?.path())?,
+        Mode::Index(args) => index::measure(args, scratch()?.path())?,
+        Mode::Engine { folder, apart } => return ours::serve(folder, *apart).await,
+        Mode::OpenIndex { path, keys } => {
+            println!("{}", index::open(path, *keys)?);
+            return Ok(());
+        }
+    };
+    report.print(cli.output);
     Ok(())
 }

@@ -1,76 +1,66 @@
 //! All at once, as a user has it: `alluvium publish --wait`, a process per file.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use alluvium_model::{Clock, SystemClock};
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
-use crate::meter::{Meter, Row, cpu_of};
-use crate::workload::Lines;
+use crate::engine::Turn;
+use crate::meter::{Cost, Usage};
 
 const SYSTEMS: &str = r#"{"systems": [{"name": "bench", "type": "push"}]}"#;
 
-/// Measures the first load, and the batches after it.
-pub(crate) fn measure(
-    folder: &Path,
-    alluvium: &Path,
-    first: &Lines,
-    batches: &[Lines],
-) -> anyhow::Result<Vec<Row>> {
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join("systems.json"), SYSTEMS)?;
-    std::fs::write(folder.join("entities.json"), include_str!("../entities.json"))?;
-    std::fs::write(folder.join("alluvium.toml"), "")?;
-    let mut rows = vec![publish(folder, alluvium, first, "first: the whole".to_owned())?];
-    let mut medians = Vec::new();
-    for batch in batches {
-        medians.push(publish(folder, alluvium, batch, String::new())?);
-    }
-    medians.sort_by_key(|row| row.wall);
-    if !medians.is_empty() {
-        let mut median = medians.swap_remove(medians.len() / 2);
-        median.step = "one batch: the whole".to_owned();
-        rows.push(median);
-    }
-    Ok(rows)
+/// A folder to publish into, and the binary that does.
+pub(crate) struct Whole {
+    folder: PathBuf,
+    alluvium: PathBuf,
 }
 
-fn publish(folder: &Path, alluvium: &Path, lines: &Lines, step: String) -> anyhow::Result<Row> {
-    let file = folder.join("lines.ndjson");
-    std::fs::write(&file, &lines.bytes)?;
-    let meter = Meter::start();
-    let before = children_cpu();
-    let mut child = Command::new(alluvium)
-        .arg("-C")
-        .arg(folder)
-        .args(["publish", "bench.customers"])
-        .arg(&file)
-        .args(["--map", "op=op,sequence=seq,row=after", "--wait", "--quiet", "-o", "json"])
-        .stdout(Stdio::null())
-        .spawn()
-        .with_context(|| format!("cannot start {}", alluvium.display()))?;
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    let ended = loop {
-        if let Some(ended) = child.try_wait()? {
-            break ended;
-        }
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let high = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kb = high.and_then(|h| h.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-        peak = peak.max(kb.unwrap_or(0) / 1024);
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    ensure!(ended.success(), "alluvium publish ended with {ended}");
-    let mut row = meter.stop(step, lines.records);
-    row.cpu = children_cpu().saturating_sub(before);
-    row.peak_mb = Some(peak);
-    Ok(row)
-}
+impl Whole {
+    pub(crate) fn new(folder: &Path, alluvium: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("systems.json"), SYSTEMS)?;
+        fs::write(folder.join("entities.json"), include_str!("../entities.json"))?;
+        fs::write(folder.join("alluvium.toml"), "")?;
+        Ok(Self { folder: folder.to_owned(), alluvium: alluvium.to_owned() })
+    }
 
-/// Processor time of children that have ended.
-fn children_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    cpu_of(&stat, 13)
+    /// Publishes a file. Start and stop of the process count.
+    pub(crate) fn file(&self, file: &Path) -> anyhow::Result<Turn> {
+        let started = SystemClock.instant();
+        // What children have used is ours once they have ended, and we do nothing meanwhile.
+        let (cpu, written) = (Usage::cpu_of_children(), Usage::of("self").written);
+        let mut child = Command::new(&self.alluvium)
+            .arg("-C")
+            .arg(&self.folder)
+            .args(["publish", "bench.customers"])
+            .arg(file)
+            .args(["--map", "op=op,sequence=seq,row=after", "--wait", "--quiet", "-o", "json"])
+            .stdout(Stdio::null())
+            .stderr(File::create(self.folder.join("engine.log"))?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.alluvium.display()))?;
+        let mut last = Usage::default();
+        let ended = loop {
+            if let Some(ended) = child.try_wait()? {
+                break ended;
+            }
+            let now = Usage::of(&child.id().to_string());
+            if now.resident > 0 {
+                last = now;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let wall = SystemClock.since(started);
+        ensure!(ended.success(), "alluvium publish ended with {ended}");
+        let cpu = Usage::cpu_of_children().saturating_sub(cpu);
+        let written = Usage::of("self").written.saturating_sub(written);
+        let cost = Cost { wall, cpu, written };
+        let (resident, peak) = (last.resident, last.peak);
+        Ok(Turn { cost, resident, peak, steps: Vec::new(), answer: Value::Null })
+    }
 }

@@ -1,16 +1,26 @@
-//! A seeded stream of customers: inserts, then batches of updates, inserts and deletes.
+//! A seeded stream of customers: inserts, then batches of changes of random keys, as lines of JSON.
 
-use bytes::Bytes;
-
-/// Lines of one file.
-pub(crate) struct Lines {
-    pub(crate) records: u64,
-    pub(crate) bytes: Bytes,
-}
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 const CITIES: [&str; 8] =
     ["Oslo", "Bergen", "Stavanger", "Trondheim", "Tromsø", "Drammen", "Kristiansand", "Ålesund"];
+/// So many words there are for names and notes.
+const WORDS: usize = 5_000;
 const STATUS: [&str; 4] = ["new", "paid", "shipped", "returned"];
+
+/// What stands in a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lines {
+    /// So many inserts.
+    Load(u64),
+    /// So many changes, each of another key: 80 % updates, 15 % inserts, 5 % deletes.
+    Mixed(u64),
+    /// So many updates, each of another key.
+    Updates(u64),
+}
 
 /// The state of the generator.
 pub(crate) struct Workload {
@@ -32,28 +42,35 @@ impl Workload {
             sequence: 0,
             minute: 0,
         };
-        this.words = (0..5_000).map(|_| format!("{:010x}", this.random() >> 24)).collect();
+        this.words = (0..WORDS).map(|_| format!("{:010x}", this.random() >> 24)).collect();
         this
     }
 
-    /// `rows` inserts.
-    pub(crate) fn first_load(&mut self, rows: u64) -> Lines {
-        let mut out = String::with_capacity(rows as usize * 280);
-        for _ in 0..rows {
-            self.insert(&mut out);
+    /// Writes the next file. What was at `path` is written over.
+    pub(crate) fn write(&mut self, path: &Path, lines: Lines) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        match lines {
+            Lines::Load(rows) => (0..rows).try_for_each(|_| self.insert(&mut out))?,
+            Lines::Mixed(changes) => self.batch(changes, 15, 20, &mut out)?,
+            Lines::Updates(changes) => self.batch(changes, 0, 0, &mut out)?,
         }
-        Lines { records: rows, bytes: out.into() }
+        out.flush()
     }
 
-    /// `changes` changes, each of another key.
-    pub(crate) fn batch(&mut self, changes: u64) -> Lines {
+    /// Of 100 changes, those below `inserts` are inserts, and the rest below `deletes` deletes.
+    fn batch(
+        &mut self,
+        changes: u64,
+        inserts: u64,
+        deletes: u64,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         self.minute += 1;
-        let mut out = String::with_capacity(changes as usize * 280);
-        let mut used = std::collections::HashSet::new();
+        let mut used = HashSet::new();
         for _ in 0..changes {
             let kind = self.random() % 100;
-            if kind < 15 || used.len() == self.alive.len() {
-                self.insert(&mut out);
+            if kind < inserts || used.len() >= self.alive.len() {
+                self.insert(out)?;
                 used.extend(self.alive.last());
                 continue;
             }
@@ -63,43 +80,43 @@ impl Workload {
                     break at;
                 }
             };
-            let id = self.alive[at];
             self.sequence += 1;
-            if kind < 20 {
-                self.alive.swap_remove(at);
-                let (sequence, time) = (self.sequence, self.time());
-                out.push_str(&format!(
-                    "{{\"op\": \"delete\", \"seq\": {sequence}, \"before\": {{\"id\": {id}, \"updated_at\": \"{time}\"}}}}\n"
-                ));
-            } else {
-                self.row("update", id, &mut out);
+            match kind < deletes {
+                true => self.delete(at, out)?,
+                false => self.row("update", self.alive[at], out)?,
             }
         }
-        Lines { records: changes, bytes: out.into() }
+        Ok(())
     }
 
-    fn insert(&mut self, out: &mut String) {
+    fn insert(&mut self, out: &mut impl Write) -> io::Result<()> {
         let id = self.next_id;
         self.next_id += 1;
         self.alive.push(id);
         self.sequence += 1;
-        self.row("insert", id, out);
+        self.row("insert", id, out)
     }
 
-    fn row(&mut self, op: &str, id: u64, out: &mut String) {
-        let mut word = || {
-            let at = self.random() as usize % self.words.len();
-            self.words[at].clone()
-        };
-        let name = word();
-        let note: Vec<String> = (0..5).map(|_| word()).collect();
-        let city = CITIES[self.random() as usize % CITIES.len()];
-        let status = STATUS[self.random() as usize % STATUS.len()];
-        let amount = (self.random() % 100_000) as f64 / 100.0;
-        let (sequence, time, note) = (self.sequence, self.time(), note.join(" "));
-        out.push_str(&format!(
-            "{{\"op\": \"{op}\", \"seq\": {sequence}, \"after\": {{\"id\": {id}, \"name\": \"name-{name}\", \"email\": \"u{id}@example.com\", \"city\": \"{city}\", \"amount\": {amount}, \"status\": \"{status}\", \"note\": \"{note}\", \"updated_at\": \"{time}\"}}}}\n"
-        ));
+    fn delete(&mut self, at: usize, out: &mut impl Write) -> io::Result<()> {
+        let id = self.alive.swap_remove(at);
+        let (sequence, time) = (self.sequence, self.time());
+        writeln!(
+            out,
+            "{{\"op\": \"delete\", \"seq\": {sequence}, \"before\": {{\"id\": {id}, \"updated_at\": \"{time}\"}}}}"
+        )
+    }
+
+    fn row(&mut self, op: &str, id: u64, out: &mut impl Write) -> io::Result<()> {
+        let mut random = |below: usize| (self.random() % below as u64) as usize;
+        let words: [usize; 6] = std::array::from_fn(|_| random(WORDS));
+        let (city, status) = (CITIES[random(CITIES.len())], STATUS[random(STATUS.len())]);
+        let amount = random(100_000) as f64 / 100.0;
+        let [name, a, b, c, d, e] = words.map(|at| &self.words[at]);
+        let (sequence, time) = (self.sequence, self.time());
+        writeln!(
+            out,
+            "{{\"op\": \"{op}\", \"seq\": {sequence}, \"after\": {{\"id\": {id}, \"name\": \"name-{name}\", \"email\": \"u{id}@example.com\", \"city\": \"{city}\", \"amount\": {amount}, \"status\": \"{status}\", \"note\": \"{a} {b} {c} {d} {e}\", \"updated_at\": \"{time}\"}}}}"
+        )
     }
 
     fn time(&self) -> String {
@@ -114,5 +131,43 @@ impl Workload {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(workload: &mut Workload, lines: &[Lines]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        let write = |lines: &Lines| {
+            workload.write(&path, *lines).unwrap();
+            std::fs::read_to_string(&path).unwrap()
+        };
+        lines.iter().map(write).collect()
+    }
+
+    fn id(line: &str) -> &str {
+        let rest = line.split_once("\"id\": ").unwrap().1;
+        &rest[..rest.find(',').unwrap()]
+    }
+
+    #[test]
+    fn a_batch_has_its_share_of_each_kind_and_each_key_once() {
+        let lines = [Lines::Load(5_000), Lines::Mixed(4_000), Lines::Updates(4_000)];
+        let files = files(&mut Workload::new(), &lines);
+        let [load, mixed, updates] = files.as_slice() else { panic!("three files") };
+        let count = |text: &str, op: &str| text.matches(&format!("{{\"op\": \"{op}\"")).count();
+        assert_eq!(count(load, "insert"), 5_000);
+        assert!((500..700).contains(&count(mixed, "insert")));
+        assert!((150..250).contains(&count(mixed, "delete")));
+        assert_eq!(count(updates, "update"), 4_000);
+        for (text, keys) in [(load, 5_000), (mixed, 4_000), (updates, 4_000)] {
+            assert_eq!(text.lines().map(id).collect::<HashSet<_>>().len(), keys);
+        }
+        let gone: HashSet<_> =
+            mixed.lines().filter(|line| line.contains("delete")).map(id).collect();
+        assert!(updates.lines().all(|line| !gone.contains(id(line))));
     }
 }
