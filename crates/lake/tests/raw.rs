@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::sync::Arc;
 
-use alluvium_lake::raw::{self, Landed, RawHeader, RawTotals};
+use alluvium_lake::raw::{self, Landed, RawDraft, RawHeader, RawTotals};
 use alluvium_lake::{Lake, LakeError};
 use alluvium_model::{EncodedMessage, EntityId, Epoch, Headers, Message, Span};
 
@@ -38,7 +38,10 @@ async fn land(
     messages: &[Arc<Message>],
     before: RawTotals,
 ) -> Result<Landed, LakeError> {
-    raw::land(lake, &entity(), span, messages, before).await
+    let mut draft = RawDraft::new(entity(), span.epoch, span.after)?;
+    messages.iter().try_for_each(|message| draft.push(message))?;
+    assert_eq!(draft.span(), span);
+    raw::land(lake, draft, before).await
 }
 
 fn written(landed: Landed) -> RawHeader {
@@ -177,13 +180,13 @@ async fn every_damaged_byte_is_found() {
 }
 
 #[tokio::test]
-async fn messages_that_do_not_fill_the_span_are_refused() {
+async fn messages_that_do_not_follow_each_other_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let lake = lake_in(folder.path());
     let (one, three) = (message(1, "{}", false), message(3, "{}", false));
     for (span, messages) in [
         (span(0, 3), vec![Arc::clone(&one), Arc::clone(&three)]),
-        (span(0, 2), vec![Arc::clone(&one)]),
+        (span(0, 0), vec![]),
         (span(1, 3), vec![three]),
         (Span { epoch: Epoch(1), after: 0, to: 1 }, vec![one]),
     ] {

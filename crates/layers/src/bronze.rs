@@ -21,6 +21,7 @@ use crate::ledger_note::{LayerNote, conserved, take_up};
 use crate::refused::refusing;
 use crate::schema::{bronze_schema, timestamp_type};
 use crate::silver::{lake_error, mismatch};
+use crate::text::Texts;
 use crate::upkeep;
 
 /// The bronze layer of one entity.
@@ -198,6 +199,7 @@ fn documents(
     let mut ingested =
         TimestampMicrosecondBuilder::with_capacity(n).with_data_type(timestamp_type());
     let mut document = StringBuilder::with_capacity(n, bytes);
+    let mut texts = Texts::default();
     for (message, decoded) in messages.iter().zip(decoded) {
         let run_id = message.headers.get(alluvium_wire::headers::RUN);
         let mut rows = decoded.rows.iter().peekable();
@@ -205,11 +207,11 @@ fn documents(
             let Some(row) = rows.next_if(|row| row.index == index) else { continue };
             key.append_value(decoded.key(row));
             op.append_value(row.op.as_str());
-            seq.append_value(hex::encode(decoded.sequence(row)));
+            seq.append_value(texts.hex(decoded.sequence(row)));
             changed.append_option(row.changed_at);
             run.append_option(run_id);
             batch.append_value(batch_id);
-            position.append_value(message.position(index).to_string());
+            position.append_value(texts.position(&message.position(index)));
             ingested.append_value(message.published_at_us);
             // A line that is no UTF-8 was rejected when it was decoded.
             document.append_value(std::str::from_utf8(line).unwrap_or_default());

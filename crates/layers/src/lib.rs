@@ -9,6 +9,7 @@ mod refused;
 mod replay;
 pub mod schema;
 pub mod silver;
+mod text;
 mod upkeep;
 pub mod verify;
 

@@ -1,13 +1,11 @@
 //! Raw: the bytes as received, one object per span. It lingers, so that objects are not small.
 
-use std::sync::Arc;
-
-use alluvium_lake::Lake;
-use alluvium_lake::raw::{self, Landed, RawHeader, RawTotals};
+use alluvium_lake::raw::{self, Landed, RawDraft, RawHeader, RawTotals};
+use alluvium_lake::{Lake, LakeError};
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BatchId, Counts, Delivery, EntityId, Layer, Maintained, Message, RowsWritten, Span,
-    Stage, StageError, Upkeep,
+    Applied, BatchId, Counts, Delivery, EntityId, Layer, Maintained, Message, RowsWritten, Stage,
+    StageError, Upkeep,
 };
 use async_trait::async_trait;
 
@@ -21,8 +19,24 @@ pub struct RawStage {
     /// Land when so many bytes of payload have come together.
     linger_bytes: usize,
     landed: Option<Landing>,
-    waiting: Vec<Arc<Message>>,
-    waiting_bytes: usize,
+    waiting: Option<Waiting>,
+}
+
+/// What came and has not landed.
+struct Waiting {
+    draft: RawDraft,
+    /// How many records it holds by what the messages' publisher says.
+    records: u64,
+    published_at_us: i64,
+}
+
+impl Waiting {
+    fn push(&mut self, message: &Message) -> Result<(), LakeError> {
+        self.draft.push(message)?;
+        self.records += u64::from(message.records);
+        self.published_at_us = message.published_at_us;
+        Ok(())
+    }
 }
 
 /// How far raw has landed; `None` inside if it has nothing yet.
@@ -31,7 +45,7 @@ type Landing = Option<RawHeader>;
 impl RawStage {
     /// The stage of `entity`. Asks the lake for nothing yet.
     pub fn new(lake: Lake, entity: EntityId, linger_bytes: usize) -> Self {
-        Self { lake, entity, linger_bytes, landed: None, waiting: Vec::new(), waiting_bytes: 0 }
+        Self { lake, entity, linger_bytes, landed: None, waiting: None }
     }
 
     async fn landed(&mut self) -> Result<&Landing, StageError> {
@@ -43,12 +57,12 @@ impl RawStage {
 
     /// How far raw is with what waits.
     async fn reached(&mut self) -> Result<Option<Progress>, StageError> {
-        let waiting = self.waiting.last().map(|message| (message.epoch, message.offset));
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.draft.span());
         let landed = self.landed().await?.as_ref().map(progress);
         Ok(match waiting {
-            Some((epoch, offset)) => Some(Progress {
-                epoch,
-                offset,
+            Some(span) => Some(Progress {
+                epoch: span.epoch,
+                offset: span.to,
                 totals: Counts::default(),
                 checksum: Default::default(),
             }),
@@ -57,18 +71,14 @@ impl RawStage {
     }
 
     async fn land(&mut self) -> Result<Vec<Applied>, StageError> {
-        let (Some(first), Some(last)) = (self.waiting.first(), self.waiting.last()) else {
+        let Some(Waiting { draft, records, published_at_us }) = self.waiting.take() else {
             return Ok(Vec::new());
         };
-        let span = Span { epoch: first.epoch, after: first.offset - 1, to: last.offset };
-        let published_at_us = last.published_at_us;
         let totals = match self.landed().await? {
-            Some(header) if header.epoch == span.epoch => header.totals,
+            Some(header) if header.epoch == draft.span().epoch => header.totals,
             _ => RawTotals::default(),
         };
-        let landed = raw::land(&self.lake, &self.entity, span, &self.waiting, totals)
-            .await
-            .map_err(lake_error)?;
+        let landed = raw::land(&self.lake, draft, totals).await.map_err(lake_error)?;
         let Landed::Written(header) = landed else {
             // Somebody landed from here before us; what is there may end elsewhere.
             self.forget();
@@ -76,15 +86,13 @@ impl RawStage {
                 "another process landed this span; asking the lake how far raw is".to_owned(),
             ));
         };
-        let applied = self.applied(&header, published_at_us);
-        self.forget();
+        let applied = self.applied(&header, records, published_at_us);
         self.landed = Some(Some(header));
         Ok(vec![applied])
     }
 
-    fn applied(&self, header: &RawHeader, published_at_us: i64) -> Applied {
-        // What came in is told by the messages' publisher, what was landed by the lines written.
-        let records = self.waiting.iter().map(|m| u64::from(m.records)).sum();
+    /// What came in is told by the messages' publisher, what was landed by the lines written.
+    fn applied(&self, header: &RawHeader, records: u64, published_at_us: i64) -> Applied {
         Applied {
             layer: Layer::Raw,
             batch: BatchId::of(Layer::Raw, &self.entity, &header.span()),
@@ -101,8 +109,7 @@ impl RawStage {
 
     /// Forgets what waits and what was known: the lake is asked again.
     fn forget(&mut self) {
-        self.waiting.clear();
-        self.waiting_bytes = 0;
+        self.waiting = None;
         self.landed = None;
     }
 }
@@ -130,13 +137,25 @@ impl Stage for RawStage {
 
     async fn apply(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
         let reached = self.reached().await?;
-        let Some((_, messages)) = take_up(reached.as_ref(), delivery)? else {
+        let Some((span, messages)) = take_up(reached.as_ref(), delivery)? else {
             return Ok(Vec::new());
         };
-        self.waiting_bytes += messages.iter().map(|m| m.payload.len()).sum::<usize>();
-        // What was decoded from them is not kept for as long as raw lingers.
-        self.waiting.extend(messages.iter().map(|message| Arc::new(message.undecoded())));
-        if self.waiting_bytes >= self.linger_bytes { self.land().await } else { Ok(Vec::new()) }
+        let mut waiting = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => Waiting {
+                draft: RawDraft::new(self.entity.clone(), span.epoch, span.after)
+                    .map_err(lake_error)?,
+                records: 0,
+                published_at_us: 0,
+            },
+        };
+        tokio::task::block_in_place(|| {
+            messages.iter().try_for_each(|message| waiting.push(message))
+        })
+        .map_err(lake_error)?;
+        let is_full = waiting.draft.bytes() >= self.linger_bytes as u64;
+        self.waiting = Some(waiting);
+        if is_full { self.land().await } else { Ok(Vec::new()) }
     }
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {

@@ -121,7 +121,8 @@ impl Message {
     /// The records' bytes, in order: the payload's lines, without their line feeds.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let body = self.payload.strip_suffix(b"\n").unwrap_or(&self.payload);
-        body.split(|byte| *byte == b'\n')
+        let ends = memchr::memchr_iter(b'\n', body).chain(std::iter::once(body.len()));
+        ends.scan(0, |begin, end| body.get(std::mem::replace(begin, end + 1)..end))
     }
 
     /// What `decode` makes of the message, made once and shared by all who ask for the same type

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use alluvium_lake::raw::{self, Landed, RawTotals};
+use alluvium_lake::raw::{self, Landed, RawDraft, RawTotals};
 use alluvium_lake::{Commit, CommitOutcome, FileId, Lake, Table, TableSpec, path};
-use alluvium_model::{Clock, EncodedMessage, EntityId, Epoch, Headers, Message, Span, SystemClock};
+use alluvium_model::{Clock, EncodedMessage, EntityId, Epoch, Headers, Message, SystemClock};
 use alluvium_query::{Query, QueryError, QueryOptions, output};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -199,9 +199,10 @@ pub(crate) async fn land(lake: &Lake, objects: &[&[u8]]) {
         let headers = Headers::default().with("content-type", "application/x-ndjson");
         let encoded = EncodedMessage { headers, payload: Bytes::copy_from_slice(payload), records };
         let published = 1_000_000 * i64::try_from(offset).unwrap();
-        let message = Arc::new(Message::new(Epoch(1), offset, published, encoded, None));
-        let span = Span { epoch: Epoch(1), after: offset - 1, to: offset };
-        match raw::land(lake, &orders(), span, &[message], before).await.unwrap() {
+        let message = Message::new(Epoch(1), offset, published, encoded, None);
+        let mut draft = RawDraft::new(orders(), Epoch(1), offset - 1).unwrap();
+        draft.push(&message).unwrap();
+        match raw::land(lake, draft, before).await.unwrap() {
             Landed::Written(header) => before = header.totals,
             Landed::AlreadyThere(_) => panic!("it was landed before"),
         }

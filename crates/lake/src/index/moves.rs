@@ -99,7 +99,7 @@ impl KeyIndex {
     }
 }
 
-impl IndexUpdate<'_> {
+impl IndexUpdate {
     /// Leads entries that name a file to where its rows are now.
     pub fn moved(&mut self, file: u32, to: &FileMove) {
         self.batch.insert(&self.index.moves, file.to_be_bytes(), to.put());

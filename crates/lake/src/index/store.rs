@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use alluvium_model::EntityId;
 use fjall::compaction::Leveled;
+use fjall::config::PinningPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Slice};
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,10 @@ impl IndexStore {
             self.database.keyspace(&format!("{entity}.{part}"), || {
                 KeyspaceCreateOptions::default()
                     .max_memtable_size(16 << 20)
+                    // Of a new key each table is asked; a few megabytes for a million keys keep
+                    // the answer off the disk and out of the cache's locks.
+                    .filter_block_pinning_policy(PinningPolicy::all(true))
+                    .index_block_pinning_policy(PinningPolicy::all(true))
                     .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(TABLES)))
             })
         };
@@ -235,25 +240,23 @@ impl KeyIndex {
     }
 
     /// Begins a set of alterations that take effect together.
-    pub fn update(&self) -> IndexUpdate<'_> {
-        IndexUpdate { index: self, batch: self.database.batch(), buffer: Vec::new() }
+    pub fn update(&self) -> IndexUpdate {
+        IndexUpdate { index: self.clone(), batch: self.database.batch(), buffer: Vec::new() }
     }
 
     /// Sets the states of many keys, in ascending order, without the detour of the journal; each
     /// comes as the bytes of a [`super::CurrentEntry`]. Until the [`IndexUpdate::finish`] that
     /// follows, the index fits no version of the table.
-    pub fn bulk_current<E: From<IndexError>>(
+    pub fn bulk_current<'e>(
         &self,
-        entries: impl Iterator<Item = Result<(u128, Vec<u8>), E>>,
-    ) -> Result<(), E> {
-        let failed = |error: fjall::Error| E::from(IndexError::Store(error));
-        self.meta.remove("state").map_err(failed)?;
-        let mut ingestion = self.current.start_ingestion().map_err(failed)?;
-        for entry in entries {
-            let (key, bytes) = entry?;
-            ingestion.write(key.to_be_bytes(), bytes).map_err(failed)?;
+        entries: impl Iterator<Item = (u128, &'e [u8])>,
+    ) -> Result<(), IndexError> {
+        self.meta.remove("state")?;
+        let mut ingestion = self.current.start_ingestion()?;
+        for (key, bytes) in entries {
+            ingestion.write(key.to_be_bytes(), bytes)?;
         }
-        ingestion.finish().map_err(failed)
+        Ok(ingestion.finish()?)
     }
 
     /// The states of all keys, ascending; each as the bytes of a [`super::CurrentEntry`].
@@ -278,13 +281,13 @@ impl KeyIndex {
 }
 
 /// Alterations that take effect together.
-pub struct IndexUpdate<'i> {
-    pub(super) index: &'i KeyIndex,
+pub struct IndexUpdate {
+    pub(super) index: KeyIndex,
     pub(super) batch: OwnedWriteBatch,
     buffer: Vec<u8>,
 }
 
-impl IndexUpdate<'_> {
+impl IndexUpdate {
     /// Sets the state of a key: the bytes of a [`super::CurrentEntry`].
     pub fn current(&mut self, key: u128, entry: &[u8]) {
         self.batch.insert(&self.index.current, key.to_be_bytes(), entry);

@@ -11,13 +11,12 @@ mod header;
 mod read;
 mod write;
 
-use std::sync::Arc;
-
-use alluvium_model::{EntityId, Epoch, Message, Span};
+use alluvium_model::{EntityId, Epoch};
 use object_store::path::Path;
 
 pub use header::{RawHeader, RawTotals};
 pub use read::read;
+pub use write::RawDraft;
 
 use crate::store::Created;
 use crate::{Lake, LakeError, path};
@@ -45,21 +44,15 @@ pub struct RawObject {
     pub size: u64,
 }
 
-/// Lands the messages that fill `span`. `totals_before` are those of the predecessor's header, or
-/// zero for an epoch's first. Durable when it returns; idempotent.
+/// Lands what `draft` holds. `totals_before` are those of the predecessor's header, or zero for an
+/// epoch's first. Durable when it returns; idempotent.
 pub async fn land(
     lake: &Lake,
-    entity: &EntityId,
-    span: Span,
-    messages: &[Arc<Message>],
+    draft: RawDraft,
     totals_before: RawTotals,
 ) -> Result<Landed, LakeError> {
-    let path = path::raw_object(entity, span.epoch, span.after);
-    let (entity, messages) = (entity.clone(), messages.to_vec());
-    let (header, payload) =
-        tokio::task::spawn_blocking(move || write::encode(entity, span, &messages, totals_before))
-            .await
-            .map_err(LakeError::lost)??;
+    let path = draft.path();
+    let (header, payload) = draft.finish(totals_before)?;
     match lake.create(&path, payload).await? {
         Created::Written => Ok(Landed::Written(header)),
         Created::AlreadyThere => Ok(Landed::AlreadyThere(header_of(lake, &path).await?)),

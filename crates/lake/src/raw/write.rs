@@ -1,34 +1,61 @@
 //! From messages to the bytes of a raw object.
 
-use std::sync::Arc;
-
-use alluvium_model::{Checksum, EntityId, Message, Span};
+use alluvium_model::{Checksum, EntityId, Epoch, Message, Span};
 use bytes::Bytes;
 use object_store::PutPayload;
+use object_store::path::Path;
 use serde::Serialize;
 use zstd::bulk::Compressor;
 
 use super::header::{MessageLine, RawHeader, RawTotals};
-use crate::LakeError;
+use crate::{LakeError, path};
 
 /// Fast, and most of the gain: raw is written once and seldom read.
 const LEVEL: i32 = 1;
 
-/// The object that holds `messages`, and its header.
-pub(super) fn encode(
+/// A raw object in the making: messages are packed as they come, so that what waits to be landed
+/// takes little memory.
+pub struct RawDraft {
     topic: EntityId,
     span: Span,
-    messages: &[Arc<Message>],
-    before: RawTotals,
-) -> Result<(RawHeader, PutPayload), LakeError> {
-    check_chain(&topic, span, messages)?;
-    let mut frames = Frames::new()?;
-    let mut own = RawTotals::default();
-    let mut bytes = 0;
-    for message in messages {
-        own = own.plus(totals_of(&topic, message)?);
-        bytes += message.payload.len() as u64;
-        frames.push_line(&MessageLine {
+    own: RawTotals,
+    bytes: u64,
+    frames: Frames,
+}
+
+impl RawDraft {
+    /// An object that follows `after`.
+    pub fn new(topic: EntityId, epoch: Epoch, after: u64) -> Result<Self, LakeError> {
+        let span = Span { epoch, after, to: after };
+        let frames = Frames::new()?;
+        Ok(Self { topic, span, own: RawTotals::default(), bytes: 0, frames })
+    }
+
+    /// The stretch that it fills so far.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// How many bytes of payload it holds.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds the next message. Takes processor time: not for an async thread. After an error the
+    /// draft is not to be used any more.
+    ///
+    /// # Errors
+    /// [`LakeError::Bug`] if the message does not follow, or is not what it says of itself.
+    pub fn push(&mut self, message: &Message) -> Result<(), LakeError> {
+        let (topic, span) = (&self.topic, self.span);
+        if (message.epoch, message.offset) != (span.epoch, span.to + 1) {
+            let (epoch, offset) = (message.epoch, message.offset);
+            return Err(LakeError::Bug(format!(
+                "{topic}: message {epoch}/{offset} does not follow the span {span}"
+            )));
+        }
+        self.own = self.own.plus(totals_of(topic, message)?);
+        self.frames.push_line(&MessageLine {
             offset: message.offset,
             published_at_us: message.published_at_us,
             headers: message.headers.clone(),
@@ -36,27 +63,33 @@ pub(super) fn encode(
             bytes: message.payload.len() as u64,
         })?;
         match &message.frame {
-            Some(frame) => frames.done.push(frame.clone()),
-            None => frames.push(&message.payload)?,
+            Some(frame) => self.frames.done.push(frame.clone()),
+            None => self.frames.push(&message.payload)?,
         }
         if !message.payload.ends_with(b"\n") {
-            frames.push(b"\n")?;
+            self.frames.push(b"\n")?;
         }
+        self.bytes += message.payload.len() as u64;
+        self.span.to = message.offset;
+        Ok(())
     }
-    let header = RawHeader::new(topic, span, bytes, own, before);
-    let mut first = Frames::new()?;
-    first.push_line(&header)?;
-    Ok((header, first.done.into_iter().chain(frames.done).collect()))
-}
 
-/// That the messages fill the span, in order and without holes.
-fn check_chain(topic: &EntityId, span: Span, messages: &[Arc<Message>]) -> Result<(), LakeError> {
-    let offsets = messages.iter().map(|m| (m.epoch, m.offset));
-    let expected = (span.after + 1..=span.to).map(|offset| (span.epoch, offset));
-    if messages.is_empty() || !offsets.eq(expected) {
-        return Err(LakeError::Bug(format!("{topic}: the messages do not fill the span {span}")));
+    /// Where the object will stand.
+    pub(super) fn path(&self) -> Path {
+        path::raw_object(&self.topic, self.span.epoch, self.span.after)
     }
-    Ok(())
+
+    /// The object, and its header.
+    pub(super) fn finish(self, before: RawTotals) -> Result<(RawHeader, PutPayload), LakeError> {
+        let Self { topic, span, own, bytes, frames } = self;
+        if span.messages() == 0 {
+            return Err(LakeError::Bug(format!("{topic}: there is nothing to land at {span}")));
+        }
+        let header = RawHeader::new(topic, span, bytes, own, before);
+        let mut first = Frames::new()?;
+        first.push_line(&header)?;
+        Ok((header, first.done.into_iter().chain(frames.done).collect()))
+    }
 }
 
 /// Counts and sums the lines themselves, not what the message says about them.

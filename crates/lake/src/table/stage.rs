@@ -20,6 +20,8 @@ use crate::LakeError;
 const ROWS_PER_GROUP: usize = 1 << 18;
 /// So many rows are looked at to see whether a column repeats itself.
 const SAMPLE: usize = 1024;
+/// How long the digests are that rows carry.
+const DIGEST: usize = 16;
 /// A column whose sample has more values than this gets no dictionary.
 const FEW: usize = 128;
 
@@ -47,6 +49,16 @@ impl Table {
         batch: &RecordBatch,
         current: Option<bool>,
     ) -> Result<StagedFile, LakeError> {
+        self.stage_file_as(self.new_file_name(current), batch, current).await
+    }
+
+    /// The same under a name made beforehand by [`Table::new_file_name`].
+    pub async fn stage_file_as(
+        &self,
+        path: String,
+        batch: &RecordBatch,
+        current: Option<bool>,
+    ) -> Result<StagedFile, LakeError> {
         if current.is_some() != self.partition_by.is_some() || batch.num_rows() == 0 {
             return Err(LakeError::Bug(format!(
                 "{}: a file of {} rows with the partition value {current:?}",
@@ -65,14 +77,13 @@ impl Table {
         })
         .await
         .map_err(LakeError::lost)??;
-        let path = self.new_file_name(current);
         let size = bytes.len() as u64;
         self.lake.put_unsynced(&self.path_of(&path)?, PutPayload::from(bytes)).await?;
         Ok(StagedFile { path, size, rows, current, stats })
     }
 
     /// A name that no other file has, relative to the table.
-    pub(super) fn new_file_name(&self, current: Option<bool>) -> String {
+    pub fn new_file_name(&self, current: Option<bool>) -> String {
         let name = format!("part-{}.zstd.parquet", Uuid::new_v4());
         match (&self.partition_by, current) {
             (Some(column), Some(value)) => format!("{column}={value}/{name}"),
@@ -128,9 +139,11 @@ pub(super) fn properties(batch: &RecordBatch) -> Result<WriterProperties, Parque
         .set_dictionary_enabled(false)
         .set_created_by(concat!("alluvium ", env!("CARGO_PKG_VERSION")).to_owned());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let path = ColumnPath::from(field.name().as_str());
         if repeats_itself(column) {
-            let path = ColumnPath::from(field.name().as_str());
             properties = properties.set_column_dictionary_enabled(path, true);
+        } else if is_digest(column) {
+            properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
         }
     }
     Ok(properties.build())
@@ -146,6 +159,13 @@ fn repeats_itself(column: &ArrayRef) -> bool {
         DataType::Utf8View => are_few(column.as_string_view().iter().step_by(step)),
         _ => false,
     }
+}
+
+/// Whether a column holds digests, as far as a sample shows: nothing packs those.
+fn is_digest(column: &ArrayRef) -> bool {
+    let step = (column.len() / SAMPLE).max(1);
+    let Some(column) = column.as_binary_opt::<i32>() else { return false };
+    column.iter().step_by(step).all(|value| value.is_some_and(|value| value.len() == DIGEST))
 }
 
 fn are_few<'a>(mut values: impl Iterator<Item = Option<&'a str>>) -> bool {

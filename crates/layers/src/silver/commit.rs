@@ -2,57 +2,44 @@
 
 use std::collections::BTreeMap;
 
-use alluvium_lake::index::{CurrentEntry, EventMeta, HiddenEntry, IndexError, VersionEntry};
-use alluvium_lake::{Commit, CommitOutcome, FileId, StagedFile};
+use alluvium_lake::index::{EventMeta, HiddenEntry, RowCodec};
+use alluvium_lake::{Commit, CommitOutcome, FileId, StagedFile, Table};
 use alluvium_model::outcome::Progress;
-use alluvium_model::{Applied, Op, StageError};
+use alluvium_model::{Applied, StageError};
+use arrow::record_batch::RecordBatch;
 
-use super::batch::{BatchPlan, KeyState, Origin, PlannedHidden, PlannedRow, Top};
+use super::batch::{BatchPlan, PlannedHidden, PlannedRow};
 use super::closing::Closings;
-use super::control::run_of;
 use super::files::Names;
 use super::gather::Incoming;
 use super::hidden::{self, SideFile};
+use super::indexing::{Metas, Prepared, Writing};
 use super::rows::RowWriter;
 use super::values::{ValueSources, lake_error};
 use super::{Open, SilverStage, index_error};
 use crate::ledger_note::LayerNote;
 
-/// From so many keys on, their states go into the index in bulk.
-const BULK: usize = 20_000;
-
-/// What may go wrong while states go into the index in bulk.
-enum BulkError {
-    Stage(StageError),
-    Index(IndexError),
-}
-
-impl From<IndexError> for BulkError {
-    fn from(error: IndexError) -> Self {
-        Self::Index(error)
-    }
-}
-
-impl From<BulkError> for StageError {
-    fn from(error: BulkError) -> Self {
-        match error {
-            BulkError::Stage(error) => error,
-            BulkError::Index(error) => index_error(error),
-        }
-    }
-}
-
 /// Where the rows of a batch have come to stand: per planned row, the file's number and the row.
-type Places = Vec<(u32, u32)>;
+pub(super) type Places = Vec<(u32, u32)>;
 
 /// All that a batch has come to, ready to be committed.
 pub(super) struct Planned<'p> {
     pub(super) incoming: &'p Incoming,
     pub(super) plan: &'p BatchPlan<'p>,
     pub(super) sources: &'p ValueSources,
+    pub(super) codec: &'p RowCodec,
     /// The closings after the batch, and whether they differ from those before.
     pub(super) closings: &'p Closings,
     pub(super) closings_changed: bool,
+}
+
+/// All of a batch that is written before its commit, and what the commit brings with it.
+struct Beside {
+    drafts: Vec<Draft>,
+    files: Vec<StagedFile>,
+    side: Option<(String, i64)>,
+    bytes: u64,
+    prepared: Prepared,
 }
 
 impl SilverStage {
@@ -63,61 +50,16 @@ impl SilverStage {
         before: Option<Progress>,
         applied: &mut Applied,
     ) -> Result<(), StageError> {
-        let Planned { incoming, plan, sources, closings, .. } = planned;
-        let Some(open) = self.open.as_mut() else {
-            return Err(StageError::Bug("the table is not open".to_owned()));
-        };
-        let mut names = Names::new(&self.index).map_err(index_error)?;
-        let batch_id = applied.batch.0.clone();
-        let writer = RowWriter {
-            schema: &self.shape.schema,
-            incoming,
-            values: sources,
-            closings,
-            batch_id: &batch_id,
-        };
-
-        let mut staged = Vec::new();
-        let mut places: Places = vec![(0, 0); plan.rows.len()];
-        for current in [true, false] {
-            let mut chosen: Vec<usize> = (0..plan.rows.len())
-                .filter(|at| plan.rows[*at].closed_at.is_none() == current)
-                .collect();
-            // As they came, not by key: values that came together are alike, pack better, and
-            // keep the ranges of a file's columns narrow.
-            chosen.sort_unstable_by_key(|at| plan.rows[*at].position);
-            if chosen.is_empty() {
-                continue;
-            }
-            let rows: Vec<&PlannedRow<'_>> = chosen.iter().map(|at| &plan.rows[*at]).collect();
-            let batch = tokio::task::block_in_place(|| writer.write(&rows, &mut names))?;
-            let file = open.table.stage_file(&batch, Some(current)).await.map_err(lake_error)?;
-            let number = names.number(&file.path);
-            for (row, at) in (0u32..).zip(&chosen) {
-                places[*at] = (number, row);
-            }
-            staged.push((number, file));
-        }
-        let hidden = self.prepare_hidden(&plan.hidden, planned, &mut names, &batch_id)?;
-        let told = self.prepare_hidden(&plan.told, planned, &mut names, &batch_id)?;
-        let side_file = self.side_file(&hidden, &told, planned, &mut names)?;
-        let mut side = (None, 0);
-        if let (Some(file), Some(open)) = (side_file, self.open.as_ref()) {
-            let written = file.write(&self.lake, open.table.path()).await.map_err(lake_error)?;
-            side = (Some((hidden::TXN.to_owned(), written.0)), written.1);
-        }
-
+        let index = self.index.clone();
+        let mut names = Names::new(&index).map_err(index_error)?;
+        let beside = self.write_beside(planned, &mut names, &applied.batch.0).await?;
         let note = LayerNote::following(before.as_ref(), applied);
-        let (number_of, files): (Vec<u32>, Vec<StagedFile>) = staged.into_iter().unzip();
-        let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
-        applied.bytes = files.iter().map(|file| file.size).sum::<u64>() + side.1;
-        let Some(open) = self.open.as_mut() else {
-            return Err(StageError::Bug("the table is not open".to_owned()));
-        };
+        applied.bytes = beside.bytes;
+        let Some(open) = self.open.as_mut() else { return Err(not_open()) };
         let commit = Commit {
-            add: files,
-            delete: replaced(plan, open)?,
-            txns: [note.txn(&self.shape.entity.id())].into_iter().chain(side.0).collect(),
+            add: beside.files,
+            delete: replaced(planned.plan, open)?,
+            txns: [note.txn(&self.shape.entity.id())].into_iter().chain(beside.side).collect(),
             info: note.to_json(),
             operation: "MERGE",
         };
@@ -129,49 +71,96 @@ impl SilverStage {
                 ));
             }
         }
-        for (number, path) in number_of.into_iter().zip(paths) {
-            open.numbers.add(number, path);
+        for draft in beside.drafts {
+            open.numbers.add(draft.number, draft.path);
         }
         open.numbers.keep_only(&open.table);
         open.numbers.uses(&names);
         open.progress = Some(note.progress());
         if planned.closings_changed {
-            open.closings = (*closings).clone();
+            open.closings = planned.closings.clone();
         }
-        let version = open.table.version();
-        let indexed = tokio::task::block_in_place(|| {
-            self.write_index(planned, &places, &hidden, &mut names, &batch_id, version)
-        });
-        if let Err(error) = indexed {
-            // The batch is durable all the same; the index is rebuilt when the stage opens again.
-            tracing::warn!(%error, "the key index could not be written");
-            self.open = None;
+        let (version, columns) = (open.table.version(), self.shape.columns.clone());
+        match Writing::begin(self.index.clone(), beside.prepared, version, columns) {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => {
+                // The batch is durable all the same; the index is rebuilt when the stage opens.
+                tracing::warn!(%error, "the key index could not be written");
+                self.open = None;
+            }
         }
         Ok(())
+    }
+
+    async fn write_beside(
+        &self,
+        planned: &Planned<'_>,
+        names: &mut Names<'_>,
+        batch_id: &str,
+    ) -> Result<Beside, StageError> {
+        let Planned { incoming, plan, sources: values, closings, .. } = *planned;
+        let Some(Open { table, .. }) = self.open.as_ref() else { return Err(not_open()) };
+        let writer = RowWriter { schema: &self.shape.schema, incoming, values, closings, batch_id };
+        let (mut drafts, mut places) = (Vec::new(), vec![(0, 0); plan.rows.len()]);
+        for current in [true, false] {
+            drafts.extend(tokio::task::block_in_place(|| {
+                draft(plan, current, table, &writer, names, &mut places)
+            })?);
+        }
+        let metas = Metas::new(planned, names, batch_id);
+        let hidden = self.prepare_hidden(&plan.hidden, &metas, names)?;
+        let told = self.prepare_hidden(&plan.told, &metas, names)?;
+        // Packing the files and making the index's entries are most of the work left.
+        let stage = async |nth: usize| match drafts.get(nth) {
+            None => Ok(None),
+            Some(Draft { path, rows, current, .. }) => {
+                let staged = table.stage_file_as(path.clone(), rows, Some(*current)).await;
+                staged.map(Some).map_err(lake_error)
+            }
+        };
+        let prepared = async {
+            tokio::task::block_in_place(|| {
+                Prepared::new(&self.index, &metas, &places, &hidden, names)
+            })
+        };
+        let (first, second, prepared) = tokio::join!(stage(0), stage(1), prepared);
+        let prepared = prepared?;
+        let files: Vec<StagedFile> = [first?, second?].into_iter().flatten().collect();
+        let bytes = files.iter().map(|file| file.size).sum::<u64>();
+        let side = match self.side_file(&hidden, &told, planned, names)? {
+            Some(file) => Some(file.write(&self.lake, table.path()).await.map_err(lake_error)?),
+            None => None,
+        };
+        Ok(Beside {
+            bytes: bytes + side.map_or(0, |(_, size)| size),
+            side: side.map(|(name, _)| (hidden::TXN.to_owned(), name)),
+            prepared,
+            drafts,
+            files,
+        })
     }
 
     /// Hidden events with their values in bytes.
     fn prepare_hidden<'a>(
         &self,
         events: &'a [PlannedHidden<'a>],
-        planned: &Planned<'_>,
+        metas: &Metas<'_>,
         names: &mut Names<'_>,
-        batch_id: &str,
     ) -> Result<Vec<(u128, OwnedHidden<'a>)>, StageError> {
         let mut out = Vec::with_capacity(events.len());
-        let typed = planned.sources.typed()?;
+        let sources = metas.planned.sources;
+        let typed = sources.typed()?;
         for event in events {
             let values = match event.values {
                 None => None,
                 Some(values) => {
-                    let place = planned.sources.place(values).ok_or_else(no_values)?;
+                    let place = sources.place(values).ok_or_else(no_values)?;
                     let mut bytes = Vec::new();
                     self.shape.codec.put(&typed[place.0], place.1, &mut bytes);
                     Some(bytes)
                 }
             };
-            let meta = meta(event.origin, planned, names, batch_id);
-            let meta = EventMeta { op: event.op, ..meta };
+            let meta = EventMeta { op: event.op, ..metas.of(event.origin, names) };
             out.push((event.key, OwnedHidden { sequence: event.sequence, event, meta, values }));
         }
         Ok(out)
@@ -199,71 +188,45 @@ impl SilverStage {
         }
         Ok(Some(side))
     }
+}
 
-    /// Brings the index to the table's new version.
-    fn write_index(
-        &self,
-        planned: &Planned<'_>,
-        places: &Places,
-        hidden: &[(u128, OwnedHidden<'_>)],
-        names: &mut Names<'_>,
-        batch_id: &str,
-        version: i64,
-    ) -> Result<(), StageError> {
-        let Planned { plan, sources, .. } = planned;
-        let mut update = self.index.update();
-        let typed = sources.typed()?;
-        let mut values = Vec::new();
-        let mut states = plan.states.iter().map(|state| {
-            values.clear();
-            let open = match state.top {
-                Top::Closed => None,
-                Top::Kept(at) => plan.kept.get(at).copied(),
-                Top::New(at) => {
-                    let row = &plan.rows[at];
-                    let place = sources.place(row.values).ok_or_else(no_values)?;
-                    self.shape.codec.put(&typed[place.0], place.1, &mut values);
-                    let meta = meta(row.origin, planned, names, batch_id);
-                    Some(entry(row, places[at], meta, &values))
-                }
-            };
-            let mut bytes = Vec::new();
-            let KeyState { known, read, completed, .. } = *state;
-            CurrentEntry { known, read, completed, open }.put(&mut bytes);
-            Ok::<_, StageError>((state.key, bytes))
-        });
-        if plan.states.len() >= BULK {
-            self.index.bulk_current(states.map(|state| state.map_err(BulkError::Stage)))?;
-        } else {
-            states.try_for_each(|state| state.map(|(key, bytes)| update.current(key, &bytes)))?;
-        }
-        for (key, opener) in &plan.closed_gone {
-            update.remove_closed(*key, opener);
-        }
-        for (row, place) in plan.rows.iter().zip(places) {
-            if row.closed_at.is_some() {
-                let meta = meta(row.origin, planned, names, batch_id);
-                update.closed(row.key, &entry(row, *place, meta, &[]));
-            }
-        }
-        for (key, event) in hidden {
-            update.hidden(*key, &event.entry());
-        }
-        for (key, entry) in &plan.hidden_gone {
-            update.remove_hidden(*key, entry);
-        }
-        if planned.closings_changed {
-            update.whole(&planned.closings.write());
-        }
-        for (number, name) in names.new_names() {
-            update.name(*number, name);
-        }
-        update.finish(version, &self.shape.columns).map_err(index_error)
+/// Rows that become a file.
+struct Draft {
+    number: u32,
+    path: String,
+    current: bool,
+    rows: RecordBatch,
+}
+
+/// The open or the closed rows of a plan as a file; `None` if there are none. `places` is filled in.
+fn draft(
+    plan: &BatchPlan<'_>,
+    current: bool,
+    table: &Table,
+    writer: &RowWriter<'_>,
+    names: &mut Names<'_>,
+    places: &mut Places,
+) -> Result<Option<Draft>, StageError> {
+    let is_chosen = |at: &usize| plan.rows[*at].closed_at.is_none() == current;
+    let mut chosen: Vec<usize> = (0..plan.rows.len()).filter(is_chosen).collect();
+    if chosen.is_empty() {
+        return Ok(None);
     }
+    // As they came, not by key: values that came together are alike, pack better, and keep the
+    // ranges of a file's columns narrow.
+    chosen.sort_unstable_by_key(|at| plan.rows[*at].position);
+    let rows: Vec<&PlannedRow<'_>> = chosen.iter().map(|at| &plan.rows[*at]).collect();
+    let rows = writer.write(&rows, names)?;
+    let path = table.new_file_name(Some(current));
+    let number = names.number(&path);
+    for (row, at) in (0u32..).zip(&chosen) {
+        places[*at] = (number, row);
+    }
+    Ok(Some(Draft { number, path, current, rows }))
 }
 
 /// A hidden event with its values in bytes.
-struct OwnedHidden<'a> {
+pub(super) struct OwnedHidden<'a> {
     sequence: &'a [u8],
     event: &'a PlannedHidden<'a>,
     meta: EventMeta,
@@ -271,7 +234,7 @@ struct OwnedHidden<'a> {
 }
 
 impl OwnedHidden<'_> {
-    fn entry(&self) -> HiddenEntry<'_> {
+    pub(super) fn entry(&self) -> HiddenEntry<'_> {
         HiddenEntry {
             sequence: self.sequence,
             at: self.event.at,
@@ -283,7 +246,11 @@ impl OwnedHidden<'_> {
     }
 }
 
-fn no_values() -> StageError {
+pub(super) fn not_open() -> StageError {
+    StageError::Bug("the table is not open".to_owned())
+}
+
+pub(super) fn no_values() -> StageError {
     StageError::Bug("a planned row has no values".to_owned())
 }
 
@@ -295,44 +262,4 @@ fn replaced(
     let named = plan.replaced.iter().flat_map(|(file, rows)| rows.iter().map(|row| (*file, *row)));
     let places = open.numbers.by_file(&open.table, named)?.into_iter();
     Ok(places.map(|(id, rows)| (id, rows.into_iter().map(|(row, _)| row).collect())).collect())
-}
-
-fn entry<'a>(
-    row: &PlannedRow<'a>,
-    place: (u32, u32),
-    meta: EventMeta,
-    values: &'a [u8],
-) -> VersionEntry<'a> {
-    VersionEntry {
-        file: place.0,
-        row: place.1,
-        opener: row.opener,
-        opener_at: row.opener_at,
-        opener_op: row.opener_op,
-        shown: row.shown,
-        shown_at: row.shown_at,
-        hashes: row.hashes,
-        closed_at: row.closed_at,
-        meta,
-        values,
-    }
-}
-
-fn meta(origin: Origin, planned: &Planned<'_>, names: &mut Names<'_>, batch_id: &str) -> EventMeta {
-    match origin {
-        Origin::Known(meta) => meta,
-        Origin::Closing(n) => planned.closings.all()[n as usize].meta(names),
-        Origin::Incoming(m, r) | Origin::Moved(m, r) => {
-            let (message, _, row) = planned.incoming.row(m, r);
-            let moved = matches!(origin, Origin::Moved(..));
-            EventMeta {
-                op: if moved { Op::Delete } else { row.op },
-                position: message.position(row.index),
-                changed_at: row.changed_at,
-                ingested_at: message.published_at_us,
-                run: names.number(run_of(message)),
-                batch: names.number(batch_id),
-            }
-        }
-    }
 }

@@ -37,6 +37,7 @@ impl SilverStage {
     pub(super) async fn maintain_open(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError> {
         let all = upkeep == Upkeep::All;
         let mut done = Maintained::default();
+        self.settle();
         while self.compact(all, &mut done).await? && all {}
         while self.sweep(all, &mut done).await? && all {}
         self.open().await?;

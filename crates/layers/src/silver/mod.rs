@@ -13,6 +13,7 @@ mod evolve;
 mod files;
 mod gather;
 mod hidden;
+mod indexing;
 mod key;
 mod known;
 mod maintain;
@@ -46,6 +47,7 @@ use commit::Planned;
 use control::Controls;
 use files::FileNumbers;
 use gather::{Incoming, Lookup};
+use indexing::Writing;
 use maintain::SilverUpkeep;
 pub(crate) use shadow::{SIDE_FILES, distrust};
 pub(crate) use shape::Shape;
@@ -83,6 +85,8 @@ pub struct SilverStage {
     index: KeyIndex,
     shape: Shape,
     open: Option<Open>,
+    /// The index, while the last batch goes into it.
+    writing: Option<Writing>,
     upkeep: SilverUpkeep,
 }
 
@@ -103,7 +107,8 @@ impl SilverStage {
         timezone: &str,
     ) -> Result<Self, StageError> {
         let upkeep = SilverUpkeep::new(UpkeepPolicy::default());
-        Ok(Self { lake, index, shape: Shape::new(entity, timezone)?, open: None, upkeep })
+        let shape = Shape::new(entity, timezone)?;
+        Ok(Self { lake, index, shape, open: None, writing: None, upkeep })
     }
 
     /// The stage with another policy of upkeep.
@@ -114,6 +119,7 @@ impl SilverStage {
     /// Opens the table, and makes the index fit its version.
     async fn open(&mut self) -> Result<&mut Open, StageError> {
         if self.open.is_none() {
+            self.settle();
             if let Some(table) = self.standing_table().await? {
                 self.shape = self.shape.standing(table.schema())?;
             }
@@ -139,7 +145,17 @@ impl SilverStage {
             };
             self.open = Some(Open { table, numbers, progress, closings });
         }
-        self.open.as_mut().ok_or_else(|| StageError::Bug("the table is not open".to_owned()))
+        self.open.as_mut().ok_or_else(commit::not_open)
+    }
+
+    /// Waits until the index has what was applied before.
+    fn settle(&mut self) {
+        let Some(writing) = self.writing.take() else { return };
+        if let Err(error) = tokio::task::block_in_place(|| writing.done()) {
+            // What it lacks is durable in the table; it is rebuilt when the stage opens again.
+            tracing::warn!(%error, "the key index could not be written");
+            self.open = None;
+        }
     }
 
     /// The table as it stands, whatever its columns; `None` if there is none.
@@ -183,10 +199,11 @@ impl SilverStage {
             bytes: 0,
             published_at_us: messages.iter().map(|m| m.published_at_us).max().unwrap_or_default(),
         };
-        let open = self.open().await?;
-        let (before, known) = (open.progress, open.closings.clone());
         let decode = |shape: &Shape| Incoming::decode(messages.clone(), &shape.decoder);
         let mut incoming = tokio::task::block_in_place(|| decode(&self.shape));
+        self.settle();
+        let open = self.open().await?;
+        let (before, known) = (open.progress, open.closings.clone());
         while self.take_over_members(&incoming).await? {
             incoming = tokio::task::block_in_place(|| decode(&self.shape));
         }
@@ -198,9 +215,7 @@ impl SilverStage {
         .map_err(|error| reading_error(&self.index, error))?;
         controls.changed = controls.closings != known;
         let mut sources = ValueSources::new(&incoming);
-        let Some(open) = self.open.as_ref() else {
-            return Err(StageError::Bug("the table is not open".to_owned()));
-        };
+        let Some(open) = self.open.as_ref() else { return Err(commit::not_open()) };
         let completer = Completer {
             decoder: &self.shape.decoder,
             codec: &self.shape.codec,
@@ -226,6 +241,7 @@ impl SilverStage {
             incoming: &incoming,
             plan: &plan,
             sources: &sources,
+            codec: &self.shape.codec.clone(),
             closings: &controls.closings,
             closings_changed: controls.changed,
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alluvium_model::{SequencePart, StageError};
+use alluvium_model::{Message, SequencePart, StageError};
 use arrow::array::{
     ArrayRef, BinaryBuilder, Decimal128Builder, Int64Builder, StringBuilder,
     TimestampMicrosecondBuilder,
@@ -16,6 +16,7 @@ use super::files::Names;
 use super::gather::Incoming;
 use super::values::ValueSources;
 use crate::schema::timestamp_type;
+use crate::text::Texts;
 
 /// What the rows of a batch have in common.
 pub(super) struct RowWriter<'w> {
@@ -69,18 +70,15 @@ impl RowWriter<'_> {
         let mut position = StringBuilder::with_capacity(n, n * 24);
         let mut ingested =
             TimestampMicrosecondBuilder::with_capacity(n).with_data_type(timestamp_type());
-        let mut text = String::new();
+        let mut texts = Texts::default();
+        let mut run_of = Runs::default();
         for row in rows {
             key_hash.append_value(row.key.to_be_bytes());
             row_hash.append_value(row.hashes.tracked.to_be_bytes());
             op.append_value(row.opener_op.as_str());
-            seq.append_value(hex_into(&mut text, row.opener));
-            last_seq.append_value(hex_into(&mut text, row.shown));
-            text.clear();
-            // Writing to a string never fails.
-            std::fmt::Write::write_fmt(&mut text, format_args!("{}", row.position))
-                .map_err(|e| StageError::Bug(e.to_string()))?;
-            position.append_value(&text);
+            seq.append_value(texts.hex(row.opener));
+            last_seq.append_value(texts.hex(row.shown));
+            position.append_value(texts.position(&row.position));
             match row.origin {
                 Origin::Known(meta) => {
                     changed.append_option(meta.changed_at);
@@ -95,7 +93,7 @@ impl RowWriter<'_> {
                     let (message, _, r) = self.incoming.row(m, r);
                     changed.append_option(r.changed_at);
                     ingested.append_value(message.published_at_us);
-                    run.append_option(message.headers.get(alluvium_wire::headers::RUN));
+                    run.append_option(run_of.message(m, message));
                     batch.append_value(self.batch_id);
                 }
                 Origin::Closing(n) => {
@@ -129,14 +127,21 @@ impl RowWriter<'_> {
     }
 }
 
-fn hex_into<'t>(text: &'t mut String, bytes: &[u8]) -> &'t str {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    text.clear();
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+/// The run of the message looked at last: its rows mostly follow each other.
+#[derive(Default)]
+struct Runs<'m>(Option<(u32, Option<&'m str>)>);
+
+impl<'m> Runs<'m> {
+    fn message(&mut self, number: u32, message: &'m Message) -> Option<&'m str> {
+        match self.0 {
+            Some((known, run)) if known == number => run,
+            _ => {
+                let run = message.headers.get(alluvium_wire::headers::RUN);
+                self.0 = Some((number, run));
+                run
+            }
+        }
     }
-    text
 }
 
 /// First parts of sequences as a column of the type that the entity's sequence has.
