@@ -7,9 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+/// The version, and the revision of the sources that it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ALLUVIUM_REVISION"), ")");
+
 /// Event-driven ingestion that keeps every version of every row, and can prove it.
 #[derive(Debug, Parser)]
-#[command(name = "alluvium", version, propagate_version = true)]
+#[command(name = "alluvium", version = VERSION, propagate_version = true)]
 pub(crate) struct Cli {
     /// Where it all is: alluvium.toml, or the folder that holds it.
     #[arg(long, short = 'C', global = true, value_name = "PATH")]

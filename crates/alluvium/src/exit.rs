@@ -1,7 +1,9 @@
 //! How the program ends: 0 done, 1 findings or a failed run, 2 usage or configuration.
 
 use alluvium_config::ConfigError;
+use alluvium_model::SourceError;
 use alluvium_query::QueryError;
+use alluvium_runtime::RuntimeError;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +57,53 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
         }
     }
     eprintln!("alluvium: {text}");
-    let asked = error.downcast_ref::<QueryError>().is_some_and(|error| {
-        use QueryError as E;
-        matches!(
-            error,
-            E::NotReadOnly(_) | E::NoTable { .. } | E::NoColumn { .. } | E::Key(_) | E::Moment(_)
-        )
-    });
-    if asked || error.is::<UsageError>() { Exit::Usage } else { Exit::Failed }
+    let usage = error.is::<UsageError>()
+        || error.downcast_ref().is_some_and(is_asked_wrongly)
+        || error.downcast_ref().is_some_and(is_configured_wrongly);
+    if usage { Exit::Usage } else { Exit::Failed }
+}
+
+/// Whether a reason that a run gives blames the configuration: the metadata do not fit the source.
+/// A run tells its reasons in words only; these begin as the error does.
+pub(crate) fn blames_configuration(reason: &str) -> bool {
+    reason.contains(&SourceError::Misconfigured(String::new()).to_string())
+}
+
+fn is_asked_wrongly(error: &QueryError) -> bool {
+    use QueryError as E;
+    matches!(
+        error,
+        E::NotReadOnly(_) | E::NoTable { .. } | E::NoColumn { .. } | E::Key(_) | E::Moment(_)
+    )
+}
+
+fn is_configured_wrongly(error: &RuntimeError) -> bool {
+    use RuntimeError as E;
+    match error {
+        E::UnknownSystem(_) | E::UnknownEntity(_) | E::Trigger { .. } => true,
+        E::NotReady { reason, .. } => blames_configuration(reason),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misfit_of_metadata_and_source_is_told_from_other_failures_of_a_run() {
+        let misfit = SourceError::Misconfigured("there is no table `x`".to_owned());
+        assert!(blames_configuration(&format!("shop.orders: {misfit}; mend it")));
+        let away = SourceError::Unavailable("there is nobody".to_owned());
+        assert!(!blames_configuration(&format!("shop.orders: {away}; try again")));
+    }
+
+    #[test]
+    fn what_was_asked_or_configured_wrongly_is_usage() {
+        let unknown = RuntimeError::UnknownSystem("shop".parse().unwrap());
+        assert_eq!(report(&unknown.into()), Exit::Usage);
+        assert_eq!(report(&QueryError::Key("it has two columns".to_owned()).into()), Exit::Usage);
+        assert_eq!(report(&RuntimeError::Stopping.into()), Exit::Failed);
+        assert_eq!(report(&QueryError::Statement("1 / 0".to_owned()).into()), Exit::Failed);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alluvium_bus::EmbeddedBus;
 use alluvium_config::{
-    ConfigError, ConnectorSchemas, LoadOptions, Metadata, Part, SchemaCatalog, Settings,
+    ConfigError, ConnectorSchemas, LoadOptions, Metadata, Part, Reach, SchemaCatalog, Settings,
 };
 use alluvium_connector::{ConnectContext, Registry};
 use alluvium_lake::Lake;
@@ -51,26 +51,43 @@ pub(crate) fn catalog(registry: &Registry) -> anyhow::Result<SchemaCatalog> {
 
 /// Settings as the command line asks for them.
 pub(crate) fn settings(cli: &Cli) -> Result<Settings, ConfigError> {
-    Settings::load(LoadOptions {
+    Settings::load(options(cli))
+}
+
+/// Settings and metadata, and all that is wrong with both at once.
+pub(crate) fn validate(cli: &Cli) -> anyhow::Result<(Settings, Metadata)> {
+    let registry = registry();
+    let catalog = catalog(&registry)?;
+    Ok(alluvium_config::validate(options(cli), &catalog, &|part| check(&registry, part))?)
+}
+
+/// The metadata, checked, for who only looks at them.
+pub(crate) fn metadata(settings: &Settings) -> anyhow::Result<Metadata> {
+    metadata_for(settings, Reach::Nowhere)
+}
+
+/// The metadata, checked, for who connects to the systems within `reach`.
+pub(crate) fn metadata_for(settings: &Settings, reach: Reach<'_>) -> anyhow::Result<Metadata> {
+    let registry = registry();
+    let catalog = catalog(&registry)?;
+    Ok(Metadata::load_with(settings, &catalog, &|part| check(&registry, part), reach)?)
+}
+
+fn options(cli: &Cli) -> LoadOptions {
+    LoadOptions {
         path: cli.config.clone(),
         overrides: cli.set.clone(),
         environment: alluvium_config::Environment::of_process(),
-    })
+    }
 }
 
-/// Settings and metadata, checked.
-pub(crate) fn metadata(settings: &Settings) -> anyhow::Result<Metadata> {
-    let registry = registry();
-    let catalog = catalog(&registry)?;
-    // What a schema cannot say, such as whether a JSONPath reads, the connectors check.
-    let check = |part: Part<'_>| {
-        let checked = match part {
-            Part::Connection(system) => registry.check_connection(system),
-            Part::Source(kind, entity) => registry.check_source(kind, entity),
-        };
-        checked.map_err(|error| error.to_string())
+/// What a schema cannot say, the connectors check.
+fn check(registry: &Registry, part: Part<'_>) -> Result<(), String> {
+    let checked = match part {
+        Part::Connection(system) => registry.check_connection(system),
+        Part::Source(kind, entity) => registry.check_source(kind, entity),
     };
-    Ok(Metadata::load_with(settings, &catalog, &check)?)
+    checked.map_err(|error| error.to_string())
 }
 
 /// The lake, for who only reads.
@@ -122,7 +139,7 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
     let ledger = ledger(settings).await?;
     let metrics = Arc::new(Metrics::new(BuildInfo {
         version: env!("CARGO_PKG_VERSION"),
-        revision: option_env!("ALLUVIUM_COMMIT").unwrap_or("unknown"),
+        revision: env!("ALLUVIUM_REVISION"),
     })?);
     let secrets = settings.secrets();
     let topics = Arc::clone(&bus);

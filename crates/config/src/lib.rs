@@ -4,6 +4,7 @@
 //! every problem of a run is found at once and told with file, line, column and what would be
 //! right. Secrets stay references until [`Secrets::resolve`] is asked for their values.
 
+mod address;
 mod conform;
 mod document;
 mod environment;
@@ -17,11 +18,12 @@ mod quantity;
 mod schemas;
 mod secrets;
 mod settings;
+mod validate;
 
 pub use environment::Environment;
 pub use error::{ConfigError, Finding, Findings};
 pub use init::init_files;
-pub use metadata::{Metadata, Named, Part, PartCheck};
+pub use metadata::{Metadata, Named, Part, PartCheck, Reach};
 pub use quantity::{ByteSize, Period};
 pub use schemas::{ConnectorSchemas, SchemaCatalog, render_schema, schemas};
 pub use secrets::{Secrets, resolve};
@@ -30,3 +32,4 @@ pub use settings::{
     LedgerSettings, LoadOptions, LogFormat, LogLevel, LogSettings, MetadataSettings, RetrySettings,
     RuntimeSettings, Settings,
 };
+pub use validate::validate;

@@ -9,10 +9,30 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::conform::resolve;
+use crate::address::has_user;
+use crate::conform::{Problem, resolve};
 use crate::document::Document;
 use crate::locate::token;
 use crate::secrets::{has_reference, is_reference};
+
+const REFERENCE: &str =
+    "put it in the environment or in a file and write ${env:NAME} or ${file:/path}";
+const USER: &str = "leave it out, and say in a member of its own (`auth`) how to authenticate, with ${env:NAME} or \
+     ${file:/path}";
+/// Words in the names of headers that say who asks: `Authorization`, `X-Api-Key`, `Cookie`.
+const CREDENTIALS: [&str; 11] = [
+    "authorization",
+    "auth",
+    "key",
+    "apikey",
+    "token",
+    "secret",
+    "password",
+    "cookie",
+    "session",
+    "signature",
+    "credential",
+];
 
 /// What may stand in the open, by the names of members.
 #[derive(Debug, Default)]
@@ -101,33 +121,57 @@ fn hide(
     }
 }
 
-/// The pointers below `pointer` of texts that are secrets in the open, where a reference belongs.
-pub(crate) fn in_the_open(value: &Value, pointer: &str, openness: &Openness) -> Vec<String> {
+/// What of `value`, which stands at `pointer`, is a secret in the open where a reference belongs.
+pub(crate) fn in_the_open(value: &Value, pointer: &str, openness: &Openness) -> Vec<Problem> {
     let mut found = Vec::new();
-    search(value, pointer, openness, &mut found);
+    search(value, pointer, false, openness, &mut found);
     found
 }
 
-fn search(value: &Value, pointer: &str, openness: &Openness, found: &mut Vec<String>) {
+/// `secrets`: whether these are the members of an object that may hold secrets under any name, such
+/// as the headers of requests.
+fn search(
+    value: &Value,
+    pointer: &str,
+    secrets: bool,
+    openness: &Openness,
+    found: &mut Vec<Problem>,
+) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
                 let at = format!("{pointer}/{}", token(name));
+                let secret = openness.is_secret(name);
+                let given = secret || (secrets && names_a_credential(name));
                 match member {
-                    Value::String(text) if openness.is_secret(name) && !has_reference(text) => {
-                        found.push(at);
+                    Value::String(text) if given && !has_reference(text) => {
+                        found.push(problem(at, "a secret must not stand in this file", REFERENCE));
                     }
-                    _ => search(member, &at, openness, found),
+                    _ => search(member, &at, secret, openness, found),
                 }
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                search(item, &format!("{pointer}/{index}"), openness, found);
+                search(item, &format!("{pointer}/{index}"), false, openness, found);
             }
+        }
+        Value::String(text) if has_user(text) => {
+            let text = "an address must not hold a user or a password";
+            found.push(problem(pointer.to_owned(), text, USER));
         }
         _ => {}
     }
+}
+
+/// Whether a header of this name says who asks.
+fn names_a_credential(name: &str) -> bool {
+    let name = name.to_lowercase();
+    name.split(|c: char| !c.is_alphanumeric()).any(|word| CREDENTIALS.contains(&word))
+}
+
+fn problem(pointer: String, text: &str, help: &str) -> Problem {
+    Problem { pointer, at_key: false, text: text.to_owned(), help: Some(help.to_owned()) }
 }
 
 /// Whether a text looks like a URL with a user or a query in it.

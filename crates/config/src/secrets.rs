@@ -1,17 +1,20 @@
 //! Resolves references to secrets, late: just before a connector connects.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::conform::Problem;
 use crate::environment::Environment;
 use crate::error::{ConfigError, Finding, Findings};
 use crate::locate::token;
 
 /// No secret is longer, in bytes.
 const LIMIT: u64 = 64 * 1024;
+const NO_REFERENCE: &str = "this is no reference to a secret";
 const FORMS: &str = "write ${env:NAME} or ${file:/path}; $${ stands for ${ itself";
 
 /// Resolves `${env:NAME}` and `${file:/path}`.
@@ -41,13 +44,31 @@ impl Secrets {
         Ok(resolved)
     }
 
+    /// The references of `value`, which stands at `pointer`, that cannot be resolved, and why. Those
+    /// that are not well formed are left out.
+    pub(crate) fn missing(&self, value: &Value, pointer: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        each_text(value, pointer, &mut |at, text| {
+            for part in parts(text).unwrap_or_default() {
+                let Err(missing) = self.part(&part) else { continue };
+                problems.push(Problem {
+                    pointer: at.to_owned(),
+                    at_key: false,
+                    text: format!("{}: {}", missing.place(), missing.problem()),
+                    help: missing.help_text().map(str::to_owned),
+                });
+            }
+        });
+        problems
+    }
+
     fn replace(&self, value: &mut Value, findings: &mut Findings) {
         match value {
-            Value::String(text) => match self.text(text) {
-                Ok(Some(replaced)) => *text = replaced,
-                Ok(None) => {}
-                Err(finding) => findings.push(finding),
-            },
+            Value::String(text) => {
+                if let Some(replaced) = self.text(text, findings) {
+                    *text = replaced;
+                }
+            }
             Value::Array(items) => items.iter_mut().for_each(|item| self.replace(item, findings)),
             Value::Object(members) => {
                 members.values_mut().for_each(|member| self.replace(member, findings));
@@ -56,25 +77,35 @@ impl Secrets {
         }
     }
 
-    fn text(&self, text: &str) -> Result<Option<String>, Finding> {
+    /// The text with its references replaced; `None` if it stays as it is.
+    fn text(&self, text: &str, findings: &mut Findings) -> Option<String> {
         if !text.contains("${") {
-            return Ok(None);
+            return None;
         }
+        let parts = match parts(text) {
+            Ok(parts) => parts,
+            Err(BadReference(reference)) => {
+                let finding = Finding::at_name(reference, NO_REFERENCE);
+                findings.push(finding.with_help(FORMS.to_owned()));
+                return None;
+            }
+        };
         let mut replaced = String::with_capacity(text.len());
-        let parts = parts(text).map_err(|BadReference(reference)| {
-            Finding::at_name(reference, "this is no reference to a secret")
-                .with_help(FORMS.to_owned())
-        })?;
-        for part in parts {
-            match part {
-                Part::Text(text) => replaced.push_str(text),
-                Part::Variable(name) => replaced.push_str(&self.variable(name)?),
-                Part::File(path) => {
-                    replaced.push_str(&self.file(path, &format!("${{file:{path}}}"))?);
-                }
+        for part in &parts {
+            match self.part(part) {
+                Ok(text) => replaced.push_str(&text),
+                Err(finding) => findings.push(finding),
             }
         }
-        Ok(Some(replaced))
+        Some(replaced)
+    }
+
+    fn part<'t>(&self, part: &Part<'t>) -> Result<Cow<'t, str>, Finding> {
+        match part {
+            Part::Text(text) => Ok(Cow::Borrowed(text)),
+            Part::Variable(name) => self.variable(name).map(Cow::Owned),
+            Part::File(path) => self.file(path, &format!("${{file:{path}}}")).map(Cow::Owned),
+        }
     }
 
     fn variable(&self, name: &str) -> Result<String, Finding> {
@@ -127,22 +158,30 @@ pub(crate) fn has_reference(text: &str) -> bool {
     parts(text).is_ok_and(|parts| parts.iter().any(|part| !matches!(part, Part::Text(_))))
 }
 
-/// The places of texts whose references are not well formed, as JSON Pointers below `pointer`.
-pub(crate) fn malformed(value: &Value, pointer: &str, found: &mut Vec<(String, String)>) {
-    match value {
-        Value::String(text) => {
-            if parts(text).is_err() {
-                found.push((pointer.to_owned(), FORMS.to_owned()));
-            }
+/// The references of `value`, which stands at `pointer`, that are not well formed.
+pub(crate) fn malformed(value: &Value, pointer: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    each_text(value, pointer, &mut |at, text| {
+        if parts(text).is_err() {
+            let (pointer, help) = (at.to_owned(), Some(FORMS.to_owned()));
+            problems.push(Problem { pointer, at_key: false, text: NO_REFERENCE.to_owned(), help });
         }
+    });
+    problems
+}
+
+/// All texts of `value`, which stands at `pointer`, with their pointers.
+fn each_text(value: &Value, pointer: &str, look: &mut impl FnMut(&str, &str)) {
+    match value {
+        Value::String(text) => look(pointer, text),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                malformed(item, &format!("{pointer}/{index}"), found);
+                each_text(item, &format!("{pointer}/{index}"), look);
             }
         }
         Value::Object(members) => {
             for (name, member) in members {
-                malformed(member, &format!("{pointer}/{}", token(name)), found);
+                each_text(member, &format!("{pointer}/{}", token(name)), look);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}

@@ -18,8 +18,31 @@ struct WebConnection {
     auth: Auth,
     /// Sent with each request.
     #[serde(default)]
-    headers: std::collections::BTreeMap<String, String>,
+    headers: std::collections::BTreeMap<String, Secret>,
 }
+
+/// A web API whose address is looked at.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FeedConnection {
+    /// Where the API is.
+    #[schemars(extend("format" = "uri"))]
+    base_url: String,
+}
+
+/// What to ask for.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FeedSource {
+    /// Where the records stand.
+    #[schemars(extend("format" = "json-path", "pattern" = "^\\$"))]
+    records: Option<String>,
+}
+
+/// Nothing.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -72,4 +95,6 @@ pub(crate) fn catalog() -> SchemaCatalog {
     SchemaCatalog::default()
         .with::<WebConnection, WebSource>("web")
         .with::<FileConnection, FileSource>("file")
+        .with::<FeedConnection, FeedSource>("feed")
+        .with::<Nothing, Nothing>("push")
 }

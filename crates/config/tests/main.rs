@@ -8,6 +8,7 @@ mod examples;
 mod metadata;
 mod secrets;
 mod settings;
+mod validate;
 
 use alluvium_config::{ConfigError, Finding};
 

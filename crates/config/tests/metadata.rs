@@ -70,7 +70,7 @@ fn the_error_marks_the_exact_place_in_the_text() {
     assert_eq!(
         said(&error),
         [
-            "systems.json:5:15: there is no system type `wbe` (did you mean `web`? known types: `web`, `file`)"
+            "systems.json:5:15: there is no system type `wbe` (did you mean `web`? known types: `web`, `feed`, `file`, `push`)"
         ]
     );
     let text = shown(&error);
@@ -108,6 +108,85 @@ fn all_errors_of_both_files_are_told_at_once() {
     for (said, expected) in said.iter().zip(expected) {
         assert!(said.starts_with(expected), "\n{said}\n{expected}");
     }
+}
+
+#[test]
+fn what_is_wrong_in_one_part_keeps_nothing_of_the_other_parts_from_being_told() {
+    let systems = r#"{"systems": [
+        {"nmae": "shop", "type": "file", "connection": {"path": "x"}, "triggers": [
+            {"type": "crno"}, {"type": "cron", "expression": "0 0 31 2 *", "timzone": "UTC"}]}
+    ]}"#;
+    let entities = r#"{"entities": [
+        {"system": "shop", "name": "Orders", "load": "ful", "keys": ["idd", 7, "id"], "columns": [
+            {"name": "id", "type": "lnog"}, {"name": "_x", "type": "long"},
+            {"name": "a", "type": "long", "path": "$..a", "nulable": true}]}
+    ]}"#;
+    let said = wrong(systems, entities);
+    let expected = [
+        "entities.json:2:20: there is no system `shop`",
+        "entities.json:2:36: this does not have the right form",
+        "entities.json:2:54: this is not one of the known values",
+        "entities.json:2:70: there is no column `idd`",
+        "entities.json:2:77: this must be text, not a number",
+        "entities.json:3:36: this is not one of the known values (did you mean `long`?",
+        "entities.json:3:54: `_x`: names that begin with _",
+        "entities.json:4:51: this JSONPath may name more than one place",
+        "entities.json:4:59: `nulable` is not known here",
+        "systems.json:2:9: `name` is missing",
+        "systems.json:2:10: `nmae` is not known here",
+        "systems.json:3:22: there is no such `type`",
+        "systems.json:3:62: this time never comes",
+        "systems.json:3:76: `timzone` is not known here",
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, expected) in said.iter().zip(expected) {
+        assert!(said.starts_with(expected), "\n{said}\n{expected}");
+    }
+}
+
+#[test]
+fn an_address_and_a_json_path_that_do_not_read_are_told_where_they_stand() {
+    let systems = r#"{"systems": [{"name": "shop", "type": "feed",
+        "connection": {"base_url": "ftp://files.example.com"}}]}"#;
+    let entities = r#"{"entities": [{"system": "shop", "name": "orders",
+        "source": {"records": "$.items["}}, {"system": "shop", "name": "people",
+        "source": {"records": "items"}}]}"#;
+    let said = wrong(systems, entities);
+    let expected = [
+        "entities.json:2:31: this is no JSONPath: ",
+        "entities.json:3:31: this does not have the right form",
+        "systems.json:2:36: only addresses of http and https are asked (write http:// or https://",
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, expected) in said.iter().zip(expected) {
+        assert!(said.starts_with(expected), "\n{said}\n{expected}");
+    }
+}
+
+#[test]
+fn a_header_that_says_who_asks_is_a_reference_and_others_may_stand_in_the_open() {
+    let systems = r#"{"systems": [{"name": "api", "type": "web", "connection": {"base_url": "x", "headers": {
+        "Accept": "application/json", "X-Version": "2",
+        "authorization": "Bearer ${env:TOKEN}", "X-Api-Key": "${file:/run/key}",
+        "Cookie": "hunter2",
+        "proxy-authorization": "hunter2"}}}]}"#;
+    let said = wrong(systems, r#"{"entities": []}"#);
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(said[0].starts_with("systems.json:4:19: a secret must not stand"), "{said:#?}");
+    assert!(said[1].starts_with("systems.json:5:32: a secret must not stand"), "{said:#?}");
+}
+
+#[test]
+fn a_system_that_is_pushed_to_takes_no_source_and_no_connection() {
+    let systems = r#"{"systems": [{"name": "shop", "type": "push", "connection": {"path": "x"}}]}"#;
+    let entities = r#"{"entities": [{"system": "shop", "name": "a", "source": {}},
+        {"system": "shop", "name": "b", "source": {"path": "/b", "x": 1}}]}"#;
+    let said = wrong(systems, entities);
+    let expected = [
+        "entities.json:2:41: a system of type `push` takes no `source` (leave it out)",
+        "systems.json:1:47: a system of type `push` takes no `connection` (leave it out)",
+    ];
+    assert_eq!(said, expected);
 }
 
 #[test]
@@ -159,6 +238,13 @@ fn triggers_are_checked() {
         &["no such `type`", "did you mean `cron`?"],
     );
     one(&of_system(r#""triggers": [{"type": "cron"}]"#), &["`expression` is missing"]);
+    for never in ["0 0 31 2 *", "0 12 30 2,2 *", "0 0 31 4,6,9,11 *"] {
+        let cron = format!(r#""triggers": [{{"type": "cron", "expression": "{never}"}}]"#);
+        one(&of_system(&cron), &["this time never comes", "day of month"]);
+    }
+    let leap =
+        r#"{"type": "cron", "expression": "0 0 29 2 *"}, {"type": "interval", "seconds": 0}"#;
+    one(&of_system(&format!(r#""triggers": [{leap}]"#)), &["too little"]);
 }
 
 #[test]
@@ -222,9 +308,11 @@ fn a_secret_in_the_open_is_refused_and_not_shown() {
     let text = shown(&error);
     assert_eq!(
         lines.iter().filter(|s| s.contains("a secret must not stand in this file")).count(),
-        2,
+        3,
         "{lines:#?}"
     );
+    let user = "systems.json:1:72: an address must not hold a user or a password (leave it out";
+    assert!(lines.iter().any(|s| s.starts_with(user)), "{lines:#?}");
     assert!(lines.iter().any(|s| s.contains("`tokn` is not known here")), "{lines:#?}");
     assert!(text.contains("\"type\": \"bearer\", \"token\": \"*******\""), "{text}");
     assert!(!text.contains("hunter2") && !debug.contains("hunter2"), "{text}\n{debug}");

@@ -254,6 +254,7 @@ impl JsonSchema for JsonPath {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "format": "json-path",
             "pattern": "^\\$",
             "description": "A JSONPath (RFC 9535), such as `$.data[*]`."
         })

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use alluvium_model::{EntitySpec, SystemSpec};
 
@@ -72,4 +72,16 @@ pub(crate) fn masked(
         Ok((MetadataKind::Entity, spec.id().to_string(), serde_json::to_string(&spec)?))
     });
     systems.chain(entities).collect()
+}
+
+/// Whether an entity's spec, as JSON text, is another one with what that left to its source to tell.
+pub(crate) fn completes(spec: &str, declared: &str) -> bool {
+    let read = |text| serde_json::from_str::<Map<String, Value>>(text);
+    let (Ok(mut spec), Ok(declared)) = (read(spec), read(declared)) else { return false };
+    for told in ["keys", "sequence_by", "columns"] {
+        if !declared.contains_key(told) {
+            spec.remove(told);
+        }
+    }
+    spec == declared
 }

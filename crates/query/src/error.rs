@@ -59,6 +59,9 @@ pub enum QueryError {
     /// A file could not be read.
     #[error("a table's file cannot be read")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// The answer failed after rows of it had been given.
+    #[error("the answer is not whole, it broke off: {0}")]
+    BrokenOff(#[source] Box<QueryError>),
     /// The answer could not be written.
     #[error("the answer cannot be written")]
     Output(#[source] io::Error),
@@ -87,6 +90,7 @@ impl QueryError {
                 Remedy::Operator("ask for less at once, or allow queries more memory")
             }
             Self::Lake(error) => error.remedy(),
+            Self::BrokenOff(error) => error.remedy(),
             Self::Ledger(_) | Self::Unavailable(_) | Self::Gone(_) => Remedy::Retry,
             Self::Output(_) => Remedy::Operator("look at where the answer is written to"),
             Self::Bug(_) => Remedy::Bug,

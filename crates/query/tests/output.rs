@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use alluvium_query::{QueryError, output, output::Format};
+use alluvium_query::{QueryError, QueryOptions, Rows, output, output::Format};
 
 use crate::fixture::{Fixture, text};
 
@@ -73,4 +73,33 @@ async fn a_reader_that_went_away_ends_the_query() {
     let rows = Fixture::new().query().sql(endless).await.unwrap();
     let error = output::write(rows, Format::Ndjson, &mut Gone).await.unwrap_err();
     assert!(matches!(error, QueryError::Output(e) if e.kind() == io::ErrorKind::BrokenPipe));
+}
+
+/// Divides by zero after so many rows, in one thread, so that these come before it.
+async fn divided(after: u32) -> Rows {
+    let options = QueryOptions { parallelism: 1, ..QueryOptions::default() };
+    let sql =
+        format!("SELECT 10 / ({after} - value) AS v FROM generate_series(0, {after}) AS t(value)");
+    Fixture::new().query_with(options).sql(&sql).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_of_an_answer_that_fails_before_its_first_row() {
+    for format in Format::ALL {
+        let mut out = Vec::new();
+        let error = output::write(divided(0).await, format, &mut out).await.unwrap_err();
+        assert!(matches!(error, QueryError::Statement(_)), "{error:?}");
+        assert_eq!(String::from_utf8(out).unwrap(), "", "{format}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_says_so_and_its_json_has_no_end() {
+    let mut out = Vec::new();
+    let rows = divided(50_000).await;
+    let error = output::write(rows, Format::Json, &mut out).await.unwrap_err();
+    assert!(error.to_string().starts_with("the answer is not whole, it broke off: "), "{error}");
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.starts_with("[\n{\"v\":0}") && text.ends_with("}"), "{}", text.len());
+    assert!(serde_json::from_str::<serde_json::Value>(&text).is_err());
 }

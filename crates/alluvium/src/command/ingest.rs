@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use alluvium_config::Settings;
+use alluvium_config::{Reach, Settings};
 use alluvium_ledger::RunStatus;
 use alluvium_model::{EntityId, Layer};
 use alluvium_runtime::{ProgressUpdate, RunReport, Runtime, RuntimeHandle, Triggers};
@@ -11,14 +11,15 @@ use serde::Serialize;
 
 use super::progress::Bar;
 use crate::cli::{Cli, Format, Ingest, Target};
-use crate::exit::{Exit, UsageError};
+use crate::exit::{Exit, UsageError, blames_configuration};
 use crate::output;
 use crate::wiring::{self, Wired};
 
 #[derive(Serialize)]
 struct Row {
     run: String,
-    entity: String,
+    /// None where the run ended before it came to an entity.
+    entity: Option<String>,
     status: String,
     polled: u64,
     published: u64,
@@ -27,8 +28,8 @@ struct Row {
 
 /// Runs a system or an entity once.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Ingest) -> anyhow::Result<Exit> {
-    let metadata = wiring::metadata(settings)?;
     let (Target::System(system) | Target::Entity(EntityId { system, .. })) = &args.target;
+    let metadata = wiring::metadata_for(settings, Reach::One(system))?;
     if metadata.system(system).is_none() {
         let text = format!("there is no system `{system}` in systems.json");
         return Err(UsageError(text).into());
@@ -44,8 +45,24 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Ingest) -> anyhow
     tracker.finish();
     finish(&handle, &wired, settings).await;
     let report = outcome?;
-    tell(cli, &report)?;
-    Ok(Exit::of(report.status == RunStatus::Succeeded))
+    tell(cli, args, &report)?;
+    Ok(exit(&report))
+}
+
+/// A run that failed by its configuration alone was not asked for rightly.
+fn exit(report: &RunReport) -> Exit {
+    let failed = report.entities.iter().filter(|entity| entity.status == RunStatus::Failed);
+    let mut reasons: Vec<_> = failed.filter_map(|entity| entity.reason.as_deref()).collect();
+    if reasons.is_empty() {
+        reasons.extend(report.reason.as_deref());
+    }
+    match report.status {
+        RunStatus::Succeeded => Exit::Done,
+        _ if !reasons.is_empty() && reasons.iter().all(|why| blames_configuration(why)) => {
+            Exit::Usage
+        }
+        _ => Exit::Failed,
+    }
 }
 
 /// Stops the runtime, and closes what it worked with.
@@ -58,23 +75,38 @@ pub(crate) async fn finish(handle: &RuntimeHandle, wired: &Wired, settings: &Set
     wired.ledger.close().await;
 }
 
-/// Tells how a run went: for people in a line per entity, otherwise as data.
-fn tell(cli: &Cli, report: &RunReport) -> anyhow::Result<()> {
+/// Tells how a run went: a row for each entity, and one for the run where it ended without them.
+fn tell(cli: &Cli, args: &Ingest, report: &RunReport) -> anyhow::Result<()> {
     if let Some(reason) = report.reason.as_ref().filter(|_| cli.output == Format::Table) {
         eprintln!("run {} failed: {reason}", report.run);
     }
-    let rows: Vec<Row> = report
+    let mut rows: Vec<Row> = report
         .entities
         .iter()
         .map(|entity| Row {
             run: report.run.to_string(),
-            entity: entity.entity.to_string(),
+            entity: Some(entity.entity.to_string()),
             status: entity.status.as_str().to_owned(),
             polled: entity.polled,
             published: entity.published,
             reason: entity.reason.clone(),
         })
         .collect();
+    let told = report.entities.iter().any(|entity| entity.status == report.status);
+    if report.status != RunStatus::Succeeded && !told {
+        let entity = match &args.target {
+            Target::Entity(id) => Some(id.to_string()),
+            Target::System(_) => None,
+        };
+        rows.push(Row {
+            run: report.run.to_string(),
+            entity,
+            status: report.status.as_str().to_owned(),
+            polled: 0,
+            published: 0,
+            reason: report.reason.clone(),
+        });
+    }
     output::rows(cli.output, &rows)
 }
 

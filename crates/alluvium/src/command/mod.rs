@@ -6,6 +6,7 @@ mod init;
 mod input;
 mod known;
 mod maintain;
+mod order;
 mod progress;
 mod publish;
 mod quarantine;
@@ -16,11 +17,11 @@ mod schema;
 mod validate;
 pub(crate) mod verify;
 
-use alluvium_telemetry::{LogFormat, TracingSettings};
+use alluvium_telemetry::{LogFormat, TracingError, TracingSettings};
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::wiring;
 
 /// Does what the command line says.
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Init(args) => return init::run(&cli, args),
         Command::Schema(args) => return schema::run(&cli, args),
+        Command::Validate => return validate::run(&cli),
         Command::Demo(args) => return crate::demo::run(&cli, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -52,7 +54,6 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
     };
     trace(filter, settings.log.format)?;
     match &cli.command {
-        Command::Validate => validate::run(&cli, &settings),
         Command::Run => run::run(&settings).await,
         Command::Ingest(args) => ingest::run(&cli, &settings, args).await,
         Command::Publish(args) => publish::run(&cli, &settings, args).await,
@@ -62,9 +63,11 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Verify(args) => verify::run(&cli, &settings, args).await,
         Command::Rebuild(args) => rebuild::run(&cli, &settings, args).await,
         Command::Maintain(args) => maintain::run(&cli, &settings, args).await,
-        Command::Init(_) | Command::Schema(_) | Command::Demo(_) | Command::Completions { .. } => {
-            Ok(Exit::Done)
-        }
+        Command::Init(_)
+        | Command::Schema(_)
+        | Command::Validate
+        | Command::Demo(_)
+        | Command::Completions { .. } => Ok(Exit::Done),
     }
 }
 
@@ -74,5 +77,8 @@ pub(crate) fn trace(filter: String, format: alluvium_config::LogFormat) -> anyho
         alluvium_config::LogFormat::Text => LogFormat::Text,
         alluvium_config::LogFormat::Json => LogFormat::Json,
     };
-    Ok(alluvium_telemetry::init(&TracingSettings { filter, format })?)
+    alluvium_telemetry::init(&TracingSettings { filter, format }).map_err(|error| match error {
+        TracingError::Filter { .. } => UsageError(format!("`log.filter`: {error}")).into(),
+        TracingError::Twice(_) => error.into(),
+    })
 }

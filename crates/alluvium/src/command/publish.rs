@@ -1,6 +1,6 @@
 //! `alluvium publish`: changes from a file onto the entity's topic.
 
-use alluvium_config::{Metadata, Settings};
+use alluvium_config::{Metadata, Reach, Settings};
 use alluvium_connector::Connector;
 use alluvium_ledger::RunStatus;
 use alluvium_model::{Clock, EncodedPage, SystemClock};
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::ingest::{Tracker, finish};
 use super::input::Input;
+use super::order;
 use super::progress::Bar;
 use crate::cli::{Cli, Publish};
 use crate::exit::{Exit, UsageError};
@@ -30,8 +31,9 @@ struct Row {
 /// published in part before the process ended is gone on with, not begun anew.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyhow::Result<Exit> {
     let format = format(args)?;
-    let mut input = Input::open(&args.file, &format).await?;
-    let metadata = wiring::metadata(settings)?;
+    let most = settings.bus.embedded.max_message_bytes.bytes();
+    let mut input = Input::open(&args.file, &format, most).await?;
+    let metadata = metadata(settings, args)?;
     if metadata.system(&args.entity.system).is_none() {
         let text = format!("there is no system `{}` in systems.json", args.entity.system);
         return Err(UsageError(text).into());
@@ -46,7 +48,6 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyho
     let report = run.finish(pushed.as_ref().err().map(|error| error.to_string())).await;
     let seconds = clock.since(started).as_secs_f64();
     finish(&handle, &wired, settings).await;
-    pushed?;
     let row = Row {
         run: report.run.to_string(),
         entity: args.entity.to_string(),
@@ -55,6 +56,7 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyho
         seconds: (seconds * 1000.0).round() / 1000.0,
     };
     output::rows(cli.output, &[row])?;
+    pushed?;
     if let Some(reason) = &report.reason {
         eprintln!("run {} failed: {reason}", report.run);
     }
@@ -77,6 +79,8 @@ async fn push(
         eprintln!("going on after {before} records of this file that were published before");
     }
     let bar = Bar::new(cli.quiet, &format!("publishing {}", args.entity));
+    let mut by_arrival = *format == LineFormat::Envelope
+        && handle.entity(&args.entity).is_ok_and(|entity| entity.sequence_by.is_empty());
     loop {
         let ordinal = input.place.records;
         let Some(lines) = input.read_lines().await? else { break };
@@ -89,6 +93,10 @@ async fn push(
             now: SystemClock.now(),
         };
         let page = EncodedPage { messages: encode_lines(Bytes::from(lines), format, &context) };
+        if by_arrival && order::is_carried(&page.messages) {
+            by_arrival = false; // once is enough
+            eprintln!("warning: {}", order::carried(&args.entity));
+        }
         input.place.records += page.records();
         run.publish_at(page, input.place.cursor()?).await?;
         bar.set(input.place.read, input.place.size.unwrap_or(input.place.read));
@@ -109,6 +117,17 @@ async fn push(
     Ok(())
 }
 
+/// The metadata. An entity that leaves open what its source tells cannot be published to without its
+/// source, and so not without what the connection refers to.
+fn metadata(settings: &Settings, args: &Publish) -> anyhow::Result<Metadata> {
+    let metadata = wiring::metadata(settings)?;
+    let declared = metadata.entity(&args.entity);
+    if declared.is_some_and(|entity| !entity.keys.is_empty() && !entity.columns.is_empty()) {
+        return Ok(metadata);
+    }
+    wiring::metadata_for(settings, Reach::One(&args.entity.system))
+}
+
 /// That the entity is declared where only a declaration makes one, and orders its changes by the
 /// sequence that the mapping names: nobody is to believe in an order that is not kept.
 fn fits(metadata: &Metadata, args: &Publish, format: &LineFormat) -> Result<(), UsageError> {
@@ -123,11 +142,7 @@ fn fits(metadata: &Metadata, args: &Publish, format: &LineFormat) -> Result<(), 
     };
     match format {
         LineFormat::Map(map) if !map.sequence.is_empty() && entity.sequence_by.is_empty() => {
-            Err(UsageError(format!(
-                "--map names a sequence, and `{id}` orders its changes by arrival: declare \
-                 \"sequence_by\": [{{\"carried\": \"long\"}}] (or timestamp, decimal, lsn, \
-                 binlog) in entities.json"
-            )))
+            Err(UsageError(order::mapped(id)))
         }
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! `alluvium run`: everything in one process, until it is told to stop.
 
 use alluvium_api::ApiState;
-use alluvium_config::Settings;
+use alluvium_config::{Reach, Settings};
 use alluvium_ledger::Ledger;
 use alluvium_runtime::{Runtime, Triggers};
 use anyhow::Context;
@@ -15,7 +15,7 @@ use crate::wiring;
 
 /// Runs until SIGINT or SIGTERM, then drains.
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Exit> {
-    let metadata = wiring::metadata(settings)?;
+    let metadata = wiring::metadata_for(settings, Reach::Enabled)?;
     let wired = wiring::wire(settings, metadata).await?;
     // Before anything starts, so that a second process on this port changes nothing.
     let listener = match settings.http.enabled {

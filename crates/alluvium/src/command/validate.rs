@@ -1,6 +1,6 @@
 //! `alluvium validate`: whether settings, systems and entities are right.
 
-use alluvium_config::{ConfigError, Settings};
+use alluvium_config::ConfigError;
 use serde::Serialize;
 
 use crate::cli::{Cli, Format};
@@ -17,9 +17,10 @@ struct Row {
 }
 
 /// Checks, and tells all that is wrong: for people on stderr, otherwise as data.
-pub(crate) fn run(cli: &Cli, settings: &Settings) -> anyhow::Result<Exit> {
-    match wiring::metadata(settings) {
-        Ok(metadata) => {
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    match wiring::validate(cli) {
+        Ok((settings, metadata)) => {
+            super::trace(settings.log.directives(), settings.log.format)?;
             if cli.output == Format::Table {
                 let (systems, entities) = (metadata.systems.len(), metadata.entities.len());
                 eprintln!("all is right: {systems} systems, {entities} entities");

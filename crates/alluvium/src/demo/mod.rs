@@ -21,9 +21,9 @@ use tokio_util::task::AbortOnDropHandle;
 use self::feed::Feed;
 use self::folder::Folder;
 use self::shop::Shop;
-use crate::cli::{self, Cli};
+use crate::cli::{self, Cli, Format};
 use crate::command;
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::wiring;
 
 /// So many steps the demo has.
@@ -37,6 +37,10 @@ const LEAP_MS: i64 = 3_600_000;
 
 /// Runs the demo.
 pub(crate) async fn run(cli: &Cli, args: &cli::Demo) -> anyhow::Result<Exit> {
+    if cli.output == Format::Csv {
+        let text = "the demo shows several tables, and CSV has one header: ask for json or ndjson";
+        return Err(UsageError(text.to_owned()).into());
+    }
     command::trace("warn".to_owned(), LogFormat::Text)?;
     let folder = Folder::prepare(args.folder.as_deref())?;
     say(cli, &format!("the demo's folder is {}", folder.path().display()));

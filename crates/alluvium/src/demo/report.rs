@@ -18,21 +18,30 @@ use crate::{output, wiring};
 
 /// Shows it all on stdout; whether everything that was checked holds.
 pub(super) async fn show(cli: &Cli, settings: &Settings, folder: &Path) -> anyhow::Result<bool> {
-    heading(cli, "What became of the records, by entity and layer")?;
-    output::rows(cli.output, &landed(settings).await?)?;
+    let landed = landed(settings).await?;
     let lake = query::open(settings, None)?;
     let id = most_versions(&lake).await?;
-    heading(cli, &format!("The versions of earthquake {id} in silver"))?;
-    query::write(cli, lake.sql(&versions(&id)).await?).await?;
-    heading(cli, "Nothing was lost or counted twice")?;
+    let versions = lake.sql(&versions(&id)).await?;
     let checks = verify::rows(cli, settings, &Verify::default()).await?;
-    output::rows(cli.output, &checks)?;
+    if cli.output == Format::Table {
+        print(&"\nWhat became of the records, by entity and layer")?;
+        output::rows(cli.output, &landed)?;
+        print(&format!("\nThe versions of earthquake {id} in silver"))?;
+        query::write(cli, versions).await?;
+        print(&"\nNothing was lost or counted twice")?;
+        output::rows(cli.output, &checks)?;
+        print(&next_steps(folder, &id))?;
+    } else {
+        let landed = ("landed", output::objects(&landed)?);
+        let versions = ("versions", query::objects(versions).await?);
+        output::sections(
+            cli.output,
+            vec![landed, versions, ("checks", output::objects(&checks)?)],
+        )?;
+    }
     let failed = checks.iter().filter(|check| !check.holds).count();
     if failed > 0 {
         eprintln!("{failed} of {} checks do not hold", checks.len());
-    }
-    if cli.output == Format::Table {
-        print(&next_steps(folder, &id))?;
     }
     Ok(failed == 0)
 }
@@ -124,11 +133,6 @@ fn quoted(word: impl Display) -> String {
     if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// A heading, for people.
-fn heading(cli: &Cli, text: &str) -> anyhow::Result<()> {
-    if cli.output == Format::Table { print(&format!("\n{text}")) } else { Ok(()) }
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
+fn print(text: &dyn Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context("cannot write to stdout")
 }

@@ -3,6 +3,7 @@
 //! No message holds a value, but for names and kinds: a value may be a secret.
 
 mod alternatives;
+mod formats;
 
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
@@ -13,6 +14,8 @@ use crate::locate::token;
 use crate::nearest::{listed, suggestion};
 use crate::quantity::{PERIOD_PATTERN, SIZE_PATTERN};
 use crate::settings::LISTEN_PATTERN;
+
+pub(crate) use formats::no_json_path;
 
 /// What does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,10 +40,16 @@ impl<'s> Shape<'s> {
     /// Compiles a schema; it reads neither files nor the network. An error means that the schema
     /// itself is wrong.
     pub(crate) fn of(schema: &'s Value) -> Result<Self, ConfigError> {
-        let validator = jsonschema::options().build(schema).map_err(|error| {
+        let validator = formats::checked(jsonschema::options()).build(schema).map_err(|error| {
             ConfigError::Defect(format!("a JSON Schema is wrong: {}", error.masked()))
         })?;
         Ok(Self { schema, validator })
+    }
+
+    /// The members that a value must have.
+    pub(crate) fn required(&self) -> impl Iterator<Item = &'s str> {
+        let required = self.schema.get("required").and_then(Value::as_array);
+        required.into_iter().flatten().filter_map(Value::as_str)
     }
 
     /// All of `value` that does not fit, by place.
@@ -118,6 +127,8 @@ impl<'s> Describe<'s, '_> {
             Kind::Pattern { pattern } => {
                 ("this does not have the right form".to_owned(), form(pattern).or(about))
             }
+            Kind::Format { format } => formats::told(format, word)
+                .unwrap_or_else(|| ("this does not have the right form".to_owned(), about)),
             Kind::Minimum { limit } => {
                 ("this is too little".to_owned(), Some(format!("at least {limit}")))
             }

@@ -6,7 +6,8 @@ use alluvium_model::{EntitySpec, SystemSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Metadata, Named, Part, PartCheck, entities, systems};
+use super::remainder::Remainder;
+use super::{Asked, Metadata, Named, Part, entities, systems};
 use crate::conform::{Problem, Shape};
 use crate::document::Document;
 use crate::error::{ConfigError, Findings};
@@ -15,21 +16,21 @@ use crate::nearest::suggestion;
 use crate::schemas::{self, SchemaCatalog};
 use crate::secrets::malformed;
 
-/// Checks both texts. A text that could not be read has been told already.
+/// Checks both texts, and gives what can be read of them: it counts only if nothing was found. A
+/// text that could not be read has been told already.
 pub(super) fn check(
     systems: Option<Named<'_>>,
     entities: Option<Named<'_>>,
-    catalog: &SchemaCatalog,
-    own: &PartCheck<'_>,
-    mut findings: Findings,
+    asked: &Asked<'_>,
+    findings: &mut Findings,
 ) -> Result<Metadata, ConfigError> {
     // A text that may hold secrets is not quoted when it is broken: nobody could say what to mask.
     let mut parse =
-        |named: Option<Named<'_>>| Document::json(named?.name, named?.text, false, &mut findings);
+        |named: Option<Named<'_>>| Document::json(named?.name, named?.text, false, findings);
     let (systems, entities) = (parse(systems), parse(entities));
     let types = systems.as_ref().map(|document| types_of(&document.value));
-    let shapes = shapes(catalog)?;
-    let mut check = Check { shapes: &shapes, own, findings: &mut findings };
+    let shapes = shapes(asked.catalog)?;
+    let mut check = Check { shapes: &shapes, asked, findings };
     let mut metadata = Metadata::default();
     if let Some(mut document) = systems {
         check.mask_connections(&mut document);
@@ -39,7 +40,6 @@ pub(super) fn check(
         check.mask_sources(&mut document, types.as_ref());
         metadata.entities = check.entities(&document, types.as_ref())?;
     }
-    findings.into_result()?;
     Ok(metadata)
 }
 
@@ -64,11 +64,16 @@ struct Parts<'c> {
 struct PartShape<'c> {
     shape: Shape<'c>,
     openness: Openness,
+    /// Whether the connector wants nothing here.
+    takes_nothing: bool,
 }
 
 impl<'c> PartShape<'c> {
     fn of(schema: &'c Value) -> Result<Self, ConfigError> {
-        Ok(Self { shape: Shape::of(schema)?, openness: Openness::of(schema) })
+        let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
+        let members = schema.get("properties").and_then(Value::as_object);
+        let takes_nothing = closed && members.is_none_or(|members| members.is_empty());
+        Ok(Self { shape: Shape::of(schema)?, openness: Openness::of(schema), takes_nothing })
     }
 }
 
@@ -85,8 +90,16 @@ fn shapes(catalog: &SchemaCatalog) -> Result<BTreeMap<&str, Parts<'_>>, ConfigEr
 /// A check under way.
 struct Check<'c> {
     shapes: &'c BTreeMap<&'c str, Parts<'c>>,
-    own: &'c PartCheck<'c>,
+    asked: &'c Asked<'c>,
     findings: &'c mut Findings,
+}
+
+/// An item as its type, without what does not fit.
+struct Typed<T> {
+    item: T,
+    remainder: Remainder,
+    /// Whether all of it fits.
+    whole: bool,
 }
 
 impl Check<'_> {
@@ -95,18 +108,19 @@ impl Check<'_> {
         let shape = Shape::of(&schema)?;
         let mut seen = HashSet::new();
         let mut systems = Vec::new();
-        for (pointer, item) in self.items(document, "systems", &shape)? {
+        for (pointer, item) in self.items(document, "systems")? {
             self.name_once(document, &pointer, text(item, "name"), &mut seen);
             let fits = self.connection(document, &pointer, item);
+            self.references(document, &pointer, item);
             let Some(system) = self.typed::<SystemSpec>(document, &pointer, item, &shape) else {
                 continue;
             };
-            self.report(document, &pointer, systems::check(&system));
-            if fits {
+            self.report_rest(document, &pointer, &system, systems::check(&system.item));
+            if fits && system.whole {
                 let at = format!("{pointer}/connection");
-                self.ask_connector(document, &at, Part::Connection(&system));
+                self.ask_connector(document, &at, Part::Connection(&system.item));
             }
-            systems.push(system);
+            systems.push(system.item);
         }
         Ok(systems)
     }
@@ -121,7 +135,7 @@ impl Check<'_> {
         let shape = Shape::of(&schema)?;
         let mut seen = HashSet::new();
         let mut entities = Vec::new();
-        for (pointer, item) in self.items(document, "entities", &shape)? {
+        for (pointer, item) in self.items(document, "entities")? {
             if let (Some(system), Some(name)) = (text(item, "system"), text(item, "name")) {
                 let id = format!("{system}.{name}");
                 self.name_once(document, &pointer, Some(&id), &mut seen);
@@ -131,12 +145,12 @@ impl Check<'_> {
             let Some(entity) = self.typed::<EntitySpec>(document, &pointer, item, &shape) else {
                 continue;
             };
-            self.report(document, &pointer, entities::check(&entity));
-            if let Some(kind) = kind.filter(|_| fits) {
+            self.report_rest(document, &pointer, &entity, entities::check(&entity.item, item));
+            if let Some(kind) = kind.filter(|_| fits && entity.whole) {
                 let at = format!("{pointer}/source");
-                self.ask_connector(document, &at, Part::Source(kind, &entity));
+                self.ask_connector(document, &at, Part::Source(kind, &entity.item));
             }
-            entities.push(entity);
+            entities.push(entity.item);
         }
         Ok(entities)
     }
@@ -151,8 +165,7 @@ impl Check<'_> {
             self.findings.push(finding.with_help(suggestion(kind, "known types", known)));
             return false;
         };
-        let pointer = format!("{pointer}/connection");
-        self.part(document, &pointer, item.get("connection"), &parts.connection)
+        self.part(document, (pointer, "connection"), (item, kind), &parts.connection)
     }
 
     /// The type of the entity's system.
@@ -178,39 +191,45 @@ impl Check<'_> {
     /// system stands.
     fn source(&mut self, document: &Document, pointer: &str, item: &Value, kind: &str) -> bool {
         let Some(parts) = self.shapes.get(kind) else { return false };
-        let pointer = format!("{pointer}/source");
-        self.part(document, &pointer, item.get("source"), &parts.source)
+        self.part(document, (pointer, "source"), (item, kind), &parts.source)
     }
 
-    /// Whether the connector's own part of a system or entity fits.
+    /// Whether the connector's own part, a member of this system or entity, fits. `kind`: the type of
+    /// the system.
     fn part(
         &mut self,
         document: &Document,
-        pointer: &str,
-        part: Option<&Value>,
+        (pointer, member): (&str, &str),
+        (item, kind): (&Value, &str),
         expected: &PartShape<'_>,
     ) -> bool {
         let before = self.findings.len();
         let empty = Value::Object(serde_json::Map::new());
-        let part = part.unwrap_or(&empty);
+        let part = item.get(member).unwrap_or(&empty);
+        let pointer = &format!("{pointer}/{member}");
+        if expected.takes_nothing && *part != empty {
+            let text = format!("a system of type `{kind}` takes no `{member}`");
+            let finding = document.finding_at_key(pointer, text);
+            self.findings.push(finding.with_help("leave it out".to_owned()));
+            return false;
+        }
         self.report(document, pointer, expected.shape.problems(part));
-        let mut references = Vec::new();
-        malformed(part, pointer, &mut references);
-        for (at, help) in references {
-            let finding = document.finding(&at, "this is no reference to a secret");
-            self.findings.push(finding.with_help(help));
-        }
-        for at in in_the_open(part, pointer, &expected.openness) {
-            let finding = document.finding(&at, "a secret must not stand in this file");
-            let help =
-                "put it in the environment or in a file and write ${env:NAME} or ${file:/path}";
-            self.findings.push(finding.with_help(help.to_owned()));
-        }
+        self.report(document, "", malformed(part, pointer));
+        self.report(document, "", in_the_open(part, pointer, &expected.openness));
         self.findings.len() == before
     }
 
+    /// Tells which references of a system's connection lead nowhere, where they must be there.
+    fn references(&mut self, document: &Document, pointer: &str, item: &Value) {
+        let Some(connection) = item.get("connection") else { return };
+        if let Some(secrets) = self.asked.secrets.filter(|_| self.asked.reach.is_meant(item)) {
+            let pointer = format!("{pointer}/connection");
+            self.report(document, "", secrets.missing(connection, &pointer));
+        }
+    }
+
     fn ask_connector(&mut self, document: &Document, pointer: &str, part: Part<'_>) {
-        if let Err(problem) = (self.own)(part) {
+        if let Err(problem) = (self.asked.own)(part) {
             self.findings.push(document.finding(pointer, problem));
         }
     }
@@ -220,34 +239,47 @@ impl Check<'_> {
         &mut self,
         document: &'d Document,
         member: &str,
-        shape: &Shape<'_>,
     ) -> Result<Vec<(String, &'d Value)>, ConfigError> {
         let envelope = envelope(member);
         self.report(document, "", Shape::of(&envelope)?.problems(&document.value));
-        let items = list(&document.value, member);
-        for (pointer, value) in &items {
-            self.report(document, pointer, shape.problems(value));
-        }
-        Ok(items)
+        Ok(list(&document.value, member))
     }
 
-    /// The item as its type; `None` if it does not fit, which has been told or is told now.
+    /// The item as its type, without what does not fit, which is told. `None` if too little is left.
     fn typed<T: DeserializeOwned>(
         &mut self,
         document: &Document,
         pointer: &str,
         item: &Value,
         shape: &Shape<'_>,
-    ) -> Option<T> {
-        match serde_json::from_value(item.clone()) {
-            Ok(typed) => Some(typed),
+    ) -> Option<Typed<T>> {
+        let problems = shape.problems(item);
+        let whole = problems.is_empty();
+        let remainder = Remainder::of(item, shape, &problems);
+        self.report(document, pointer, problems);
+        match serde_json::from_value(remainder.value.clone()) {
+            Ok(item) => Some(Typed { item, remainder, whole }),
             Err(error) => {
-                if shape.problems(item).is_empty() {
+                if whole {
                     self.findings.push(document.finding(pointer, error.to_string()));
                 }
                 None
             }
         }
+    }
+
+    /// Tells what is wrong with the rest of an item, where it stands in the item itself.
+    fn report_rest<T>(
+        &mut self,
+        document: &Document,
+        pointer: &str,
+        typed: &Typed<T>,
+        mut problems: Vec<Problem>,
+    ) {
+        for problem in &mut problems {
+            problem.pointer = typed.remainder.original(&problem.pointer);
+        }
+        self.report(document, pointer, problems);
     }
 
     fn name_once(

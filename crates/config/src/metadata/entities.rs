@@ -1,20 +1,25 @@
 //! What an entity's schema cannot say: that the columns it names exist and are fit for their use.
 
+use std::ops::Deref;
+
 use alluvium_model::metadata::{History, SequenceBy};
 use alluvium_model::{Column, ColumnType, EntitySpec};
+use serde_json::Value;
 
 use super::columns;
 use crate::conform::Problem;
 use crate::nearest::suggestion;
 
-/// All that is wrong with an entity by itself.
-pub(super) fn check(entity: &EntitySpec) -> Vec<Problem> {
+/// All that is wrong with an entity by itself. `given`: the entity as it stands in the file, of which
+/// parts that do not fit are not in `entity`.
+pub(super) fn check(entity: &EntitySpec, given: &Value) -> Vec<Problem> {
     let mut problems = columns::check(&entity.columns);
-    keys(entity, &mut problems);
-    sequence(entity, &mut problems);
+    let entity = Given { entity, given };
+    keys(&entity, &mut problems);
+    sequence(&entity, &mut problems);
     for (index, name) in entity.ignore_null_updates.iter().enumerate() {
         let pointer = format!("/ignore_null_updates/{index}");
-        problems.extend(declared(entity, name, &pointer).err());
+        problems.extend(entity.declared(name, &pointer).err());
         repeated(&entity.ignore_null_updates, index, &pointer, &mut problems);
         if entity.keys.contains(name) {
             problems.push(problem(&pointer, "a key column is always sent", "leave it out"));
@@ -22,7 +27,7 @@ pub(super) fn check(entity: &EntitySpec) -> Vec<Problem> {
     }
     for (index, name) in entity.snapshot.scope.iter().enumerate() {
         let pointer = format!("/snapshot/scope/{index}");
-        problems.extend(declared(entity, name, &pointer).err());
+        problems.extend(entity.declared(name, &pointer).err());
         repeated(&entity.snapshot.scope, index, &pointer, &mut problems);
     }
     let share = entity.snapshot.max_close_share;
@@ -30,7 +35,7 @@ pub(super) fn check(entity: &EntitySpec) -> Vec<Problem> {
         let text = "a share is between 0 and 1";
         problems.push(problem("/snapshot/max_close_share", text, "0.5 is one half"));
     }
-    if entity.layers.silver.enabled && !entity.columns.is_empty() && entity.keys.is_empty() {
+    if entity.layers.silver.enabled && !entity.columns.is_empty() && !entity.gives_keys() {
         let text = "an entity with columns needs keys: they name its rows in silver";
         let help = "name the columns that tell rows apart: \"keys\": [\"id\"]";
         problems.push(problem("", text, help));
@@ -38,11 +43,11 @@ pub(super) fn check(entity: &EntitySpec) -> Vec<Problem> {
     problems
 }
 
-fn keys(entity: &EntitySpec, problems: &mut Vec<Problem>) {
+fn keys(entity: &Given<'_>, problems: &mut Vec<Problem>) {
     for (index, name) in entity.keys.iter().enumerate() {
         let pointer = format!("/keys/{index}");
         repeated(&entity.keys, index, &pointer, problems);
-        match declared(entity, name, &pointer) {
+        match entity.declared(name, &pointer) {
             Err(undeclared) => problems.push(undeclared),
             Ok(None) => {}
             Ok(Some(column)) => {
@@ -59,14 +64,14 @@ fn keys(entity: &EntitySpec, problems: &mut Vec<Problem>) {
     }
 }
 
-fn sequence(entity: &EntitySpec, problems: &mut Vec<Problem>) {
+fn sequence(entity: &Given<'_>, problems: &mut Vec<Problem>) {
     for (index, part) in entity.sequence_by.iter().enumerate() {
         let SequenceBy::Column(name) = part else { continue };
         let pointer = format!("/sequence_by/{index}");
         if entity.sequence_by[..index].contains(part) {
             problems.push(problem(&pointer, &format!("`{name}` is there twice"), "name it once"));
         }
-        match declared(entity, name, &pointer) {
+        match entity.declared(name, &pointer) {
             Err(undeclared) => problems.push(undeclared),
             Ok(Some(column)) if !orders(column.kind) => {
                 let text = format!("`{name}` cannot order changes");
@@ -83,21 +88,48 @@ fn orders(kind: ColumnType) -> bool {
     matches!(kind, T::Byte | T::Short | T::Integer | T::Long | T::Decimal | T::Timestamp)
 }
 
-/// The declared column called `name`; `None` if the source itself tells the columns.
-fn declared<'e>(
+/// An entity, and how it stands in the file.
+struct Given<'e> {
     entity: &'e EntitySpec,
-    name: &str,
-    pointer: &str,
-) -> Result<Option<&'e Column>, Problem> {
-    if entity.columns.is_empty() {
-        return Ok(None);
+    given: &'e Value,
+}
+
+impl Deref for Given<'_> {
+    type Target = EntitySpec;
+    fn deref(&self) -> &EntitySpec {
+        self.entity
     }
-    entity.column(name).map(Some).ok_or_else(|| Problem {
-        pointer: pointer.to_owned(),
-        at_key: false,
-        text: format!("there is no column `{name}`"),
-        help: suggestion(name, "columns", entity.columns.iter().map(|c| c.name.as_str())),
-    })
+}
+
+impl<'e> Given<'e> {
+    /// The declared column called `name`; `None` if the source itself tells the columns, or if it
+    /// may be one whose declaration does not fit.
+    fn declared(&self, name: &str, pointer: &str) -> Result<Option<&'e Column>, Problem> {
+        let entity = self.entity;
+        if entity.columns.is_empty() {
+            return Ok(None);
+        }
+        if let Some(column) = entity.column(name) {
+            return Ok(Some(column));
+        }
+        let columns = self.given.get("columns").and_then(Value::as_array).into_iter().flatten();
+        let mut names = columns.map(|column| column.get("name").and_then(Value::as_str));
+        if names.any(|given| given.is_none_or(|given| given == name)) {
+            return Ok(None);
+        }
+        Err(Problem {
+            pointer: pointer.to_owned(),
+            at_key: false,
+            text: format!("there is no column `{name}`"),
+            help: suggestion(name, "columns", entity.columns.iter().map(|c| c.name.as_str())),
+        })
+    }
+
+    /// Whether keys are named, even such as do not fit.
+    fn gives_keys(&self) -> bool {
+        let keys = self.given.get("keys");
+        keys.is_some_and(|keys| keys.as_array().is_none_or(|keys| !keys.is_empty()))
+    }
 }
 
 fn repeated(names: &[String], index: usize, pointer: &str, problems: &mut Vec<Problem>) {

@@ -3,6 +3,7 @@
 use alluvium_model::SystemSpec;
 use alluvium_model::metadata::Trigger;
 use croner::Cron;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::conform::Problem;
@@ -40,10 +41,25 @@ fn zone(pointer: &str, name: &str) -> Option<Problem> {
 }
 
 fn cron(pointer: &str, expression: &str) -> Option<Problem> {
-    let error = expression.parse::<Cron>().err()?;
-    let help = "five fields: minute, hour, day of month, month, day of week; seconds may stand \
-                before them; for instance `*/5 * * * *`";
-    Some(problem(pointer, format!("this is no cron expression: {error}"), help.to_owned()))
+    let (text, help) = match expression.parse::<Cron>() {
+        Err(error) => (
+            format!("this is no cron expression: {error}"),
+            "five fields: minute, hour, day of month, month, day of week; seconds may stand before \
+             them; for instance `*/5 * * * *`",
+        ),
+        Ok(cron) if !ever_comes(&cron) => (
+            "this time never comes".to_owned(),
+            "no month that it names has such a day: look at day of month and month",
+        ),
+        Ok(_) => return None,
+    };
+    Some(problem(pointer, text, help.to_owned()))
+}
+
+/// Whether there is a time that the expression names. Any beginning will do, the calendar repeats.
+fn ever_comes(cron: &Cron) -> bool {
+    let beginning = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+    cron.find_next_occurrence(&beginning, true).is_ok()
 }
 
 fn problem(pointer: &str, text: String, help: String) -> Problem {

@@ -30,8 +30,8 @@ pub(super) fn check_values(value: &Value) -> Vec<Breach> {
     breaches
 }
 
-/// Checks the settings as a whole.
-pub(super) fn check(settings: &Settings) -> Vec<Breach> {
+/// Checks the settings, and whether they fit together if `all_fit` by themselves.
+pub(super) fn check(settings: &Settings, all_fit: bool) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let bus = &settings.bus.embedded;
     let layers = &settings.layers;
@@ -58,7 +58,9 @@ pub(super) fn check(settings: &Settings) -> Vec<Breach> {
         breaches.extend(some_time(key, period));
     }
     breaches.extend(settings.http.allowed_hosts.iter().filter_map(|host| not_a_name(host)));
-    breaches.extend(fit_together(settings));
+    if all_fit {
+        breaches.extend(fit_together(settings));
+    }
     breaches
 }
 

@@ -38,20 +38,27 @@ impl Settings {
     /// Reads and checks the settings. All that is wrong is in the error.
     pub fn load(options: LoadOptions) -> Result<Settings, ConfigError> {
         let mut findings = Findings::default();
+        let settings = Self::find(options, &mut findings)?;
+        findings.into_result()?;
+        Ok(settings)
+    }
+
+    /// What can be read of the settings; a default stands for each that is wrong. They count only if
+    /// nothing was found.
+    pub(crate) fn find(
+        options: LoadOptions,
+        findings: &mut Findings,
+    ) -> Result<Settings, ConfigError> {
         let (folder, file) = locate_file(&options)?;
         let mut environment = options.environment;
         if let Err(finding) = environment.add_dotenv(&folder.join(".env")) {
             findings.push(finding);
         }
         let mut layered = Layered::defaults()?;
-        layered.add_file(file.as_deref(), &mut findings);
-        layered.add_environment(&environment, &mut findings);
-        layered.add_flags(&options.overrides, &mut findings);
-        let read = layered.check(&mut findings)?;
-        findings.into_result()?;
-        let Some(mut settings) = read else {
-            return Err(ConfigError::Defect("settings are neither right nor wrong".to_owned()));
-        };
+        layered.add_file(file.as_deref(), findings);
+        layered.add_environment(&environment, findings);
+        layered.add_flags(&options.overrides, findings);
+        let mut settings = layered.check(findings)?;
         settings.origin = Origin { folder, file, environment };
         Ok(settings)
     }
@@ -94,9 +101,8 @@ struct Layered {
 
 impl Layered {
     fn defaults() -> Result<Self, ConfigError> {
-        let value: Value = toml::from_str(DEFAULT_SETTINGS)
-            .map_err(|error| ConfigError::Defect(format!("default.toml: {error}")))?;
-        Ok(Self { schema: known::schema(), value, givers: HashMap::new(), document: None })
+        let (schema, value) = (known::schema(), defaults()?);
+        Ok(Self { schema, value, givers: HashMap::new(), document: None })
     }
 
     fn add_file(&mut self, file: Option<&Path>, findings: &mut Findings) {
@@ -199,33 +205,42 @@ impl Layered {
             .or_else(|| Some("`default.toml` in the documentation lists all settings".to_owned()))
     }
 
-    /// Checks the value and reads it into types.
-    fn check(&self, findings: &mut Findings) -> Result<Option<Settings>, ConfigError> {
-        let mut bad = false;
+    /// Checks the value and reads it into types, without what is wrong.
+    fn check(mut self, findings: &mut Findings) -> Result<Settings, ConfigError> {
+        let before = findings.len();
         for problem in Shape::of(&self.schema)?.problems(&self.value) {
-            bad = true;
             findings.push(self.finding(&problem));
+            self.forget(&problem.pointer)?;
         }
-        if bad {
-            return Ok(None);
+        for (key, problem, help) in bounds::check_values(&self.value) {
+            findings.push(self.breach((key, problem, help)));
+            self.forget(&format!("/{}", key.replace('.', "/")))?;
         }
-        let early = bounds::check_values(&self.value);
-        if !early.is_empty() {
-            early.into_iter().for_each(|breach| findings.push(self.breach(breach)));
-            return Ok(None);
+        let settings: Settings = serde_json::from_value(self.value.clone())
+            .map_err(|e| ConfigError::of(Finding::at_name("settings", e.to_string())))?;
+        let all_fit = findings.len() == before;
+        for breach in bounds::check(&settings, all_fit) {
+            findings.push(self.breach(breach));
         }
-        match serde_json::from_value::<Settings>(self.value.clone()) {
-            Ok(settings) => {
-                for breach in bounds::check(&settings) {
-                    findings.push(self.breach(breach));
-                }
-                Ok(Some(settings))
-            }
-            Err(error) => {
-                findings.push(Finding::at_name("settings", error.to_string()));
-                Ok(None)
-            }
+        Ok(settings)
+    }
+
+    /// Puts the default where somebody gave what is at `pointer`, or what holds it.
+    fn forget(&mut self, pointer: &str) -> Result<(), ConfigError> {
+        let mut given = pointer;
+        while !self.givers.contains_key(given) {
+            let Some(end) = given.rfind('/') else { return Ok(()) };
+            given = &given[..end];
         }
+        let default = defaults()?.pointer(given).cloned();
+        let (above, name) = given.rsplit_once('/').unwrap_or_default();
+        if let Some(table) = self.value.pointer_mut(above).and_then(Value::as_object_mut) {
+            match default {
+                Some(default) => table.insert(name.to_owned(), default),
+                None => table.remove(name),
+            };
+        }
+        Ok(())
     }
 
     fn breach(&self, (key, problem, help): bounds::Breach) -> Finding {
@@ -243,6 +258,11 @@ impl Layered {
         };
         finding.with_help(problem.help.clone())
     }
+}
+
+fn defaults() -> Result<Value, ConfigError> {
+    toml::from_str(DEFAULT_SETTINGS)
+        .map_err(|error| ConfigError::Defect(format!("default.toml: {error}")))
 }
 
 fn unknown(keys: &[&str]) -> String {

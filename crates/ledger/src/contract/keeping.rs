@@ -138,6 +138,54 @@ pub(super) async fn metadata_have_a_history_and_no_secrets(given: Given) {
     assert!(!text.contains(canary), "{text}");
 }
 
+async fn end_run(ledger: &dyn crate::Ledger, run: &alluvium_model::RunId, seconds: i64) {
+    let end = RunEnd {
+        status: RunStatus::Succeeded,
+        reason: None,
+        ended_at: at(seconds),
+        entities: EntityCounts::default(),
+        polled: 0,
+        published: 0,
+    };
+    ledger.finish_run(run, end).await.unwrap();
+}
+
+pub(super) async fn what_a_source_completes_or_finds_again_is_no_new_version(given: Given) {
+    let ledger = &*given.ledger;
+    let entity = |more: serde_json::Value| -> EntitySpec {
+        let mut spec = json!({ "system": "shop", "name": "orders" });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    };
+    let declared = [entity(json!({}))];
+    let told = [entity(json!({ "keys": ["id"], "columns": [{ "name": "id", "type": "long" }] }))];
+    let versions = async || {
+        let history = ledger.metadata_history(MetadataKind::Entity, "shop.orders").await.unwrap();
+        history.iter().map(|v| (v.valid_from, v.valid_to)).collect::<Vec<_>>()
+    };
+    // A start declares it, and the first run completes it.
+    ledger.store_metadata(&[], &declared, at(1)).await.unwrap();
+    let run = open_run(ledger, "shop", 2).await;
+    ledger.store_metadata(&[], &told, at(3)).await.unwrap();
+    assert_eq!(versions().await, [(at(1), None)]);
+    assert_eq!(ledger.metadata().await.unwrap()[0].spec["keys"], json!(["id"]));
+    end_run(ledger, &run, 4).await;
+    // The next start knows nothing of it until the run after.
+    ledger.store_metadata(&[], &[], at(5)).await.unwrap();
+    ledger.store_metadata(&[], &told, at(6)).await.unwrap();
+    assert_eq!(versions().await, [(at(1), None)]);
+    // What a run was done without, or with, is a version of its own.
+    ledger.store_metadata(&[], &[], at(7)).await.unwrap();
+    let run = open_run(ledger, "shop", 8).await;
+    end_run(ledger, &run, 9).await;
+    ledger.store_metadata(&[], &declared, at(10)).await.unwrap();
+    let run = open_run(ledger, "shop", 11).await;
+    end_run(ledger, &run, 12).await;
+    ledger.store_metadata(&[], &told, at(13)).await.unwrap();
+    let expected = [(at(13), None), (at(10), Some(at(13))), (at(1), Some(at(7)))];
+    assert_eq!(versions().await, expected);
+}
+
 pub(super) async fn retention_bounds_the_tables_and_keeps_the_totals(given: Given) {
     let ledger = &*given.ledger;
     let run = open_run(ledger, "shop", 0).await;

@@ -9,12 +9,14 @@ use alluvium_model::{EntitySpec, SystemSpec};
 use super::failure::failed;
 use super::fields::Fields;
 use super::{SqliteLedger, Tx};
-use crate::metadata::{MetadataEntry, MetadataKind, MetadataVersion, masked};
+use crate::metadata::{MetadataEntry, MetadataKind, MetadataVersion, completes, masked};
 use crate::{LedgerError, time};
 
 const LIST: &str = include_str!("../../queries/sqlite/metadata_list.sql");
 const HISTORY: &str = include_str!("../../queries/sqlite/metadata_history.sql");
 const END: &str = include_str!("../../queries/sqlite/metadata_end.sql");
+const COMPLETE: &str = include_str!("../../queries/sqlite/metadata_complete.sql");
+const REOPEN: &str = include_str!("../../queries/sqlite/metadata_reopen.sql");
 const BEGIN: &str = include_str!("../../queries/sqlite/metadata_begin.sql");
 
 const DOING: &str = "store metadata";
@@ -33,25 +35,61 @@ pub(super) async fn store(
     let mut known = known(&mut tx).await?;
     for (kind, name, spec) in specs {
         let before = known.remove(&(kind, name.clone()));
-        if before.as_ref() == Some(&spec) {
-            continue;
-        }
-        if before.is_some() {
-            end(&mut tx, kind, &name, at).await?;
-        }
-        sqlx::query(BEGIN)
-            .bind(kind.as_str())
-            .bind(&name)
-            .bind(&spec)
-            .bind(time::text(at))
-            .execute(&mut *tx)
-            .await
-            .map_err(failed(DOING))?;
+        put(&mut tx, Put { kind, name: &name, spec: &spec }, before.as_deref(), at).await?;
     }
     for (kind, name) in known.into_keys() {
         end(&mut tx, kind, &name, at).await?;
     }
     tx.commit().await.map_err(failed(DOING))
+}
+
+/// What is to hold from now on.
+#[derive(Clone, Copy)]
+struct Put<'p> {
+    kind: MetadataKind,
+    name: &'p str,
+    spec: &'p str,
+}
+
+/// Begins a version, if it is one. What a process declares at its start and a source completes, or
+/// finds again, at the run after is one version: no run has ended by the other.
+async fn put(
+    tx: &mut Tx,
+    put: Put<'_>,
+    before: Option<&str>,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
+    match before {
+        Some(before) if before == put.spec => return Ok(()),
+        Some(before) if completes(put.spec, before) && mend(tx, COMPLETE, put).await? => {
+            return Ok(());
+        }
+        Some(_) => end(tx, put.kind, put.name, at).await?,
+        None if mend(tx, REOPEN, put).await? => return Ok(()),
+        None => {}
+    }
+    let begun = sqlx::query(BEGIN)
+        .bind(put.kind.as_str())
+        .bind(put.name)
+        .bind(put.spec)
+        .bind(time::text(at))
+        .execute(&mut **tx)
+        .await;
+    begun.map(drop).map_err(failed(DOING))
+}
+
+/// Alters the latest version in place; whether that was possible.
+async fn mend(tx: &mut Tx, statement: &'static str, put: Put<'_>) -> Result<bool, LedgerError> {
+    let system = put.name.split_once('.').map_or(put.name, |(system, _)| system);
+    let done = sqlx::query(statement)
+        .bind(put.kind.as_str())
+        .bind(put.name)
+        .bind(put.spec)
+        .bind(system)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(DOING))?;
+    Ok(done.rows_affected() > 0)
 }
 
 pub(super) async fn list(ledger: &SqliteLedger) -> Result<Vec<MetadataEntry>, LedgerError> {

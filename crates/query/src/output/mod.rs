@@ -76,8 +76,10 @@ pub struct Written {
     pub truncated: bool,
 }
 
-/// Writes an answer as it comes, batch by batch. A reader that went away ends the query, and is an
-/// [`QueryError::Output`] of the kind [`io::ErrorKind::BrokenPipe`].
+/// Writes an answer as it comes, batch by batch. Nothing is written of one that fails before its
+/// first row. One that fails later is a [`QueryError::BrokenOff`]: what was written stays without its
+/// end, so that a JSON array which is not whole does not read as if it were. A reader that went away
+/// ends the query, and is an [`QueryError::Output`] of the kind [`io::ErrorKind::BrokenPipe`].
 pub async fn write(
     mut rows: Rows,
     format: Format,
@@ -90,11 +92,13 @@ pub async fn write(
         Format::Csv => Box::new(Csv::new(rows.schema())),
     };
     let mut written = 0;
+    let mut next = rows.next().await?;
     layout.begin(out).map_err(QueryError::Output)?;
-    while let Some(batch) = rows.next().await? {
+    while let Some(batch) = next {
         written += batch.num_rows() as u64;
         let batch = cell::plain(&batch)?;
         layout.rows(&batch, out).map_err(QueryError::Output)?;
+        next = rows.next().await.map_err(|error| QueryError::BrokenOff(Box::new(error)))?;
     }
     layout.end(out).and_then(|()| out.flush()).map_err(QueryError::Output)?;
     Ok(Written { rows: written, truncated: rows.truncated() })

@@ -1,0 +1,108 @@
+//! Addresses of the web: whether a text is one, and whether it tells more than it may.
+
+/// What is wrong with the address of a web API. References to secrets may stand in it.
+pub(crate) fn wrong(address: &str) -> Option<&'static str> {
+    if address.starts_with("${") {
+        return None; // what stands for the beginning is not known yet
+    }
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return Some("this is no address of the web");
+    };
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Some("only addresses of http and https are asked");
+    }
+    let authority = authority(rest);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if host.contains("${") {
+        return None;
+    }
+    let (name, port) = split_port(host);
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || "<>\"^`{|}%[]".contains(c)) {
+        return Some("this address has no host");
+    }
+    match port {
+        Some(port) if port.parse::<u16>().is_err() => Some("this address has no such port"),
+        _ => None,
+    }
+}
+
+/// Whether a text is an address with a user or a password in it.
+pub(crate) fn has_user(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| authority(rest).contains('@'))
+}
+
+/// What stands between the scheme and the path.
+fn authority(rest: &str) -> &str {
+    // A reference holds slashes of its own: ${file:/run/secrets/host}.
+    let mut in_reference = false;
+    let end = rest.find(|c: char| {
+        match c {
+            '{' => in_reference = true,
+            '}' => in_reference = false,
+            _ => {}
+        }
+        !in_reference && matches!(c, '/' | '?' | '#' | '\\')
+    });
+    &rest[..end.unwrap_or(rest.len())]
+}
+
+/// A host's name without the brackets of an IPv6 address, and its port.
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    if let Some((name, after)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        return (name, after.strip_prefix(':').or((!after.is_empty()).then_some(after)));
+    }
+    match host.rsplit_once(':') {
+        Some((name, "")) => (name, None),
+        Some((name, port)) => (name, Some(port)),
+        None => (host, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_web_are_taken() {
+        for address in [
+            "https://api.example.com/v1?a=b@c",
+            "HTTP://localhost:8080",
+            "http://[::1]:80/x",
+            "http://127.0.0.1:9",
+            "https://møre.no/",
+            "${env:API}/v1",
+            "https://${file:/run/secrets/host}:8080/v1",
+            "https://me:secret@api.example.com",
+        ] {
+            assert_eq!(wrong(address), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_told() {
+        for (address, told) in [
+            ("ftp://example.com", "http and https"),
+            ("file:///etc/passwd", "http and https"),
+            ("example.com/v1", "no address"),
+            ("", "no address"),
+            ("http://", "no host"),
+            ("https:///v1", "no host"),
+            ("http://a b/", "no host"),
+            ("http://host:99999/", "no such port"),
+            ("http://[::1]x/", "no such port"),
+        ] {
+            let said = wrong(address).unwrap_or_default();
+            assert!(said.contains(told), "{address}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_found_only_where_one_stands() {
+        for address in ["https://me@x/", "ftp://me:secret@x", "https://${env:USER}:${env:P}@x"] {
+            assert!(has_user(address), "{address}");
+        }
+        for address in ["https://x/@me", "https://x?mail=a@b", "me@example.com", "x://y"] {
+            assert!(!has_user(address), "{address}");
+        }
+    }
+}
