@@ -4,6 +4,7 @@
 
 mod alternatives;
 
+use alluvium_model::quantity::{PERIOD_PATTERN, SIZE_PATTERN};
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
@@ -11,7 +12,6 @@ use serde_json::Value;
 use crate::error::ConfigError;
 use crate::locate::token;
 use crate::nearest::{listed, suggestion};
-use crate::quantity::{PERIOD_PATTERN, SIZE_PATTERN};
 use crate::settings::LISTEN_PATTERN;
 
 /// What does not fit.

@@ -53,6 +53,8 @@ pub(super) struct Planned<'p> {
     /// The closings after the batch, and whether they differ from those before.
     pub(super) closings: &'p Closings,
     pub(super) closings_changed: bool,
+    /// The time of the entity's newest record after the batch.
+    pub(super) newest: Option<i64>,
 }
 
 impl SilverStage {
@@ -104,7 +106,7 @@ impl SilverStage {
             side = (Some((hidden::TXN.to_owned(), written.0)), written.1);
         }
 
-        let note = LayerNote::following(before.as_ref(), applied);
+        let note = LayerNote::following(before.as_ref(), applied).knowing(planned.newest);
         let (number_of, files): (Vec<u32>, Vec<StagedFile>) = staged.into_iter().unzip();
         let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
         applied.bytes = files.iter().map(|file| file.size).sum::<u64>() + side.1;
@@ -132,6 +134,7 @@ impl SilverStage {
         open.numbers.keep_only(&open.table);
         open.numbers.uses(&names);
         open.progress = Some(note.progress());
+        open.newest = planned.newest;
         if planned.closings_changed {
             open.closings = (*closings).clone();
         }

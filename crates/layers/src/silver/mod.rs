@@ -6,15 +6,18 @@
 //! whole entity, a truncate or the end of a snapshot, is an event of every key.
 
 mod batch;
+mod border;
 mod closing;
 mod commit;
 mod control;
 mod evolve;
+mod expire;
 mod files;
 mod gather;
 mod hidden;
 mod key;
 mod known;
+mod late;
 mod maintain;
 pub mod plan;
 mod rebuild;
@@ -41,13 +44,15 @@ use async_trait::async_trait;
 use crate::decode::EntityError;
 use crate::ledger_note::{LayerNote, conserved, take_up};
 use batch::Planner;
+pub(crate) use border::Borders;
 use closing::Closings;
 use commit::Planned;
-use control::Controls;
+use control::{ControlBatch, Controls};
 use files::FileNumbers;
 use gather::{Incoming, Lookup};
+use late::Late;
 use maintain::SilverUpkeep;
-pub(crate) use shadow::{SIDE_FILES, distrust};
+pub(crate) use shadow::{SIDE_FILES, borders_of, distrust};
 pub(crate) use shape::Shape;
 use unsent::Completer;
 use values::ValueSources;
@@ -84,6 +89,8 @@ pub struct SilverStage {
     shape: Shape,
     open: Option<Open>,
     upkeep: SilverUpkeep,
+    /// The borders of the table whose place this one is to take.
+    inherited: Borders,
 }
 
 /// The table, and what goes with its present version.
@@ -92,6 +99,8 @@ struct Open {
     numbers: FileNumbers,
     progress: Option<Progress>,
     closings: Closings,
+    /// The time of the entity's newest record, where one may be too late.
+    newest: Option<i64>,
 }
 
 impl SilverStage {
@@ -103,7 +112,8 @@ impl SilverStage {
         timezone: &str,
     ) -> Result<Self, StageError> {
         let upkeep = SilverUpkeep::new(UpkeepPolicy::default());
-        Ok(Self { lake, index, shape: Shape::new(entity, timezone)?, open: None, upkeep })
+        let (shape, inherited) = (Shape::new(entity, timezone)?, Borders::default());
+        Ok(Self { lake, index, shape, open: None, upkeep, inherited })
     }
 
     /// The stage with another policy of upkeep.
@@ -119,25 +129,28 @@ impl SilverStage {
             }
             let table =
                 Table::open_or_create(&self.lake, self.shape.table()).await.map_err(lake_error)?;
+            let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
+            let newest = note.as_ref().and_then(|note| note.newest);
+            let id = self.shape.entity.id();
+            let progress = note.map(|note| note.check(&table, &id)).transpose()?;
             let reflected = self.index.version(&self.shape.columns).map_err(index_error)?;
-            let closings = if reflected == Some(table.version()) {
+            let mut closings = if reflected == Some(table.version()) {
                 match self.index.whole().map_err(index_error)? {
                     Some(whole) => Closings::read(&whole, self.shape.first)?,
                     None => Closings::default(),
                 }
             } else {
-                rebuild::rebuild(&self.lake, &table, &self.index, &self.shape).await?
+                let at = progress.map(|progress| (progress.epoch, progress.offset));
+                rebuild::rebuild(&self.lake, &table, at, &self.index, &self.shape).await?
             };
+            if !self.inherited.is_empty() {
+                closings.borders = self.inherited.clone();
+            }
             if closings.dropped != *self.shape.dropped() {
                 self.shape = self.shape.dropping(&closings.dropped)?;
             }
             let numbers = FileNumbers::load(&self.index, &table).map_err(index_error)?;
-            let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
-            let progress = match note {
-                None => None,
-                Some(note) => Some(note.check(&table, &self.shape.entity.id())?),
-            };
-            self.open = Some(Open { table, numbers, progress, closings });
+            self.open = Some(Open { table, numbers, progress, closings, newest });
         }
         self.open.as_mut().ok_or_else(|| StageError::Bug("the table is not open".to_owned()))
     }
@@ -184,7 +197,7 @@ impl SilverStage {
             published_at_us: messages.iter().map(|m| m.published_at_us).max().unwrap_or_default(),
         };
         let open = self.open().await?;
-        let (before, known) = (open.progress, open.closings.clone());
+        let (before, known, newest) = (open.progress, open.closings.clone(), open.newest);
         let decode = |shape: &Shape| Incoming::decode(messages.clone(), &shape.decoder);
         let mut incoming = tokio::task::block_in_place(|| decode(&self.shape));
         while self.take_over_members(&incoming).await? {
@@ -192,8 +205,9 @@ impl SilverStage {
         }
         let mut closings = known.clone();
         let refused = self.evolve(&incoming, &mut closings).await?;
+        let late = Late::judge(&self.shape, &incoming, &mut closings, newest);
         let (lookup, mut controls) = tokio::task::block_in_place(|| {
-            self.look_up(&mut incoming, closings, refused, &mut applied)
+            self.look_up(&mut incoming, closings, &late, refused, &mut applied)
         })
         .map_err(|error| reading_error(&self.index, error))?;
         controls.changed = controls.closings != known;
@@ -228,6 +242,7 @@ impl SilverStage {
             sources: &sources,
             closings: &controls.closings,
             closings_changed: controls.changed,
+            newest: late.newest,
         };
         self.commit(&planned, before, &mut applied).await?;
         Ok(applied)
@@ -238,6 +253,7 @@ impl SilverStage {
         &self,
         incoming: &mut Incoming,
         closings: Closings,
+        late: &Late,
         refused: Vec<Quarantined>,
         applied: &mut Applied,
     ) -> Result<(Lookup, Controls), IndexError> {
@@ -248,12 +264,17 @@ impl SilverStage {
             control += decoded.control_records();
             applied.quarantined.extend(decoded.quarantined(message));
         }
+        if !late.is_empty() {
+            applied.quarantined.extend(late.rows(incoming));
+            incoming.leave_out(late);
+        }
         if self.shape.entity.snapshot.out_of_order == SnapshotOrder::Skip {
             applied.counts.add(gather::LEFT_OUT, incoming.skip_older(&closings));
         }
-        let mut controls = Controls::read(&self.shape, closings, incoming, &applied.batch.0);
+        let batch = ControlBatch { shape: &self.shape, incoming, late, id: &applied.batch.0 };
+        let mut controls = Controls::read(&batch, closings, &self.index)?;
         controls.quarantined.extend(refused);
-        let others = controls.concerned(&self.shape, &self.index, incoming)?;
+        let others = controls.concerned(&self.index)?;
         applied.counts.add(Outcome::Control, control - controls.quarantined.len() as u64);
         applied.quarantined.append(&mut controls.quarantined);
         applied.counts.add(Outcome::Quarantined, applied.quarantined.len() as u64);
