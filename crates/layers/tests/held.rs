@@ -174,10 +174,10 @@ async fn a_snapshot_is_tested_after_what_those_before_it_in_the_message_have_clo
     let platform = Platform::new(rows());
     let mut topic = Topic::of(&platform);
     tell(&platform, &mut topic, snapshot(10, &[1, 2, 3, 4], "a")).await;
-    tell(&platform, &mut topic, begun(30, &[1, 2], "a")).await;
-    let held = tell(&platform, &mut topic, ends(&[20, 30])).await;
+    tell(&platform, &mut topic, begun(20, &[1, 2], "a")).await;
+    let held = tell(&platform, &mut topic, ends(&[30, 20])).await;
     assert_eq!(held.iter().map(|q| q.position.index).collect::<Vec<_>>(), [0]);
-    let all = ["1 a [10,-) r", "2 a [10,-) r", "3 a [10,30) r", "4 a [10,30) r"];
+    let all = ["1 a [10,-) r", "2 a [10,-) r", "3 a [10,20) r", "4 a [10,20) r"];
     assert_eq!(platform.history(&["id", "v"]).await, all);
 
     // The second would close both that the first has left: of those, it is too much.

@@ -184,6 +184,18 @@ pub(crate) fn as_rows(batches: &[RecordBatch]) -> Rows {
     rows
 }
 
+/// The silver table's rows but for the batches that wrote them.
+pub(crate) async fn rows(platform: &Platform) -> Rows {
+    without_batch(platform.silver_rows().await)
+}
+
+/// Rows but for the batches that wrote them.
+pub(crate) fn without_batch(mut rows: Rows) -> Rows {
+    rows.iter_mut().for_each(|row| drop(row.remove("_batch_id")));
+    rows.sort_unstable();
+    rows
+}
+
 /// A topic that a test fills. Every delivery of it holds messages that nobody has decoded.
 pub(crate) struct Topic {
     entity: EntityId,

@@ -12,7 +12,9 @@ use alluvium_layers::verify::{RebuildOptions, Rebuilt, verify_rebuild};
 use alluvium_model::{Epoch, Stage, StageError};
 use serde_json::json;
 
-use crate::platform::{EPOCH, Platform, Rows, Topic, apply, files_below, gone, people, person};
+use crate::platform::{
+    EPOCH, Platform, Rows, Topic, apply, files_below, gone, people, person, rows, without_batch,
+};
 
 /// Five messages whose last ones need all that is hidden of those before.
 pub(crate) fn filled(platform: &Platform) -> Topic {
@@ -93,17 +95,6 @@ pub(crate) async fn rebuilt(platform: &Platform) -> Swapped {
     shadow.remove().await.unwrap();
     assert_eq!(left_behind(platform), 0);
     swapped
-}
-
-/// The rows but for the batch that wrote them.
-async fn rows(platform: &Platform) -> Rows {
-    without_batch(platform.silver_rows().await)
-}
-
-fn without_batch(mut rows: Rows) -> Rows {
-    rows.iter_mut().for_each(|row| drop(row.remove("_batch_id")));
-    rows.sort_unstable();
-    rows
 }
 
 /// The rows after all messages, with nothing in the way.

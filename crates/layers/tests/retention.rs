@@ -9,9 +9,10 @@ use alluvium_model::clock::ManualClock;
 use alluvium_model::{Change, Clock, Maintained, Op, Record, Stage, Upkeep};
 use serde_json::json;
 
-use crate::late::{Dice, day, days, notes, rows, says, tell};
-use crate::platform::{Platform, Rows, Topic, apply, change};
+use crate::late::{day, days, notes, record, says, tell};
+use crate::platform::{Platform, Rows, Topic, apply, change, rows};
 use crate::rebuild::{assert_equal, land, rebuilt, verified};
+use crate::upkeep::Dice;
 
 const DAY: u64 = 86_400;
 
@@ -42,7 +43,7 @@ async fn aged() -> (Platform, Arc<ManualClock>, Topic) {
     ]);
     topic.changes(vec![
         says(3, &day(3), "gone"),
-        says(3, &day(4), "gone"),
+        says(3, &day(4), "gone too"),
         gone(3, &day(19)),
         says(4, &day(5), "ends at the border"),
         gone(4, &day(20)),
@@ -128,7 +129,7 @@ async fn what_is_older_than_the_border_is_refused_whatever_is_rebuilt() {
         ];
         assert_eq!(sorted(&platform).await, expected, "{between}");
         assert_eq!(platform.silver_rows_by_datafusion().await, platform.silver_rows().await);
-        apply(&mut platform.raw(1), &topic.all()).await;
+        apply(&mut platform.raw(1), &topic.delivery(2, topic.end())).await;
         let found = verified(&platform).await;
         assert_equal(&found);
         let of_rows = found.checks.iter().find(|check| check.check == "rows of a rebuild").unwrap();
@@ -185,10 +186,7 @@ async fn what_is_kept_is_what_a_table_that_keeps_all_says_of_it() {
         let clock = Arc::new(ManualClock::at("2025-01-01T00:00:00Z".parse().unwrap()));
         let mut entity = notes(json!({"history_retention": "3d"}));
         entity["deletes"] = json!(["close", "tombstone"][(seed % 2) as usize]);
-        let is_whole = seed % 3 == 0;
-        if is_whole {
-            entity["ignore_null_updates"] = json!([]);
-        }
+        entity["ignore_null_updates"] = json!([]);
         let mut all = entity.clone();
         all["layers"] = json!({});
         let aged = Platform::by_clock(entity, Arc::clone(&clock) as Arc<dyn Clock>);
@@ -197,7 +195,8 @@ async fn what_is_kept_is_what_a_table_that_keeps_all_says_of_it() {
         let (mut dice, mut border) = (Dice(seed * 104_729), String::new());
         let (mut stage, mut raw) = (aged.silver(), aged.raw(1));
         for step in 0..60 {
-            let records: Vec<Record> = (0..=dice.roll(5)).map(|_| dice.record(step * 10)).collect();
+            let records: Vec<Record> =
+                (0..=dice.below(5)).map(|_| record(&mut dice, step * 10)).collect();
             let (after, before) = (topic.end(), taken.end());
             records.iter().for_each(|record| topic.records(vec![record.clone()]));
             let delivery = topic.delivery(after, topic.end());
@@ -236,10 +235,9 @@ async fn what_is_kept_is_what_a_table_that_keeps_all_says_of_it() {
         removed += kept(&mut stage).await.versions_removed;
         let border = (clock.now() - Duration::from_secs(3 * DAY)).to_string();
         let (found, expected) = (aged.silver_rows().await, plain.silver_rows().await);
-        let least = if is_whole { "" } else { &border };
-        assert_eq!(told(found, least), told(expected, &border), "seed {seed}");
+        assert_eq!(told(found, ""), told(expected, &border), "seed {seed}");
         assert_equal(&verified(&aged).await);
         assert_eq!(aged.silver_rows_by_datafusion().await, aged.silver_rows().await);
     }
-    assert!(removed > 300 && refused > 50, "{removed} removed, {refused} refused");
+    assert!(removed > 50 && refused > 5, "{removed} removed, {refused} refused");
 }

@@ -43,6 +43,11 @@ impl Borders {
         self.0.partition_point(|border| border.place() < (epoch, offset)).checked_sub(1)
     }
 
+    /// The border that was drawn last.
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.0.last().map(|border| border.before)
+    }
+
     /// The border that holds for the message at an offset.
     pub(super) fn at(&self, epoch: Epoch, offset: u64) -> Option<i64> {
         self.holding(epoch, offset).map(|n| self.0[n].before)

@@ -50,14 +50,8 @@ impl SilverStage {
         if of_table.is_garbage_due(table, all) {
             let side = &mut self.upkeep.side;
             chain(&self.lake, table, side).await.map_err(lake_error)?;
-            loop {
-                let collected = of_table.collect(table, SIDE_FILES, side).await;
-                let (removed, more) = collected.map_err(lake_error)?;
-                done.objects_removed += removed;
-                if !(all && more) {
-                    break;
-                }
-            }
+            let collected = upkeep::collect(of_table, table, (SIDE_FILES, side), all, &mut done);
+            collected.await.map_err(lake_error)?;
         }
         // The next one is prepared while batches come.
         of_table.begin_compaction(table).map_err(lake_error)?;

@@ -32,16 +32,15 @@ impl SilverStage {
         if let Some(last) = last.filter(|_| self.inherited.is_empty()) {
             return Ok(vec![(hidden::TXN.to_owned(), last)]);
         }
-        let open = self.open.as_ref().ok_or_else(|| {
-            StageError::Unavailable("the table that was made is not open; try again".to_owned())
-        })?;
         let mut side = SideFile::new(&self.shape.columns, last);
         let mut txns = Vec::new();
         if !self.inherited.is_empty() {
+            let open = self.open.as_ref().ok_or_else(|| {
+                StageError::Unavailable("the table that was made is not open; try again".to_owned())
+            })?;
             side.whole(&open.closings.write());
-            let at = open.progress.map(|p| (p.epoch, p.offset));
-            let border = at.and_then(|(epoch, offset)| self.inherited.of_table(epoch, offset));
-            txns.push((border::TXN.to_owned(), border.unwrap_or_default()));
+            let newest = self.inherited.newest().unwrap_or_default();
+            txns.push((border::TXN.to_owned(), newest));
         }
         let written = side.write(&self.lake, target).await.map_err(lake_error)?;
         txns.push((hidden::TXN.to_owned(), written.0));
