@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use deltalake::datafusion::prelude::SessionContext;
 use serde_json::{Value, json};
 
-use crate::platform::{Platform, Rows, Topic, apply, as_rows, eager, without_batch};
+use crate::platform::{Platform, Topic, apply, as_rows, eager, without_batch};
 use crate::rebuild::{assert_equal, land, rebuilt, verified};
 
 /// Notes by number, ordered by a carried long. Only number and name are declared.
