@@ -14,17 +14,17 @@ mod locate;
 mod mask;
 mod metadata;
 mod nearest;
-mod quantity;
 mod schemas;
 mod secrets;
 mod settings;
 mod validate;
 
+pub use alluvium_model::quantity::{ByteSize, Period};
+
 pub use environment::Environment;
 pub use error::{ConfigError, Finding, Findings};
 pub use init::init_files;
 pub use metadata::{Metadata, Named, Part, PartCheck, Reach};
-pub use quantity::{ByteSize, Period};
 pub use schemas::{ConnectorSchemas, SchemaCatalog, render_schema, schemas};
 pub use secrets::{Secrets, resolve};
 pub use settings::{

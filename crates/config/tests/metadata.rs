@@ -269,6 +269,35 @@ fn columns_that_are_named_must_be_declared_and_fit() {
 }
 
 #[test]
+fn only_where_the_order_begins_with_a_time_there_is_an_age() {
+    let columns = r#""columns": [{"name": "id", "type": "long"}, {"name": "at", "type": "timestamp"}],
+        "keys": ["id"]"#;
+    let of = |order: &str, silver: &str| {
+        let members =
+            format!(r#"{columns}, "sequence_by": [{order}], "layers": {{"silver": {{{silver}}}}}"#);
+        let entities =
+            format!(r#"{{"entities": [{{"system": "shop", "name": "orders", {members}}}]}}"#);
+        parse(SYSTEMS, &entities)
+    };
+    let both = r#""late_horizon": "30d", "history_retention": "365d""#;
+    for order in ["", r#""at""#, r#""at", "id""#, r#"{"carried": "timestamp"}"#] {
+        let metadata = of(order, both).unwrap();
+        let silver = &metadata.entities[0].layers.silver;
+        assert_eq!(silver.late_horizon.unwrap().duration().as_secs(), 30 * 86_400);
+        assert_eq!(silver.history_retention.unwrap().to_string(), "365d");
+    }
+    for order in [r#""id""#, r#""id", "at""#, r#"{"carried": "lsn"}"#] {
+        let said = said(&of(order, both).unwrap_err());
+        assert_eq!(said.len(), 2, "{said:#?}");
+        assert!(said[0].contains("`late_horizon` needs an order that begins with a time"));
+        assert!(said[1].contains("`history_retention` needs an order that begins with a time"));
+    }
+    let said_of = |silver: &str| said(&of(r#""at""#, silver).unwrap_err());
+    one(&said_of(r#""history_retention": "30m""#), &["too late", "at least 1h"]);
+    one(&said_of(r#""late_horizon": "a month""#), &["write a number of seconds"]);
+}
+
+#[test]
 fn columns_that_the_source_tells_are_not_held_against_a_list() {
     let entities = r#"{"entities": [{"system": "shop", "name": "orders", "keys": ["id"], "sequence_by": ["v"]}]}"#;
     assert!(parse(SYSTEMS, entities).is_ok());

@@ -131,14 +131,9 @@ impl BronzeStage {
         let of_table = &mut self.upkeep;
         upkeep::keep_log(of_table, table, all, &mut done).await.map_err(lake_error)?;
         if of_table.is_garbage_due(table, all) {
-            loop {
-                let collected = of_table.collect(table, "", &BTreeSet::new()).await;
-                let (removed, more) = collected.map_err(lake_error)?;
-                done.objects_removed += removed;
-                if !(all && more) {
-                    break;
-                }
-            }
+            let nothing = BTreeSet::new();
+            let collected = upkeep::collect(of_table, table, ("", &nothing), all, &mut done);
+            collected.await.map_err(lake_error)?;
         }
         // The next one is prepared while batches come.
         of_table.begin_compaction(table).map_err(lake_error)?;

@@ -23,6 +23,9 @@ pub(crate) struct LayerNote {
     /// From the epoch's beginning.
     totals: Counts,
     totals_checksum: Checksum,
+    /// The time of the newest record, in microseconds since 1970, where one may be too late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) newest: Option<i64>,
 }
 
 impl LayerNote {
@@ -42,7 +45,13 @@ impl LayerNote {
             checksum: applied.checksum,
             totals,
             totals_checksum,
+            newest: None,
         }
+    }
+
+    /// The same with the time of the newest record.
+    pub(crate) fn knowing(self, newest: Option<i64>) -> Self {
+        Self { newest, ..self }
     }
 
     /// Reads the note of a table's newest commit that has one.

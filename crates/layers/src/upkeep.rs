@@ -1,9 +1,12 @@
 //! Upkeep that bronze and silver have in common, told in the words of the port.
 
+use std::collections::BTreeSet;
+
 use alluvium_lake::table::{Compacted, CompactionOutcome};
 use alluvium_lake::upkeep::TableUpkeep;
 use alluvium_lake::{LakeError, Table};
 use alluvium_model::Maintained;
+use object_store::path::Path;
 
 /// Commits a compaction, and tells of it.
 pub(crate) async fn commit(
@@ -25,6 +28,24 @@ pub(crate) async fn commit(
         }
     }
     Ok(outcome)
+}
+
+/// Removes files that nothing refers to but `keep`, the objects to keep in the folder `beside`; some
+/// of them, or `all`.
+pub(crate) async fn collect(
+    upkeep: &mut TableUpkeep,
+    table: &mut Table,
+    (beside, keep): (&str, &BTreeSet<Path>),
+    all: bool,
+    done: &mut Maintained,
+) -> Result<(), LakeError> {
+    loop {
+        let (removed, more) = upkeep.collect(table, beside, keep).await?;
+        done.objects_removed += removed;
+        if !(all && more) {
+            return Ok(());
+        }
+    }
 }
 
 /// Looks after the log, and tells of it.

@@ -6,7 +6,7 @@ use alluvium_lake::path;
 use alluvium_model::{Epoch, Span, Stage, StageError};
 
 use crate::platform::{
-    EPOCH, Platform, Rows, Topic, apply, copy_folder, files_below, gone, people, person,
+    EPOCH, Platform, Rows, Topic, apply, copy_folder, files_below, gone, people, person, rows,
 };
 
 /// Five messages whose last ones need all that is hidden of those before.
@@ -22,14 +22,6 @@ pub(crate) fn filled(platform: &Platform) -> Topic {
     topic.mapped(&[&person(15, "Bob", "calm"), &person(41, "Bob", "sad")]);
     topic.mapped(&[&person(25, "Bob", "calm"), &gone(42), &person(60, "Zed", "old")]);
     topic
-}
-
-/// The rows but for the batch that wrote them.
-async fn rows(platform: &Platform) -> Rows {
-    let mut rows = platform.silver_rows().await;
-    rows.iter_mut().for_each(|row| drop(row.remove("_batch_id")));
-    rows.sort_unstable();
-    rows
 }
 
 async fn undisturbed() -> Rows {

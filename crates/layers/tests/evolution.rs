@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use deltalake::datafusion::prelude::SessionContext;
 use serde_json::{Value, json};
 
-use crate::platform::{Platform, Rows, Topic, apply, as_rows, eager};
+use crate::platform::{Platform, Topic, apply, as_rows, eager, without_batch};
 use crate::rebuild::{assert_equal, land, rebuilt, verified};
 
 /// Notes by number, ordered by a carried long. Only number and name are declared.
@@ -55,13 +55,6 @@ async fn type_of(platform: &Platform, column: &str) -> DataType {
 
 fn codes(quarantined: &[Quarantined]) -> Vec<&str> {
     quarantined.iter().map(|quarantined| quarantined.code.as_str()).collect()
-}
-
-/// The rows but for the batch that wrote them.
-fn without_batch(mut rows: Rows) -> Rows {
-    rows.iter_mut().for_each(|row| drop(row.remove("_batch_id")));
-    rows.sort_unstable();
-    rows
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,19 @@ fn snapshot(seq: i64, ids: &[i64], v: &str) -> Vec<Record> {
     ids.iter().map(row).chain([Record::Control(end)]).collect()
 }
 
+/// The ends of some snapshots in one message.
+fn ends(seqs: &[i64]) -> Vec<Record> {
+    let ends = seqs.iter().map(|seq| snapshot(*seq, &[], "").remove(0));
+    ends.collect()
+}
+
+/// The rows of a snapshot, without its end.
+fn begun(seq: i64, ids: &[i64], v: &str) -> Vec<Record> {
+    let mut records = snapshot(seq, ids, v);
+    records.pop();
+    records
+}
+
 /// Publishes and applies records; gives what was put into quarantine.
 async fn tell(platform: &Platform, topic: &mut Topic, records: Vec<Record>) -> Vec<Quarantined> {
     let after = topic.end();
@@ -118,4 +131,61 @@ async fn half_of_the_rows_or_a_few_of_them_are_closed_without_being_asked_about(
         platform.history(&["id", "v"]).await,
         ["1 a [10,40) r", "2 a [10,30) r", "3 a [10,20) r", "4 a [10,20) r"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_snapshots_that_end_in_one_message_are_each_held_and_approved_by_themselves() {
+    for index_is_lost in [false, true] {
+        let platform = Platform::new(rows());
+        let mut topic = Topic::of(&platform);
+        tell(&platform, &mut topic, snapshot(10, &[1, 2, 3, 4], "a")).await;
+        tell(&platform, &mut topic, begun(20, &[1], "b")).await;
+        let held = tell(&platform, &mut topic, ends(&[20, 30])).await;
+        let places: Vec<_> = held.iter().map(|q| (q.code.as_str(), q.position)).collect();
+        let place = |index| Position { epoch: EPOCH, offset: topic.end(), index };
+        assert_eq!(places, [("snapshot_held", place(0)), ("snapshot_held", place(1))]);
+        assert_eq!(platform.history(&["id", "v"]).await, UNCLOSED);
+        let [first, second] = [place(0), place(1)];
+        if index_is_lost {
+            platform.index().clear().unwrap();
+        }
+        decide(&platform, &mut topic, Decision::Approve, first).await;
+        assert_eq!(platform.history(&["id", "v"]).await, CLOSED);
+        decide(&platform, &mut topic, Decision::Approve, second).await;
+        let mut all = CLOSED.to_vec();
+        all[1] = "1 b [20,30) r";
+        assert_eq!(platform.history(&["id", "v"]).await, all);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_tested_after_what_those_before_it_in_the_message_have_closed() {
+    // Of four rows the first closes two and the second one: each is allowed, both at once were not.
+    let platform = Platform::new(rows());
+    let mut topic = Topic::of(&platform);
+    tell(&platform, &mut topic, snapshot(10, &[1, 2, 3, 4], "a")).await;
+    tell(&platform, &mut topic, begun(20, &[1, 2], "a")).await;
+    tell(&platform, &mut topic, begun(30, &[1], "a")).await;
+    assert_eq!(tell(&platform, &mut topic, ends(&[20, 30])).await, []);
+    let all = ["1 a [10,-) r", "2 a [10,30) r", "3 a [10,20) r", "4 a [10,20) r"];
+    assert_eq!(platform.history(&["id", "v"]).await, all);
+
+    // The first is held and closes nothing, so that the second is tested on all four.
+    let platform = Platform::new(rows());
+    let mut topic = Topic::of(&platform);
+    tell(&platform, &mut topic, snapshot(10, &[1, 2, 3, 4], "a")).await;
+    tell(&platform, &mut topic, begun(20, &[1, 2], "a")).await;
+    let held = tell(&platform, &mut topic, ends(&[30, 20])).await;
+    assert_eq!(held.iter().map(|q| q.position.index).collect::<Vec<_>>(), [0]);
+    let all = ["1 a [10,-) r", "2 a [10,-) r", "3 a [10,20) r", "4 a [10,20) r"];
+    assert_eq!(platform.history(&["id", "v"]).await, all);
+
+    // The second would close both that the first has left: of those, it is too much.
+    let platform = Platform::new(rows());
+    let mut topic = Topic::of(&platform);
+    tell(&platform, &mut topic, snapshot(10, &[1, 2, 3, 4], "a")).await;
+    tell(&platform, &mut topic, begun(20, &[1, 2], "a")).await;
+    let held = tell(&platform, &mut topic, ends(&[20, 30])).await;
+    assert_eq!(held.iter().map(|q| q.position.index).collect::<Vec<_>>(), [1]);
+    assert!(held[0].reason.contains("2 of 2 open rows"), "{}", held[0].reason);
 }

@@ -11,8 +11,8 @@ use alluvium_lake::upkeep::UpkeepPolicy;
 use alluvium_lake::{Lake, Table, path};
 use alluvium_layers::{BronzeStage, RawStage, SilverStage};
 use alluvium_model::{
-    Applied, Change, Delivery, EncodedMessage, EntityId, EntitySpec, Epoch, Message, Op, Record,
-    RunId, Span, Stage, SystemClock,
+    Applied, Change, Clock, Delivery, EncodedMessage, EntityId, EntitySpec, Epoch, Message, Op,
+    Record, RunId, Span, Stage, SystemClock,
 };
 use alluvium_wire::{LineFormat, PublishContext, encode_lines, encode_page};
 use arrow::array::RecordBatch;
@@ -37,17 +37,22 @@ pub(crate) struct Platform {
 
 impl Platform {
     pub(crate) fn new(entity: Value) -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap(), entity)
+        Self::in_folder(tempfile::tempdir().unwrap(), entity, Arc::new(SystemClock))
     }
 
     /// In memory where the system has a folder for that: for the tests that commit by the thousand.
     pub(crate) fn quick(entity: Value) -> Self {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        Self::in_folder(folder.unwrap(), entity)
+        Self::by_clock(entity, Arc::new(SystemClock))
     }
 
-    fn in_folder(folder: TempDir, entity: Value) -> Self {
-        let lake = Lake::local(&folder.path().join("lake"), Arc::new(SystemClock)).unwrap();
+    /// The same by another clock.
+    pub(crate) fn by_clock(entity: Value, clock: Arc<dyn Clock>) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::in_folder(folder.unwrap(), entity, clock)
+    }
+
+    fn in_folder(folder: TempDir, entity: Value, clock: Arc<dyn Clock>) -> Self {
+        let lake = Lake::local(&folder.path().join("lake"), clock).unwrap();
         let entity: EntitySpec = serde_json::from_value(entity).unwrap();
         let mut platform = Self { folder, lake, entity, index: None };
         platform.open_index();
@@ -175,6 +180,18 @@ pub(crate) fn as_rows(batches: &[RecordBatch]) -> Rows {
             rows.push(row.collect());
         }
     }
+    rows.sort_unstable();
+    rows
+}
+
+/// The silver table's rows but for the batches that wrote them.
+pub(crate) async fn rows(platform: &Platform) -> Rows {
+    without_batch(platform.silver_rows().await)
+}
+
+/// Rows but for the batches that wrote them.
+pub(crate) fn without_batch(mut rows: Rows) -> Rows {
+    rows.iter_mut().for_each(|row| drop(row.remove("_batch_id")));
     rows.sort_unstable();
     rows
 }

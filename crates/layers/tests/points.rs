@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::crash::filled;
 use crate::evolution::{grown, notes};
-use crate::platform::{Platform, Rows, Topic, apply, eager, files_below, people};
+use crate::platform::{Platform, Rows, Topic, apply, eager, files_below, people, rows};
 
 /// No batch waits more often.
 const MOST: usize = 500;
@@ -116,14 +116,6 @@ impl Scene {
             stage.apply(&topic.delivery(offset, offset + 1)).await.unwrap();
         }
     }
-}
-
-/// The rows but for the batch that wrote them.
-async fn rows(platform: &Platform) -> Rows {
-    let mut rows = platform.silver_rows().await;
-    rows.iter_mut().for_each(|row| drop(row.remove("_batch_id")));
-    rows.sort_unstable();
-    rows
 }
 
 fn folder(platform: &Platform) -> PathBuf {

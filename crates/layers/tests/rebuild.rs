@@ -12,7 +12,9 @@ use alluvium_layers::verify::{RebuildOptions, Rebuilt, verify_rebuild};
 use alluvium_model::{Epoch, Stage, StageError};
 use serde_json::json;
 
-use crate::platform::{EPOCH, Platform, Rows, Topic, apply, files_below, gone, people, person};
+use crate::platform::{
+    EPOCH, Platform, Rows, Topic, apply, files_below, gone, people, person, rows, without_batch,
+};
 
 /// Five messages whose last ones need all that is hidden of those before.
 pub(crate) fn filled(platform: &Platform) -> Topic {
@@ -87,23 +89,12 @@ async fn begin(platform: &Platform) -> Shadow {
 }
 
 pub(crate) async fn rebuilt(platform: &Platform) -> Swapped {
-    let shadow = begin(platform).await;
-    let swap = Swap::prepare(&shadow, &mut |_, _| {}).await.unwrap();
+    let mut shadow = begin(platform).await;
+    let swap = Swap::prepare(&mut shadow, &mut |_, _| {}).await.unwrap();
     let swapped = swap.commit(platform.index()).await.unwrap();
     shadow.remove().await.unwrap();
     assert_eq!(left_behind(platform), 0);
     swapped
-}
-
-/// The rows but for the batch that wrote them.
-async fn rows(platform: &Platform) -> Rows {
-    without_batch(platform.silver_rows().await)
-}
-
-fn without_batch(mut rows: Rows) -> Rows {
-    rows.iter_mut().for_each(|row| drop(row.remove("_batch_id")));
-    rows.sort_unstable();
-    rows
 }
 
 /// The rows after all messages, with nothing in the way.
@@ -204,8 +195,8 @@ async fn an_entity_of_which_nothing_came_is_nothing_to_prove() {
     assert_equal(&verified(&platform).await);
     platform.silver().progress().await.unwrap();
     assert_equal(&verified(&platform).await);
-    let shadow = begin(&platform).await;
-    let refused = Swap::prepare(&shadow, &mut |_, _| {}).await.err();
+    let mut shadow = begin(&platform).await;
+    let refused = Swap::prepare(&mut shadow, &mut |_, _| {}).await.err();
     assert!(matches!(refused, Some(StageError::Mismatch(_))), "{refused:?}");
 }
 
@@ -250,9 +241,9 @@ async fn a_rebuild_that_breaks_off_leaves_the_table_and_can_be_done_again() {
         land(&platform, &topic, &[3], &[1, 2, 3]).await;
         let before = platform.silver_rows().await;
         {
-            let shadow = begin(&platform).await;
+            let mut shadow = begin(&platform).await;
             if moment != "replayed" {
-                let swap = Swap::prepare(&shadow, &mut |_, _| {}).await.unwrap();
+                let swap = Swap::prepare(&mut shadow, &mut |_, _| {}).await.unwrap();
                 match moment {
                     "index distrusted" => platform.index().distrust().unwrap(),
                     "not removed" => drop(swap.commit(platform.index()).await.unwrap()),

@@ -14,6 +14,7 @@ pub mod metadata;
 pub mod outcome;
 pub mod port;
 pub mod position;
+pub mod quantity;
 pub mod secret;
 pub mod sequence;
 pub mod upkeep;

@@ -26,6 +26,8 @@ pub struct Maintained {
     pub files_written: u64,
     /// Rows that moved.
     pub rows_moved: u64,
+    /// Versions removed, for they ended longer ago than history is kept.
+    pub versions_removed: u64,
     /// Bytes of data files read.
     pub bytes_read: u64,
     /// Bytes written: data, deletion vectors, log and checkpoints.
@@ -52,6 +54,7 @@ impl AddAssign for Maintained {
         self.files_read += other.files_read;
         self.files_written += other.files_written;
         self.rows_moved += other.rows_moved;
+        self.versions_removed += other.versions_removed;
         self.bytes_read += other.bytes_read;
         self.bytes_written += other.bytes_written;
         self.checkpoints += other.checkpoints;

@@ -5,6 +5,7 @@
 mod alternatives;
 mod formats;
 
+use alluvium_model::quantity::{PERIOD_PATTERN, SIZE_PATTERN};
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
@@ -12,7 +13,6 @@ use serde_json::Value;
 use crate::error::ConfigError;
 use crate::locate::token;
 use crate::nearest::{listed, suggestion};
-use crate::quantity::{PERIOD_PATTERN, SIZE_PATTERN};
 use crate::settings::LISTEN_PATTERN;
 
 pub(crate) use formats::no_json_path;

@@ -1,9 +1,10 @@
 //! What an entity's schema cannot say: that the columns it names exist and are fit for their use.
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use alluvium_model::metadata::{History, SequenceBy};
-use alluvium_model::{Column, ColumnType, EntitySpec};
+use alluvium_model::{Column, ColumnType, EntitySpec, SequenceType};
 use serde_json::Value;
 
 use super::columns;
@@ -35,6 +36,7 @@ pub(super) fn check(entity: &EntitySpec, given: &Value) -> Vec<Problem> {
         let text = "a share is between 0 and 1";
         problems.push(problem("/snapshot/max_close_share", text, "0.5 is one half"));
     }
+    ages(entity, &mut problems);
     if entity.layers.silver.enabled && !entity.columns.is_empty() && !entity.gives_keys() {
         let text = "an entity with columns needs keys: they name its rows in silver";
         let help = "name the columns that tell rows apart: \"keys\": [\"id\"]";
@@ -79,6 +81,39 @@ fn sequence(entity: &Given<'_>, problems: &mut Vec<Problem>) {
                 problems.push(problem(&pointer, &text, help));
             }
             Ok(_) => {}
+        }
+    }
+}
+
+/// What is kept for less than this loses records that are merely on their way.
+const LEAST_RETENTION: Duration = Duration::from_secs(3_600);
+
+/// Only where the order begins with a time there is an age: of records, and of versions.
+fn ages(entity: &EntitySpec, problems: &mut Vec<Problem>) {
+    let silver = &entity.layers.silver;
+    let settings =
+        [("late_horizon", silver.late_horizon), ("history_retention", silver.history_retention)];
+    for (name, _) in settings.iter().filter(|(_, given)| given.is_some()) {
+        if !begins_with_time(entity) {
+            let text = format!("`{name}` needs an order that begins with a time");
+            let help = "let `sequence_by` begin with a column of type timestamp or with \
+                        {\"carried\": \"timestamp\"}, or leave it out";
+            problems.push(problem(&format!("/layers/silver/{name}"), &text, help));
+        }
+    }
+    if silver.history_retention.is_some_and(|kept| kept.duration() < LEAST_RETENTION) {
+        let text = "records that are merely on their way would be too late";
+        problems.push(problem("/layers/silver/history_retention", text, "at least 1h, as 365d"));
+    }
+}
+
+/// Where the source itself tells the columns, silver looks again.
+fn begins_with_time(entity: &EntitySpec) -> bool {
+    match entity.sequence_by.first() {
+        None => true,
+        Some(SequenceBy::Carried { carried }) => *carried == SequenceType::Timestamp,
+        Some(SequenceBy::Column(name)) => {
+            entity.column(name).is_none_or(|column| column.kind == ColumnType::Timestamp)
         }
     }
 }

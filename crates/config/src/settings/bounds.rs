@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
+use alluvium_model::quantity::{ByteSize, Period};
 use serde_json::Value;
 
 use super::Settings;
-use crate::quantity::{ByteSize, Period};
 
 /// How an address to listen at reads.
 pub(crate) const LISTEN_PATTERN: &str =

@@ -7,11 +7,11 @@ mod load;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use alluvium_model::quantity::{ByteSize, Period};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
-use crate::quantity::{ByteSize, Period};
 use crate::secrets::Secrets;
 
 pub(crate) use bounds::LISTEN_PATTERN;

@@ -5,6 +5,7 @@
 
 mod bytes;
 mod entry;
+mod keys;
 mod moves;
 mod row;
 mod store;
@@ -12,6 +13,7 @@ mod sweep;
 
 pub use entry::{CurrentEntry, EventMeta, Hashes, HiddenEntry, VersionEntry};
 pub use fjall::Slice;
+pub use keys::KeyEntries;
 pub use moves::FileMove;
 pub use row::{Cells, RowCodec, RowCodecError};
 pub use store::{IndexError, IndexStore, IndexUpdate, KeyIndex, KeyWindow, continues};

@@ -10,7 +10,7 @@ use alluvium_model::{Applied, EntitySpec, Epoch, FetchLimit, Stage, StageError};
 
 use super::scratch::Scratch;
 use super::source::Source;
-use crate::silver::{SilverStage, lake_error};
+use crate::silver::{Borders, SilverStage, borders_of, lake_error};
 
 /// An entity's silver table while it is made anew from raw. [`Shadow::remove`] removes it; what a
 /// kill leaves behind is removed before the next one begins.
@@ -37,13 +37,33 @@ impl Shadow {
         until: Option<(Epoch, u64)>,
     ) -> Result<Self, StageError> {
         let id = entity.id();
+        let standing = Table::open(lake, &path::silver(&id)).await.ok().flatten();
+        Self::beside(lake, standing.as_ref(), entity, timezone, scratch, until).await
+    }
+
+    /// The same, as a table that was made of the same records and has removed history: what is
+    /// refused there for that is refused here.
+    pub(crate) async fn beside(
+        lake: &Lake,
+        standing: Option<&Table>,
+        entity: &EntitySpec,
+        timezone: &str,
+        scratch: &Path,
+        until: Option<(Epoch, u64)>,
+    ) -> Result<Self, StageError> {
+        let id = entity.id();
+        let borders = match standing {
+            Some(table) => borders_of(lake, table).await,
+            None => Borders::default(),
+        };
         let Some(scratch) = Scratch::claim(lake, &id, scratch).await? else {
             let text = format!("another process is making {id} anew from raw at this moment");
             return Err(StageError::Unavailable(text));
         };
         let index = open_index(&scratch, entity)?;
         let stage = SilverStage::new(lake.clone(), index, entity, timezone)?
-            .at(path::shadow_of_silver(&id));
+            .at(path::shadow_of_silver(&id))
+            .within(borders);
         Ok(Self {
             source: Source::open(lake, &id, until).await?,
             lake: lake.clone(),

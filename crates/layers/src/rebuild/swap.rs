@@ -30,10 +30,10 @@ pub struct Swapped {
 
 impl<'s> Swap<'s> {
     /// Copies all that the shadow consists of into the folder of the entity's silver table, durably.
-    /// May be done again, however far it came before. `progress` is told how many of how many files
-    /// are there.
+    /// May be done again, however far it came before. History that the table has removed is not
+    /// brought back. `progress` is told how many of how many files are there.
     pub async fn prepare(
-        shadow: &'s Shadow,
+        shadow: &'s mut Shadow,
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Self, StageError> {
         let id = shadow.entity.id();
@@ -41,6 +41,7 @@ impl<'s> Swap<'s> {
             let text = format!("raw has nothing of {id} that its table could be made from");
             return Err(StageError::Mismatch(text));
         }
+        shadow.stage.expire_known().await?;
         let target = path::silver(&id);
         let table = shadow.table().await?;
         let rows = table.rows();

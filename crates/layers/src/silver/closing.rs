@@ -11,6 +11,7 @@ use alluvium_lake::index::{EventMeta, Hashes};
 use alluvium_model::{Op, Position, SequencePart, SequenceType, StageError, sequence::first_of};
 use serde::{Deserialize, Serialize};
 
+use super::border::Borders;
 use super::files::Names;
 use super::gather::Source;
 use super::plan::{Event, Kind};
@@ -91,6 +92,9 @@ pub(super) struct Closings {
     /// Columns that the source has dropped.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) dropped: BTreeSet<String>,
+    /// The times before which history has been removed.
+    #[serde(default, skip_serializing_if = "Borders::is_empty")]
+    pub(super) borders: Borders,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,6 +113,11 @@ impl Closings {
             closing.at = first_of(first, &closing.sequence).ok_or_else(damaged)?;
         }
         Ok(closings)
+    }
+
+    /// The borders alone, of sequences of whatever type.
+    pub(super) fn borders_in(json: &str) -> Option<Borders> {
+        Some(serde_json::from_str::<Self>(json).ok()?.borders)
     }
 
     /// As text, for the index and the side files.
@@ -206,6 +215,11 @@ impl Closings {
     pub(super) fn hold(&mut self, closing: Closing) {
         self.held.retain(|held| held.position != closing.position);
         self.held.push(closing);
+    }
+
+    /// The closing that is held at a position.
+    pub(super) fn held_at(&self, position: &Position) -> Option<&Closing> {
+        self.held.iter().find(|held| held.position == *position)
     }
 
     /// Takes out the closing that is held at a position.

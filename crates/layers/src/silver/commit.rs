@@ -31,6 +31,8 @@ pub(super) struct Planned<'p> {
     /// The closings after the batch, and whether they differ from those before.
     pub(super) closings: &'p Closings,
     pub(super) closings_changed: bool,
+    /// The time of the entity's newest record after the batch.
+    pub(super) newest: Option<i64>,
 }
 
 /// All of a batch that is written before its commit, and what the commit brings with it.
@@ -53,7 +55,7 @@ impl SilverStage {
         let index = self.index.clone();
         let mut names = Names::new(&index).map_err(index_error)?;
         let beside = self.write_beside(planned, &mut names, &applied.batch.0).await?;
-        let note = LayerNote::following(before.as_ref(), applied);
+        let note = LayerNote::following(before.as_ref(), applied).knowing(planned.newest);
         applied.bytes = beside.bytes;
         let Some(open) = self.open.as_mut() else { return Err(not_open()) };
         let commit = Commit {
@@ -77,6 +79,7 @@ impl SilverStage {
         open.numbers.keep_only(&open.table);
         open.numbers.uses(&names);
         open.progress = Some(note.progress());
+        open.newest = planned.newest;
         if planned.closings_changed {
             open.closings = planned.closings.clone();
         }

@@ -3,12 +3,14 @@
 
 use alluvium_lake::index::{CurrentEntry, IndexError, KeyIndex, Slice};
 use alluvium_model::change::Decision;
-use alluvium_model::metadata::{EntitySpec, SnapshotOrder, SnapshotPolicy};
-use alluvium_model::{Control, Message, Op, Position, Quarantined};
+use alluvium_model::metadata::{Deletes, EntitySpec, SnapshotOrder, SnapshotPolicy};
+use alluvium_model::{Control, Message, Op, Position, Quarantined, Sequence};
 
 use super::Shape;
 use super::closing::{Closing, Closings};
 use super::gather::Incoming;
+use super::late::Late;
+use crate::decode::Truncate;
 
 /// What a batch does to the entity as a whole.
 pub(super) struct Controls {
@@ -18,8 +20,8 @@ pub(super) struct Controls {
     pub(super) changed: bool,
     /// The sequences at which more is closed than before.
     touched: Vec<Vec<u8>>,
-    /// The end of a snapshot that nobody has confirmed, and the record's index.
-    unconfirmed: Option<(Closing, u32)>,
+    /// The keys that all of those concern, if they have been looked for.
+    keys: Option<Vec<(u128, Slice)>>,
     /// Records that cannot be applied.
     pub(super) quarantined: Vec<Quarantined>,
 }
@@ -31,70 +33,116 @@ struct Found {
     closes: u64,
 }
 
+/// A batch, to read what concerns the whole entity from.
+pub(super) struct ControlBatch<'b> {
+    pub(super) shape: &'b Shape,
+    pub(super) incoming: &'b Incoming,
+    pub(super) late: &'b Late,
+    pub(super) id: &'b str,
+}
+
+impl ControlBatch<'_> {
+    fn truncate(&self, message: &Message, record: &Truncate) -> Closing {
+        self.closing(message, record.index, &record.sequence, record.changed_at, false)
+    }
+
+    fn closing(
+        &self,
+        message: &Message,
+        record: u32,
+        sequence: &Sequence,
+        changed_at: Option<i64>,
+        snapshot: bool,
+    ) -> Closing {
+        Closing {
+            sequence: sequence.encoded().to_vec(),
+            snapshot,
+            scopes: None,
+            position: message.position(record),
+            changed_at,
+            ingested_at: message.published_at_us,
+            run: run_of(message).to_owned(),
+            batch: self.id.to_owned(),
+            at: sequence.first(),
+        }
+    }
+}
+
 impl Controls {
     /// Reads the records of a batch that concern the whole entity. `closings` are those before it,
     /// with what the batch's schema messages altered.
     pub(super) fn read(
-        shape: &Shape,
+        batch: &ControlBatch<'_>,
         closings: Closings,
-        incoming: &Incoming,
-        batch: &str,
-    ) -> Self {
+        index: &KeyIndex,
+    ) -> Result<Self, IndexError> {
         let mut controls = Self {
             closings,
             changed: false,
             touched: Vec::new(),
-            unconfirmed: None,
+            keys: None,
             quarantined: Vec::new(),
         };
-        if limits_scope(&shape.entity) {
-            controls.note_scopes(incoming);
+        if limits_scope(&batch.shape.entity) {
+            controls.note_scopes(batch);
         }
-        for (message, decoded) in incoming.messages.iter().zip(&incoming.decoded) {
-            let new = |index, sequence: &alluvium_model::Sequence, changed_at, snapshot| Closing {
-                sequence: sequence.encoded().to_vec(),
-                snapshot,
-                scopes: None,
-                position: message.position(index),
-                changed_at,
-                ingested_at: message.published_at_us,
-                run: run_of(message).to_owned(),
-                batch: batch.to_owned(),
-                at: sequence.first(),
-            };
+        let incoming = batch.incoming;
+        for (n, (message, decoded)) in (0..).zip(incoming.messages.iter().zip(&incoming.decoded)) {
             for record in &decoded.truncates {
-                let closing = new(record.index, &record.sequence, record.changed_at, false);
-                controls.add(closing);
-            }
-            for (index, control) in &decoded.controls {
-                match control {
-                    Control::SnapshotEnd { sequence, .. } => {
-                        match shape.decoder.carried(sequence) {
-                            Ok(sequence) => {
-                                let closing = new(*index, &sequence, None, true);
-                                controls.snapshot_ended(&shape.entity, closing, *index);
-                            }
-                            Err(error) => {
-                                let reason = format!("the end of a snapshot: {error}");
-                                controls.reject(message, *index, "bad_sequence", reason);
-                            }
-                        }
-                    }
-                    Control::Decision { decision, position } => {
-                        controls.decided(*decision, position);
-                    }
-                    // Has been applied to the table's columns.
-                    Control::Schema { .. } => {}
+                match batch.late.why(n, record.index) {
+                    Some((code, reason)) => controls.reject(message, record.index, code, reason),
+                    None => controls.add(batch.truncate(message, record)),
                 }
             }
+            for (record, control) in &decoded.controls {
+                controls.take(batch, (n, message, *record), control, index)?;
+            }
         }
-        controls
+        Ok(controls)
     }
 
-    fn note_scopes(&mut self, incoming: &Incoming) {
-        for decoded in &incoming.decoded {
+    /// Does what a control record says.
+    fn take(
+        &mut self,
+        batch: &ControlBatch<'_>,
+        (n, message, record): (u32, &Message, u32),
+        control: &Control,
+        index: &KeyIndex,
+    ) -> Result<(), IndexError> {
+        let late = batch.late.why(n, record);
+        match control {
+            Control::SnapshotEnd { sequence, .. } => match batch.shape.decoder.carried(sequence) {
+                Ok(sequence) => {
+                    let closing = batch.closing(message, record, &sequence, None, true);
+                    let scopes = self.closings.take_scopes(&closing.sequence);
+                    if let Some((code, reason)) = late {
+                        self.reject(message, record, code, reason);
+                    } else if let Some(closing) = self.ended(batch.shape, closing, scopes) {
+                        self.close_or_hold(batch.shape, message, closing, index)?;
+                    }
+                }
+                Err(error) => {
+                    let reason = format!("the end of a snapshot: {error}");
+                    self.reject(message, record, "bad_sequence", reason);
+                }
+            },
+            Control::Decision { decision, position } => match late {
+                Some((code, reason)) => self.reject(message, record, code, reason),
+                None => self.decided(*decision, position),
+            },
+            // Has been applied to the table's columns.
+            Control::Schema { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn note_scopes(&mut self, batch: &ControlBatch<'_>) {
+        for (n, decoded) in (0..).zip(&batch.incoming.decoded) {
             for row in decoded.rows.iter().filter(|row| row.op == Op::Read) {
                 let sequence = decoded.sequence(row);
+                if batch.late.contains(n, row.index) {
+                    continue;
+                }
                 if self.closings.contains(sequence, row.hashes.scope) {
                     self.touched.push(sequence.to_vec());
                 }
@@ -106,19 +154,18 @@ impl Controls {
         let sequence = closing.sequence.clone();
         if self.closings.add(closing) {
             self.touched.push(sequence);
+            self.keys = None;
         }
     }
 
-    fn snapshot_ended(&mut self, entity: &EntitySpec, mut closing: Closing, index: u32) {
-        let scopes = self.closings.take_scopes(&closing.sequence);
+    /// The closing that the end of a snapshot is; none if it closes nothing, or is known.
+    fn ended(&mut self, shape: &Shape, mut closing: Closing, scopes: Vec<u64>) -> Option<Closing> {
+        let entity = &shape.entity;
         if entity.snapshot.out_of_order == SnapshotOrder::Skip {
             if self.closings.is_older_snapshot(&closing.sequence) {
-                return;
+                return None;
             }
             self.closings.snapshot_ended(&closing.sequence);
-        }
-        if !entity.snapshot.retire_absent {
-            return;
         }
         if limits_scope(entity) {
             let mut scopes = scopes;
@@ -126,11 +173,40 @@ impl Controls {
             closing.scopes = Some(scopes);
         }
         let mut there = self.closings.at(&closing.sequence);
-        if there.any(|n| self.closings.all()[n].snapshot) {
-            return;
+        let is_known = there.any(|n| self.closings.all()[n].snapshot);
+        (entity.snapshot.retire_absent && !is_known).then_some(closing)
+    }
+
+    /// Closes what a snapshot did not contain. One that would close too much is held instead, by
+    /// itself: what came before it in the batch has taken effect.
+    fn close_or_hold(
+        &mut self,
+        shape: &Shape,
+        message: &Message,
+        closing: Closing,
+        index: &KeyIndex,
+    ) -> Result<(), IndexError> {
+        self.add(closing.clone());
+        let tombstones = shape.entity.deletes == Deletes::Tombstone;
+        let mut found = Found::default();
+        let keys = self.walk(index, |controls, state| {
+            controls.count(state, &closing, tombstones, &mut found);
+        })?;
+        let policy = &shape.entity.snapshot;
+        if !too_much(policy, found) {
+            self.keys = Some(keys);
+            return Ok(());
         }
-        self.unconfirmed = Some((closing.clone(), index));
-        self.add(closing);
+        let reason = format!(
+            "the snapshot would close {} of {} open rows, more than a share of {} (at least {} \
+             rows): approve it if that is right, or discard it",
+            found.closes, found.open, policy.max_close_share, policy.min_close_rows
+        );
+        self.reject(message, closing.position.index, "snapshot_held", reason);
+        self.touched.pop();
+        self.closings.remove(&closing);
+        self.closings.hold(closing);
+        Ok(())
     }
 
     fn decided(&mut self, decision: Decision, position: &Position) {
@@ -156,74 +232,69 @@ impl Controls {
         self.touched.iter().map(Vec::as_slice).min()
     }
 
-    /// The keys of the index that are concerned. The end of a snapshot that would close too much is
-    /// held instead.
-    pub(super) fn concerned(
-        &mut self,
-        shape: &Shape,
-        index: &KeyIndex,
-        incoming: &Incoming,
-    ) -> Result<Vec<(u128, Slice)>, IndexError> {
-        if self.touched.is_empty() {
-            return Ok(Vec::new());
+    /// The keys of the index that are concerned.
+    pub(super) fn concerned(&mut self, index: &KeyIndex) -> Result<Vec<(u128, Slice)>, IndexError> {
+        match self.keys.take() {
+            Some(keys) => Ok(keys),
+            None if self.touched.is_empty() => Ok(Vec::new()),
+            None => self.walk(index, |_, _| {}),
         }
+    }
+
+    /// Goes through the states of all keys; gives those that are concerned.
+    fn walk(
+        &self,
+        index: &KeyIndex,
+        mut each: impl FnMut(&Self, &CurrentEntry<'_>),
+    ) -> Result<Vec<(u128, Slice)>, IndexError> {
         let mut keys = Vec::new();
-        let mut found = Found::default();
         for state in index.states() {
             let (key, bytes) = state?;
             let state = CurrentEntry::parse(&bytes).ok_or(IndexError::Damaged)?;
-            if self.concerns(&state, &mut found) {
+            each(self, &state);
+            if self.concerns(&state) {
                 keys.push((key, bytes));
             }
         }
-        let Some((closing, record)) = self.unconfirmed.take() else { return Ok(keys) };
-        if !too_much(&shape.entity.snapshot, found) {
-            return Ok(keys);
-        }
-        self.hold(closing, record, found, &shape.entity.snapshot, incoming);
-        Ok(Vec::new())
+        Ok(keys)
     }
 
     /// Whether what is new may alter the versions of a key in this state.
-    fn concerns(&self, state: &CurrentEntry<'_>, found: &mut Found) -> bool {
-        let mut any = false;
-        for sequence in &self.touched {
+    fn concerns(&self, state: &CurrentEntry<'_>) -> bool {
+        self.touched.iter().any(|sequence| {
             let known = sequence.as_slice().cmp(state.known);
-            let scope = state.open.map(|open| open.hashes.scope);
-            let mut at = self.closings.at(sequence);
-            let concerned =
-                scope.is_some_and(|scope| at.any(|n| self.closings.all()[n].concerns(scope)));
-            let closes = concerned
-                && known.is_gt()
-                && state.open.is_some_and(|open| open.opener_op != Op::Delete);
-            found.open += u64::from(concerned);
-            found.closes += u64::from(closes);
-            let truncated = self.closings.at(sequence).any(|n| !self.closings.all()[n].snapshot);
-            any |= closes || known.is_lt() || (known.is_eq() && (truncated || !state.read));
-        }
-        any
+            let truncated = || self.closings.at(sequence).any(|n| !self.closings.all()[n].snapshot);
+            self.closes(sequence, state)
+                || known.is_lt()
+                || (known.is_eq() && (!state.read || truncated()))
+        })
     }
 
-    fn hold(
-        &mut self,
-        closing: Closing,
-        record: u32,
-        found: Found,
-        policy: &SnapshotPolicy,
-        incoming: &Incoming,
+    /// Whether what closes at a sequence closes the open version of a key in this state.
+    fn closes(&self, sequence: &[u8], state: &CurrentEntry<'_>) -> bool {
+        let Some(open) = state.open.filter(|open| open.opener_op != Op::Delete) else {
+            return false;
+        };
+        let mut at = self.closings.at(sequence);
+        sequence > state.known && at.any(|n| self.closings.all()[n].concerns(open.hashes.scope))
+    }
+
+    /// Counts what `closing`, the newest of all, finds of a key in this state.
+    fn count(
+        &self,
+        state: &CurrentEntry<'_>,
+        closing: &Closing,
+        tombstones: bool,
+        found: &mut Found,
     ) {
-        let reason = format!(
-            "the snapshot would close {} of {} open rows, more than a share of {} (at least {} \
-             rows): approve it if that is right, or discard it",
-            found.closes, found.open, policy.max_close_share, policy.min_close_rows
-        );
-        let message = incoming.messages.iter().find(|m| m.offset == closing.position.offset);
-        if let Some(message) = message.cloned() {
-            self.reject(&message, record, "snapshot_held", reason);
-        }
-        self.closings.remove(&closing);
-        self.closings.hold(closing);
-        self.touched.clear();
+        let Some(open) = state.open.filter(|open| closing.concerns(open.hashes.scope)) else {
+            return;
+        };
+        let before = self.touched.split_last().map_or(&[][..], |(_, before)| before);
+        let is_closed = before.iter().any(|sequence| self.closes(sequence, state));
+        found.open += u64::from(!is_closed || tombstones);
+        let is_row = open.opener_op != Op::Delete && !is_closed;
+        found.closes += u64::from(is_row && closing.sequence.as_slice() > state.known);
     }
 }
 

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::closing::Closings;
 use super::known::KnownKey;
+use super::late::Late;
 use super::plan::{Event, Kind};
 use crate::decode::{self, Decoded, Row, RowDecoder};
 
@@ -81,6 +82,15 @@ impl Incoming {
             stays
         });
         left_out
+    }
+
+    /// Leaves out the records that come too late.
+    pub(super) fn leave_out(&mut self, late: &Late) {
+        let Self { order, decoded, .. } = self;
+        order.retain(|place| {
+            let row = &decoded[place.message as usize].rows[place.row as usize];
+            !late.contains(place.message, row.index)
+        });
     }
 
     /// All rows, by key and then by position.

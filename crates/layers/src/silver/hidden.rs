@@ -126,7 +126,7 @@ pub(super) async fn read_all(
     let mut files = Vec::new();
     let mut next = last;
     while let Some(name) = next {
-        let (previous, state) = read(lake, table, name, columns).await?;
+        let (previous, state) = read(lake, table, name, Some(columns)).await?;
         files.push(state);
         next = previous;
     }
@@ -138,12 +138,29 @@ pub(super) async fn read_all(
     Ok(all)
 }
 
-/// Reads a side file. Returns the name of the one before it, and what it tells.
+/// The state of the entity as a whole, as the side files up to `last` told it last.
+pub(super) async fn read_whole(
+    lake: &Lake,
+    table: &Path,
+    last: Option<i64>,
+) -> Result<Option<String>, LakeError> {
+    let mut next = last;
+    while let Some(name) = next {
+        let (previous, state) = read(lake, table, name, None).await?;
+        if state.whole.is_some() {
+            return Ok(state.whole);
+        }
+        next = previous;
+    }
+    Ok(None)
+}
+
+/// Reads a side file, for values of `columns` if any are given. Returns the name of the one before it, and what it tells.
 async fn read(
     lake: &Lake,
     table: &Path,
     name: i64,
-    columns: &str,
+    columns: Option<&str>,
 ) -> Result<(Option<i64>, SideState), LakeError> {
     let path = path(table, name);
     let damaged = |what: &str| LakeError::Corrupt(format!("side file {path}: {what}"));
@@ -163,7 +180,7 @@ async fn read(
     if header.alluvium != FORMAT {
         return Err(damaged("it is of a format that this release does not know"));
     }
-    if !continues(&header.columns, columns) {
+    if columns.is_some_and(|columns| !continues(&header.columns, columns)) {
         return Err(LakeError::Mismatch(format!(
             "{path} holds values of other columns; rebuild the table from raw"
         )));

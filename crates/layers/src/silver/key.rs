@@ -211,9 +211,9 @@ impl<'a> KeyWriter<'a, '_> {
         let wins = events.get(at + 1).is_none_or(|next| next.sequence != events[at].sequence);
         // Values that a later event completed may change with what comes before it.
         let tells = |version: &Version| {
-            !version.tombstone
-                && version.row.full == full
-                && !self.is_partial(events[version.shown].source)
+            let shown = events[version.shown].source;
+            let may_change = self.is_partial(shown) || self.has_twin(shown);
+            !version.tombstone && version.row.full == full && !may_change
         };
         wins && holding(&self.planned.versions, at).is_some_and(tells)
     }

@@ -9,6 +9,8 @@ use alluvium_model::{Maintained, StageError, Upkeep};
 use object_store::path::Path;
 use serde::Deserialize;
 
+use super::expire::Expiry;
+use super::shadow::SIDE_FILES;
 use super::{SilverStage, hidden, lake_error, reading_error};
 use crate::upkeep;
 
@@ -16,8 +18,6 @@ use crate::upkeep;
 const MOVES: usize = 200;
 /// So many entries are looked at in one step.
 const STEP: usize = 5_000;
-/// The folder of the side files, relative to the table.
-const SIDE_FILES: &str = "_alluvium/hidden";
 
 /// The upkeep of a silver table.
 pub(super) struct SilverUpkeep {
@@ -25,11 +25,13 @@ pub(super) struct SilverUpkeep {
     /// Side files that the table's chain of them holds. Each file before one that is among them is
     /// too.
     side: BTreeSet<Path>,
+    pub(super) expiry: Expiry,
 }
 
 impl SilverUpkeep {
     pub(super) fn new(policy: UpkeepPolicy) -> Self {
-        Self { table: TableUpkeep::new(policy), side: BTreeSet::new() }
+        let (table, expiry) = (TableUpkeep::new(policy), Expiry::default());
+        Self { table, side: BTreeSet::new(), expiry }
     }
 }
 
@@ -37,7 +39,8 @@ impl SilverStage {
     pub(super) async fn maintain_open(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError> {
         let all = upkeep == Upkeep::All;
         let mut done = Maintained::default();
-        self.settle();
+        // What goes need not be put together first.
+        while self.expire(all, &mut done).await? && all {}
         while self.compact(all, &mut done).await? && all {}
         while self.sweep(all, &mut done).await? && all {}
         self.open().await?;
@@ -47,14 +50,8 @@ impl SilverStage {
         if of_table.is_garbage_due(table, all) {
             let side = &mut self.upkeep.side;
             chain(&self.lake, table, side).await.map_err(lake_error)?;
-            loop {
-                let collected = of_table.collect(table, SIDE_FILES, side).await;
-                let (removed, more) = collected.map_err(lake_error)?;
-                done.objects_removed += removed;
-                if !(all && more) {
-                    break;
-                }
-            }
+            let collected = upkeep::collect(of_table, table, (SIDE_FILES, side), all, &mut done);
+            collected.await.map_err(lake_error)?;
         }
         // The next one is prepared while batches come.
         of_table.begin_compaction(table).map_err(lake_error)?;

@@ -6,16 +6,19 @@
 //! whole entity, a truncate or the end of a snapshot, is an event of every key.
 
 mod batch;
+mod border;
 mod closing;
 mod commit;
 mod control;
 mod evolve;
+mod expire;
 mod files;
 mod gather;
 mod hidden;
 mod indexing;
 mod key;
 mod known;
+mod late;
 mod maintain;
 pub mod plan;
 mod rebuild;
@@ -42,14 +45,16 @@ use async_trait::async_trait;
 use crate::decode::EntityError;
 use crate::ledger_note::{LayerNote, conserved, take_up};
 use batch::Planner;
+pub(crate) use border::Borders;
 use closing::Closings;
 use commit::Planned;
-use control::Controls;
+use control::{ControlBatch, Controls};
 use files::FileNumbers;
 use gather::{Incoming, Lookup};
 use indexing::Writing;
+use late::Late;
 use maintain::SilverUpkeep;
-pub(crate) use shadow::{SIDE_FILES, distrust};
+pub(crate) use shadow::{SIDE_FILES, borders_of, distrust};
 pub(crate) use shape::Shape;
 use unsent::Completer;
 use values::ValueSources;
@@ -88,6 +93,8 @@ pub struct SilverStage {
     /// The index, while the last batch goes into it.
     writing: Option<Writing>,
     upkeep: SilverUpkeep,
+    /// The borders of the table whose place this one is to take.
+    inherited: Borders,
 }
 
 /// The table, and what goes with its present version.
@@ -96,6 +103,8 @@ struct Open {
     numbers: FileNumbers,
     progress: Option<Progress>,
     closings: Closings,
+    /// The time of the entity's newest record, where one may be too late.
+    newest: Option<i64>,
 }
 
 impl SilverStage {
@@ -107,8 +116,8 @@ impl SilverStage {
         timezone: &str,
     ) -> Result<Self, StageError> {
         let upkeep = SilverUpkeep::new(UpkeepPolicy::default());
-        let shape = Shape::new(entity, timezone)?;
-        Ok(Self { lake, index, shape, open: None, writing: None, upkeep })
+        let (shape, inherited) = (Shape::new(entity, timezone)?, Borders::default());
+        Ok(Self { lake, index, shape, open: None, writing: None, upkeep, inherited })
     }
 
     /// The stage with another policy of upkeep.
@@ -118,32 +127,35 @@ impl SilverStage {
 
     /// Opens the table, and makes the index fit its version.
     async fn open(&mut self) -> Result<&mut Open, StageError> {
+        self.settle();
         if self.open.is_none() {
-            self.settle();
             if let Some(table) = self.standing_table().await? {
                 self.shape = self.shape.standing(table.schema())?;
             }
             let table =
                 Table::open_or_create(&self.lake, self.shape.table()).await.map_err(lake_error)?;
+            let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
+            let newest = note.as_ref().and_then(|note| note.newest);
+            let id = self.shape.entity.id();
+            let progress = note.map(|note| note.check(&table, &id)).transpose()?;
             let reflected = self.index.version(&self.shape.columns).map_err(index_error)?;
-            let closings = if reflected == Some(table.version()) {
+            let mut closings = if reflected == Some(table.version()) {
                 match self.index.whole().map_err(index_error)? {
                     Some(whole) => Closings::read(&whole, self.shape.first)?,
                     None => Closings::default(),
                 }
             } else {
-                rebuild::rebuild(&self.lake, &table, &self.index, &self.shape).await?
+                let at = progress.map(|progress| (progress.epoch, progress.offset));
+                rebuild::rebuild(&self.lake, &table, at, &self.index, &self.shape).await?
             };
+            if !self.inherited.is_empty() {
+                closings.borders = self.inherited.clone();
+            }
             if closings.dropped != *self.shape.dropped() {
                 self.shape = self.shape.dropping(&closings.dropped)?;
             }
             let numbers = FileNumbers::load(&self.index, &table).map_err(index_error)?;
-            let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
-            let progress = match note {
-                None => None,
-                Some(note) => Some(note.check(&table, &self.shape.entity.id())?),
-            };
-            self.open = Some(Open { table, numbers, progress, closings });
+            self.open = Some(Open { table, numbers, progress, closings, newest });
         }
         self.open.as_mut().ok_or_else(commit::not_open)
     }
@@ -170,7 +182,11 @@ impl SilverStage {
     }
 
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
-        let before = self.open().await?.progress;
+        // Not by opening: messages are read while the index takes up the batch before.
+        let before = match &self.open {
+            Some(open) => open.progress,
+            None => self.open().await?.progress,
+        };
         let Some((span, messages)) = take_up(before.as_ref(), delivery)? else {
             return Ok(Vec::new());
         };
@@ -201,16 +217,16 @@ impl SilverStage {
         };
         let decode = |shape: &Shape| Incoming::decode(messages.clone(), &shape.decoder);
         let mut incoming = tokio::task::block_in_place(|| decode(&self.shape));
-        self.settle();
         let open = self.open().await?;
-        let (before, known) = (open.progress, open.closings.clone());
+        let (before, known, newest) = (open.progress, open.closings.clone(), open.newest);
         while self.take_over_members(&incoming).await? {
             incoming = tokio::task::block_in_place(|| decode(&self.shape));
         }
         let mut closings = known.clone();
         let refused = self.evolve(&incoming, &mut closings).await?;
+        let late = Late::judge(&self.shape, &incoming, &mut closings, newest);
         let (lookup, mut controls) = tokio::task::block_in_place(|| {
-            self.look_up(&mut incoming, closings, refused, &mut applied)
+            self.look_up(&mut incoming, closings, &late, refused, &mut applied)
         })
         .map_err(|error| reading_error(&self.index, error))?;
         controls.changed = controls.closings != known;
@@ -244,6 +260,7 @@ impl SilverStage {
             codec: &self.shape.codec.clone(),
             closings: &controls.closings,
             closings_changed: controls.changed,
+            newest: late.newest,
         };
         self.commit(&planned, before, &mut applied).await?;
         Ok(applied)
@@ -254,6 +271,7 @@ impl SilverStage {
         &self,
         incoming: &mut Incoming,
         closings: Closings,
+        late: &Late,
         refused: Vec<Quarantined>,
         applied: &mut Applied,
     ) -> Result<(Lookup, Controls), IndexError> {
@@ -264,12 +282,17 @@ impl SilverStage {
             control += decoded.control_records();
             applied.quarantined.extend(decoded.quarantined(message));
         }
+        if !late.is_empty() {
+            applied.quarantined.extend(late.rows(incoming));
+            incoming.leave_out(late);
+        }
         if self.shape.entity.snapshot.out_of_order == SnapshotOrder::Skip {
             applied.counts.add(gather::LEFT_OUT, incoming.skip_older(&closings));
         }
-        let mut controls = Controls::read(&self.shape, closings, incoming, &applied.batch.0);
+        let batch = ControlBatch { shape: &self.shape, incoming, late, id: &applied.batch.0 };
+        let mut controls = Controls::read(&batch, closings, &self.index)?;
         controls.quarantined.extend(refused);
-        let others = controls.concerned(&self.shape, &self.index, incoming)?;
+        let others = controls.concerned(&self.index)?;
         applied.counts.add(Outcome::Control, control - controls.quarantined.len() as u64);
         applied.quarantined.append(&mut controls.quarantined);
         applied.counts.add(Outcome::Quarantined, applied.quarantined.len() as u64);

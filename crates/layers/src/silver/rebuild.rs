@@ -8,7 +8,7 @@ use alluvium_lake::index::{
 };
 use alluvium_lake::{Lake, Table};
 use alluvium_model::sequence::first_of;
-use alluvium_model::{Op, Position, SequencePart, SequenceType, StageError};
+use alluvium_model::{Epoch, Op, Position, SequencePart, SequenceType, StageError};
 use arrow::array::{Array, AsArray, BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
@@ -22,15 +22,17 @@ use super::{Shape, index_error};
 /// So many alterations are written at a time.
 const PART: usize = 50_000;
 
-/// Fills `index` anew, for the version that `table` is at. Returns the closings of the entity.
+/// Fills `index` anew, for the version that `table` is at, which has got to the place `at` of its
+/// topic. Returns the closings of the entity.
 pub(super) async fn rebuild(
     lake: &Lake,
     table: &Table,
+    at: Option<(Epoch, u64)>,
     index: &KeyIndex,
     shape: &Shape,
 ) -> Result<Closings, StageError> {
     index.clear().map_err(index_error)?;
-    let mut side = Side::load(lake, table, shape).await?;
+    let mut side = Side::load(lake, table, at, shape).await?;
     let mut names = Names::new(index).map_err(index_error)?;
     let mut update = index.update();
     let mut written = 0;
@@ -53,6 +55,7 @@ pub(super) async fn rebuild(
                 let mut owned = columns.version(at, shape, &values, &mut names)?;
                 (owned.file, owned.row) = (file, *row as u32);
                 side.shows(key, &mut owned);
+                side.stands(key, owned.opener_at);
                 if current {
                     buffer.clear();
                     shape.codec.put(&cells, at, &mut buffer);
@@ -126,6 +129,9 @@ struct Side {
     /// Events that came without some columns: key, sequence and position.
     partial: HashSet<(u128, Vec<u8>, Position)>,
     closings: Closings,
+    /// The border of the entity's history, and of keys with older events the first version's begin.
+    border: Option<SequencePart>,
+    firsts: HashMap<u128, Option<SequencePart>>,
 }
 
 /// The highest sequence known of a key, and whether a row of a snapshot stands there.
@@ -136,7 +142,12 @@ struct Known {
 }
 
 impl Side {
-    async fn load(lake: &Lake, table: &Table, shape: &Shape) -> Result<Self, StageError> {
+    async fn load(
+        lake: &Lake,
+        table: &Table,
+        at: Option<(Epoch, u64)>,
+        shape: &Shape,
+    ) -> Result<Self, StageError> {
         let last = table.txn(hidden::TXN);
         let state = hidden::read_all(lake, table.path(), last, &shape.columns).await;
         let SideState { events, whole } = state.map_err(lake_error)?;
@@ -144,6 +155,9 @@ impl Side {
             Some(whole) => Closings::read(&whole, shape.first)?,
             None => Closings::default(),
         };
+        let border = at.and_then(|(epoch, offset)| closings.borders.of_table(epoch, offset));
+        let border = border.map(SequencePart::Timestamp);
+        let mut firsts = HashMap::new();
         let (mut last, mut past) = (HashMap::new(), vec![false; events.len()]);
         let mut known: HashMap<u128, Known> = HashMap::new();
         let mut partial = HashSet::new();
@@ -155,9 +169,12 @@ impl Side {
             if let Some(before) = last.insert(place(event.key, &entry), at) {
                 past[before] = true;
             }
+            if border.is_some_and(|border| entry.at < border) {
+                firsts.insert(event.key, None);
+            }
             know(&mut known, event.key, entry.sequence, entry.meta.op == Op::Read);
         }
-        Ok(Self { events, last, past, known, partial, closings })
+        Ok(Self { events, last, past, known, partial, closings, border, firsts })
     }
 
     /// Whether the row that a version shows was completed.
@@ -203,8 +220,26 @@ impl Side {
         }
     }
 
+    /// Notes a version that stands, of a key whose old events may be forgotten.
+    fn stands(&mut self, key: u128, from: SequencePart) {
+        if let Some(first) = self.firsts.get_mut(&key) {
+            *first = Some(first.map_or(from, |first| first.min(from)));
+        }
+    }
+
     fn remaining(&self) -> impl Iterator<Item = &SideEvent> {
-        self.events.iter().zip(&self.past).filter(|(_, past)| !**past).map(|(event, _)| event)
+        let all = self.events.iter().zip(&self.past);
+        all.filter(|(event, past)| !**past && !self.is_forgotten(event)).map(|(event, _)| event)
+    }
+
+    /// Whether an event belongs to history that has been removed: it is older than the border, and
+    /// than all that stands of its key.
+    fn is_forgotten(&self, event: &SideEvent) -> bool {
+        let (Some(border), Some(first)) = (self.border, self.firsts.get(&event.key)) else {
+            return false;
+        };
+        let at = event.entry(0, 0).map(|entry| entry.at);
+        at.is_some_and(|at| at < border && first.is_none_or(|first| at < first))
     }
 }
 

@@ -12,6 +12,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use object_store::path::Path;
 
+use super::late::Limits;
 use super::mismatch;
 use crate::decode::{Reshaped, RowDecoder};
 use crate::schema::{EVOLVED, column_of, first_sequence_type, silver_schema, stored_columns};
@@ -27,6 +28,7 @@ pub(crate) struct Shape {
     pub(super) codec: RowCodec,
     pub(super) schema: SchemaRef,
     pub(super) first: SequenceType,
+    pub(super) limits: Limits,
     /// The stored columns in words, to tell whether an index was made for them.
     pub(super) columns: String,
     /// Columns that the source brought, and whether they came without a type.
@@ -57,10 +59,12 @@ impl Shape {
             .map_err(|error| StageError::Mismatch(error.to_string()))?;
         let words = stored_columns(&entity)
             .map(|c| format!("{}:{:?}:{:?}", c.name, crate::schema::stored_type(c), c.history));
+        let first = first_sequence_type(&entity);
         Ok(Self {
             path,
             schema: marked(&silver_schema(&entity), &evolved),
-            first: first_sequence_type(&entity),
+            limits: Limits::of(&entity, first)?,
+            first,
             columns: words.collect::<Vec<_>>().join(","),
             timezone: timezone.to_owned(),
             entity,

@@ -4,6 +4,7 @@
 use alluvium_lake::{FileId, LakeError, Table};
 use alluvium_model::StageError;
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::row::{RowConverter, SortField};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -22,6 +23,10 @@ pub(super) struct Print {
 pub(super) struct Prints {
     table: Table,
     columns: Vec<String>,
+    /// What ended before is not compared, in microseconds since 1970.
+    border: Option<i64>,
+    /// How many rows were left out for that when the table was read last.
+    pub(super) left_out: u64,
     /// Files that could not be read, and why.
     pub(super) unreadable: Vec<String>,
 }
@@ -31,12 +36,15 @@ struct Printer {
     rows: RowConverter,
     key: usize,
     sequence: usize,
+    end: usize,
 }
 
 impl Prints {
-    /// The rows of `table`, compared by `columns`, among which are `_key_hash` and `_seq`.
-    pub(super) fn of(table: Table, columns: &[String]) -> Self {
-        Self { table, columns: columns.to_vec(), unreadable: Vec::new() }
+    /// The rows of `table`, compared by `columns`, among which are `_key_hash`, `_seq` and
+    /// `_valid_to`. Those that ended before `border` are left out.
+    pub(super) fn of(table: Table, columns: &[String], border: Option<i64>) -> Self {
+        let columns = columns.to_vec();
+        Self { table, columns, border, left_out: 0, unreadable: Vec::new() }
     }
 
     /// How many rows the table says it has.
@@ -53,14 +61,16 @@ impl Prints {
     ) -> Result<(), StageError> {
         let files: Vec<FileId> = self.table.files().map(|file| file.id).collect();
         self.unreadable.clear();
+        let mut left_out = 0;
         for file in files {
-            match self.file(file, each).await {
+            match self.file(file, &mut left_out, each).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(LakeError::Corrupt(how)) => self.unreadable.push(how),
                 Err(error) => return Err(lake_error(error)),
             }
         }
+        self.left_out = left_out;
         Ok(())
     }
 
@@ -68,6 +78,7 @@ impl Prints {
     async fn file(
         &self,
         file: FileId,
+        left_out: &mut u64,
         each: &mut (dyn FnMut(Print, &RecordBatch, usize) -> bool + Send),
     ) -> Result<bool, LakeError> {
         let columns: Vec<&str> = self.columns.iter().map(String::as_str).collect();
@@ -80,7 +91,7 @@ impl Prints {
                     Some(printer) => printer,
                     None => printer.insert(Printer::of(&batch)?),
                 };
-                printer.each(&batch, each)
+                printer.each(&batch, self.border, left_out, each)
             });
             let more = more.ok_or_else(|| {
                 LakeError::Corrupt(format!("{}: its rows are no versions", self.table.path()))
@@ -103,6 +114,7 @@ impl Printer {
             rows: RowConverter::new(fields.collect()).ok()?,
             key: schema.index_of("_key_hash").ok()?,
             sequence: schema.index_of("_seq").ok()?,
+            end: schema.index_of("_valid_to").ok()?,
         })
     }
 
@@ -110,12 +122,20 @@ impl Printer {
     fn each(
         &mut self,
         batch: &RecordBatch,
+        border: Option<i64>,
+        left_out: &mut u64,
         each: &mut (dyn FnMut(Print, &RecordBatch, usize) -> bool + Send),
     ) -> Option<bool> {
         let rows = self.rows.convert_columns(batch.columns()).ok()?;
         let key = batch.column(self.key).as_binary_opt::<i32>()?;
         let sequence = batch.column(self.sequence).as_string_opt::<i32>()?;
+        let ends = batch.column(self.end).as_primitive_opt::<TimestampMicrosecondType>();
+        let ends = ends.zip(border);
         for (at, row) in rows.iter().enumerate() {
+            if ends.is_some_and(|(ends, border)| ends.is_valid(at) && ends.value(at) < border) {
+                *left_out += 1;
+                continue;
+            }
             let mut version = Xxh3::new();
             version.update(if key.is_null(at) { &[] } else { key.value(at) });
             version.update(if sequence.is_null(at) { &[] } else { sequence.value(at).as_bytes() });

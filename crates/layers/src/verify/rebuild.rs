@@ -15,6 +15,7 @@ use super::prints::Prints;
 use super::{Check, lake_error};
 use crate::ledger_note::LayerNote;
 use crate::rebuild::Shadow;
+use crate::silver::borders_of;
 
 /// The one column that a rebuild makes otherwise: another batch applies the record.
 const NOT_COMPARED: &str = "_batch_id";
@@ -92,18 +93,27 @@ pub async fn verify_rebuild(
         return Ok(out);
     };
     let until = Some((reached.epoch, reached.offset));
-    let mut shadow = Shadow::begin(lake, entity, options.timezone, options.scratch, until).await?;
+    let border = borders_of(lake, &table).await.of_table(reached.epoch, reached.offset);
+    let (timezone, scratch) = (options.timezone, options.scratch);
+    let mut shadow = Shadow::beside(lake, Some(&table), entity, timezone, scratch, until).await?;
+    let standing = Standing { table, reached, border };
     let compared =
-        fill_and_compare(&mut shadow, entity, table, &reached, options, progress, &mut out).await;
+        fill_and_compare(&mut shadow, entity, standing, options, progress, &mut out).await;
     let removed = shadow.remove().await;
     compared.and(removed).map(|()| out)
+}
+
+/// What is to be proved: a table, how far it got, and before what time it has removed history.
+struct Standing {
+    table: Table,
+    reached: Progress,
+    border: Option<i64>,
 }
 
 async fn fill_and_compare(
     shadow: &mut Shadow,
     entity: &EntitySpec,
-    table: Table,
-    reached: &Progress,
+    Standing { table, reached, border }: Standing,
     options: RebuildOptions<'_>,
     progress: &mut (dyn FnMut(Step, u64, u64) + Send),
     out: &mut Rebuilt,
@@ -116,10 +126,11 @@ async fn fill_and_compare(
         out.note("rows of a rebuild", false, detail);
         return Ok(());
     }
-    records(shadow, reached, out).await?;
+    records(shadow, &reached, out).await?;
     let rebuild = shadow.table().await?;
     let columns = columns(&table, &rebuild, out);
-    let (mut table, mut rebuild) = (Prints::of(table, &columns), Prints::of(rebuild, &columns));
+    let prints = |table| Prints::of(table, &columns, border);
+    let (mut table, mut rebuild) = (prints(table), prints(rebuild));
     let mut compared = |done, of| progress(Step::Compare, done, of);
     let outcome = compare(&mut table, &mut rebuild, options.limit, &mut compared).await?;
     out.differences = describe(entity, &mut table, &mut rebuild, &outcome.found).await?;
@@ -225,6 +236,10 @@ fn rows(table: &Prints, rebuild: &Prints, outcome: &Outcome, end: u64, out: &mut
         tally.only_in_rebuild,
         tally.differing
     );
+    if rebuild.left_out > 0 {
+        let more = format!("; {} that retention has removed are not compared", rebuild.left_out);
+        detail.push_str(&more);
+    }
     let unreadable: Vec<&String> = table.unreadable.iter().chain(&rebuild.unreadable).collect();
     if let Some(first) = unreadable.first() {
         detail = format!("{} files cannot be read, such as {first}; {detail}", unreadable.len());

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Column;
+use crate::quantity::Period;
 use crate::{EntityId, EntityName, SequenceType, SystemName};
 
 /// An entity of a system, as it stands in `entities.json`.
@@ -184,11 +185,19 @@ impl Default for ToggledLayer {
 pub struct SilverLayer {
     /// Whether the layer is kept for this entity. Default true.
     pub enabled: bool,
+    /// A record that is older, in the source's order, than the newest known of the entity by more
+    /// than this is quarantined. Default: none is too late. Only where the order begins with a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_horizon: Option<Period>,
+    /// Versions that ended longer ago than this are removed, and what is older than they are is
+    /// quarantined. Default: they are kept for good. Only where the order begins with a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history_retention: Option<Period>,
 }
 
 impl Default for SilverLayer {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, late_horizon: None, history_retention: None }
     }
 }
 

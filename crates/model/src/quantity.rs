@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
 /// How a size reads as text.
-pub(crate) const SIZE_PATTERN: &str = "^[0-9]{1,15} ?([KkMmGgTt]i?)?[Bb]?$";
+pub const SIZE_PATTERN: &str = "^[0-9]{1,15} ?([KkMmGgTt]i?)?[Bb]?$";
 /// How a time reads as text.
-pub(crate) const PERIOD_PATTERN: &str = "^[0-9]{1,9} ?(ms|s|m|h|d)?$";
+pub const PERIOD_PATTERN: &str = "^[0-9]{1,9} ?(ms|s|m|h|d)?$";
 
 const SIZES: [(&str, u64); 9] = [
     ("", 1),
