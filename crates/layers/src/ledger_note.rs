@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use alluvium_lake::Table;
-use alluvium_model::outcome::Progress;
+use alluvium_model::outcome::{Former, Progress};
 use alluvium_model::{
     Applied, Checksum, Counts, Delivery, EntityId, Layer, Message, RowsWritten, Span, StageError,
 };
@@ -23,6 +23,9 @@ pub(crate) struct LayerNote {
     /// From the epoch's beginning.
     totals: Counts,
     totals_checksum: Checksum,
+    /// Of the epochs before this one.
+    #[serde(default)]
+    former: Former,
 }
 
 impl LayerNote {
@@ -33,6 +36,7 @@ impl LayerNote {
         let mut totals_checksum = same_epoch.map(|p| p.checksum).unwrap_or_default();
         totals += applied.counts;
         totals_checksum += applied.checksum;
+        let former = before.map(|p| p.former).unwrap_or_default();
         Self {
             layer: applied.layer,
             batch: applied.batch.0.clone(),
@@ -42,6 +46,7 @@ impl LayerNote {
             checksum: applied.checksum,
             totals,
             totals_checksum,
+            former,
         }
     }
 
@@ -85,6 +90,7 @@ impl LayerNote {
             offset: self.span.to,
             totals: self.totals,
             checksum: self.totals_checksum,
+            former: self.former,
         }
     }
 }

@@ -39,6 +39,7 @@ use alluvium_wire::headers;
 use async_trait::async_trait;
 
 use crate::decode::EntityError;
+use crate::epoch::go_on;
 use crate::ledger_note::{LayerNote, conserved, take_up};
 use batch::Planner;
 use closing::Closings;
@@ -155,6 +156,8 @@ impl SilverStage {
 
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
         let before = self.open().await?.progress;
+        let before = go_on(&self.lake, before, delivery).await?;
+        self.open().await?.progress = before;
         let Some((span, messages)) = take_up(before.as_ref(), delivery)? else {
             return Ok(Vec::new());
         };
