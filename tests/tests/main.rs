@@ -6,6 +6,7 @@ mod crash;
 mod docs;
 mod full_disk;
 mod layering;
+mod lost_bus;
 mod outcome;
 mod readers;
 mod rebuild;

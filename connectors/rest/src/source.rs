@@ -7,7 +7,8 @@ use alluvium_connector::http::{Answer, HttpClient, Request};
 use alluvium_connector::{RunStart, compact, parse_source};
 use alluvium_model::metadata::{Load, SequenceBy};
 use alluvium_model::{
-    Change, Clock, Control, Cursor, EntityName, EntitySpec, Op, Page, Record, Source, SourceError,
+    Change, Clock, Control, Cursor, Discovery, EntityName, EntitySpec, Op, Page, Record, Source,
+    SourceError,
 };
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
@@ -240,8 +241,12 @@ impl RestSource {
 
 #[async_trait]
 impl Source for RestSource {
-    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Vec<EntitySpec>, SourceError> {
-        declared.iter().cloned().map(complete).collect()
+    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Discovery, SourceError> {
+        let mut found = Discovery::default();
+        for entity in declared {
+            found.add(entity.id(), complete(entity.clone()))?;
+        }
+        Ok(found)
     }
 
     async fn poll(
@@ -251,7 +256,9 @@ impl Source for RestSource {
     ) -> Result<Page, SourceError> {
         let mut poll = self.begin(entity, stored)?;
         let (request, answer) = match self.fetch(&poll).await {
-            Err(error @ SourceError::Misconfigured(_)) => return self.refused(poll, stored, error),
+            Err(error @ (SourceError::Misconfigured(_) | SourceError::TooLarge(_))) => {
+                return self.refused(poll, stored, error);
+            }
             other => other?,
         };
         if answer.not_modified() {

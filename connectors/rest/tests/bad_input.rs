@@ -55,7 +55,7 @@ async fn metadata_that_do_not_fit_are_named() {
         (entity("full", json!({"path": "x", "pagination": {"type": "pages"}})), "next_url"),
         (keyless, "keys"),
     ] {
-        let error = source.discover(&[declared]).await.unwrap_err();
+        let error = source.discover(&[declared]).await.unwrap().all().unwrap_err();
         assert!(matches!(error, SourceError::Misconfigured(_)));
         assert!(error.to_string().contains(word), "{error}");
     }

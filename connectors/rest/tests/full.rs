@@ -80,7 +80,7 @@ async fn a_full_load_refuses_an_order_of_its_own() {
         alluvium_connector::ConnectContext::new(std::sync::Arc::new(alluvium_model::SystemClock));
     let system = crate::world::system(server.url(), json!({}));
     let mut source = crate::world::registry().connect(&system, context).await.unwrap();
-    let error = source.discover(&[declared]).await.unwrap_err().to_string();
+    let error = source.discover(&[declared]).await.unwrap().all().unwrap_err().to_string();
     assert!(error.contains("api.things") && error.contains("sequence_by"), "{error}");
 }
 

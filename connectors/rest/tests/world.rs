@@ -56,7 +56,7 @@ impl Api {
         let system = system(server.url(), connection);
         let context = ConnectContext::new(clock.clone());
         let mut source = registry().connect(&system, context).await.unwrap();
-        let entity = source.discover(&[declared]).await.unwrap().remove(0);
+        let entity = source.discover(&[declared]).await.unwrap().all().unwrap().remove(0);
         Self { server, clock, entity, source }
     }
 

@@ -73,7 +73,12 @@ pub(crate) async fn table(
         known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).cloned()
     else {
         let listed: Vec<_> = known.iter().take(20).map(|(name, _)| name.as_str()).collect();
-        let text = format!("there is no table `{name}`; known: `{}`", listed.join("`, `"));
+        let known = match listed.is_empty() {
+            true => "it has no tables".to_owned(),
+            false => format!("known: `{}`", listed.join("`, `")),
+        };
+        let path = database.path().display();
+        let text = format!("there is no table `{name}` in {path}; {known}");
         return Err(SourceError::Misconfigured(text));
     };
     let rows = sqlx::query(include_str!("../sql/columns.sql")).bind(&name).fetch_all(handle).await;

@@ -1,6 +1,6 @@
 //! Opens the database, read-only, and says what its errors mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alluvium_model::SourceError;
@@ -25,6 +25,11 @@ impl Database {
             .pragma("query_only", "1")
             .disable_statement_logging();
         Self { path: connection.path.clone(), options }
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A handle for one poll. Opening is cheap, and a file that was replaced is noticed.

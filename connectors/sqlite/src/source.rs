@@ -5,7 +5,8 @@ use std::sync::Arc;
 use alluvium_connector::{RunStart, parse_source};
 use alluvium_model::metadata::{Load, SequenceBy};
 use alluvium_model::{
-    Change, Clock, Control, Cursor, EntitySpec, Op, Page, Record, Source, SourceError, SystemName,
+    Change, Clock, Control, Cursor, Discovery, EntitySpec, Op, Page, Record, Source, SourceError,
+    SystemName,
 };
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -129,7 +130,7 @@ impl SqliteSource {
 
 #[async_trait]
 impl Source for SqliteSource {
-    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Vec<EntitySpec>, SourceError> {
+    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Discovery, SourceError> {
         let mut handle = self.database.open().await?;
         let mut entities = declared.to_vec();
         if let Some(wanted) = &self.tables {
@@ -137,12 +138,13 @@ impl Source for SqliteSource {
             let found = discover::undeclared(database, &mut handle, name, wanted, declared).await?;
             entities.extend(found);
         }
-        let mut complete = Vec::with_capacity(entities.len());
+        let mut found = Discovery::default();
         for entity in entities {
-            complete.push(discover::complete(&self.database, &mut handle, entity).await?);
+            let id = entity.id();
+            found.add(id, discover::complete(&self.database, &mut handle, entity).await)?;
         }
         Database::close(handle).await;
-        Ok(complete)
+        Ok(found)
     }
 
     async fn poll(

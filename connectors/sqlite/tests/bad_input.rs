@@ -23,7 +23,7 @@ async fn a_locked_database_is_unavailable_and_comes_back() {
     let mut shop = Shop::new("CREATE TABLE t (id INTEGER PRIMARY KEY)").await;
     let mut source = shop.connect().await.unwrap();
     let declared = [entity("t", "full", json!({}))];
-    let t = source.discover(&declared).await.unwrap().remove(0);
+    let t = source.discover(&declared).await.unwrap().all().unwrap().remove(0);
     shop.sql("BEGIN EXCLUSIVE").await;
     let locked = source.poll(&t, None).await.unwrap_err();
     assert!(
@@ -39,7 +39,7 @@ async fn a_table_or_a_column_that_vanished_stops_the_run() {
     let mut shop = Shop::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, w TEXT)").await;
     let mut source = shop.connect().await.unwrap();
     let declared = [entity("t", "full", json!({}))];
-    let t = source.discover(&declared).await.unwrap().remove(0);
+    let t = source.discover(&declared).await.unwrap().all().unwrap().remove(0);
     shop.sql("ALTER TABLE t DROP COLUMN v").await;
     let error = source.poll(&t, None).await.unwrap_err();
     assert!(matches!(&error, SourceError::Misconfigured(text) if text.contains("`v`")), "{error}");
@@ -54,7 +54,7 @@ async fn a_column_that_was_added_comes_along() {
     let mut shop = Shop::new("CREATE TABLE t (id INTEGER PRIMARY KEY)").await;
     let mut source = shop.connect().await.unwrap();
     let declared = [entity("t", "full", json!({}))];
-    let t = source.discover(&declared).await.unwrap().remove(0);
+    let t = source.discover(&declared).await.unwrap().all().unwrap().remove(0);
     shop.sql("ALTER TABLE t ADD COLUMN v TEXT; INSERT INTO t VALUES (1, 'new')").await;
     let run = alluvium_connector::contract::drain(&mut *source, &t, None).await.unwrap();
     assert_eq!(values(&run, "v"), ["new"]);

@@ -86,6 +86,21 @@ async fn tables_that_cannot_be_entities_are_all_named() {
 }
 
 #[tokio::test]
+async fn a_missing_table_fails_its_own_entity_and_names_the_file_and_the_known_tables() {
+    let shop =
+        Shop::new("CREATE TABLE t (id INTEGER PRIMARY KEY); CREATE TABLE u (id INTEGER)").await;
+    let declared = [entity("gone", "full", json!({})), entity("t", "full", json!({}))];
+    let found = shop.connect().await.unwrap().discover(&declared).await.unwrap();
+    let names: Vec<_> = found.entities.iter().map(|entity| entity.name.as_str()).collect();
+    assert_eq!(names, ["t"]);
+    let (id, error) = &found.failed[0];
+    assert_eq!((id, found.failed.len()), (&declared[0].id(), 1));
+    let error = error.to_string();
+    assert!(error.contains("no table `gone` in ") && error.contains("shop.db"), "{error}");
+    assert!(error.contains("known: `t`, `u`"), "{error}");
+}
+
+#[tokio::test]
 async fn a_table_without_a_primary_key_needs_declared_keys_or_the_rowid() {
     let mut shop = Shop::new(SHOP).await;
     shop.sql("INSERT INTO audit_log VALUES ('x', 1), ('x', 1)").await;

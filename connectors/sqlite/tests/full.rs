@@ -60,7 +60,7 @@ async fn a_writer_is_not_held_up_between_pages_and_each_key_is_read_once() {
     .await;
     let mut source = shop.connect().await.unwrap();
     let declared = [entity("t", "full", json!({"page_rows": 2}))];
-    let t = source.discover(&declared).await.unwrap().remove(0);
+    let t = source.discover(&declared).await.unwrap().all().unwrap().remove(0);
     let first = source.poll(&t, None).await.unwrap();
     shop.sql("DELETE FROM t WHERE id IN (1, 3); INSERT INTO t VALUES (5, 'b')").await;
     let second = source.poll(&t, first.next.as_ref()).await.unwrap();

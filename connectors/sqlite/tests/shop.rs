@@ -64,7 +64,7 @@ impl Shop {
         &self,
         declared: &[EntitySpec],
     ) -> Result<Vec<EntitySpec>, SourceError> {
-        self.connect().await?.discover(declared).await
+        self.connect().await?.discover(declared).await?.all()
     }
 
     /// A run to its end, by a new source.
@@ -75,7 +75,7 @@ impl Shop {
     ) -> Result<Walked, SourceError> {
         self.clock.advance(Duration::from_secs(1));
         let mut source = self.connect().await?;
-        let entity = source.discover(std::slice::from_ref(entity)).await?.remove(0);
+        let entity = source.discover(std::slice::from_ref(entity)).await?.all()?.remove(0);
         drain(&mut *source, &entity, from).await
     }
 }

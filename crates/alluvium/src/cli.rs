@@ -66,6 +66,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Makes a table anew from raw, and swaps it in, in one commit.
     Rebuild(Rebuild),
+    /// What to do after the bus was lost.
+    #[command(subcommand)]
+    Epoch(Epoch),
     /// Looks after the Delta tables: puts files together, writes checkpoints, removes what nothing
     /// refers to. `alluvium run` does the same by and by.
     Maintain(Maintain),
@@ -200,6 +203,17 @@ pub(crate) struct Verify {
     /// So many differing versions of each kind are shown.
     #[arg(long, default_value_t = 20, requires = "rebuild", value_name = "N")]
     pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Epoch {
+    /// Lets the layers go on with the topics that the bus has now, and tells what is gone with those
+    /// that it had.
+    Accept {
+        /// SYSTEM or SYSTEM.ENTITY.
+        #[arg(value_parser = target)]
+        target: Target,
+    },
 }
 
 #[derive(Debug, Args)]

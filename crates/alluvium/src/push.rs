@@ -2,7 +2,7 @@
 //! polled.
 
 use alluvium_connector::{ConnectContext, Connector};
-use alluvium_model::{Cursor, EntitySpec, Page, Source, SourceError, SystemSpec};
+use alluvium_model::{Cursor, Discovery, EntitySpec, Page, Source, SourceError, SystemSpec};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -40,8 +40,8 @@ struct Nothing;
 
 #[async_trait]
 impl Source for Nothing {
-    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Vec<EntitySpec>, SourceError> {
-        Ok(declared.to_vec())
+    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Discovery, SourceError> {
+        Ok(Discovery { entities: declared.to_vec(), failed: Vec::new() })
     }
 
     async fn poll(

@@ -10,14 +10,14 @@ use alluvium_config::{
 };
 use alluvium_connector::{ConnectContext, Registry};
 use alluvium_lake::Lake;
-use alluvium_lake::index::IndexStore;
+use alluvium_lake::index::{IndexStore, KeyIndex};
 use alluvium_lake::table::CompactionPolicy;
 use alluvium_lake::upkeep::UpkeepPolicy;
 use alluvium_layers::rebuild::remove_leftovers;
 use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
 use alluvium_ledger::{Ledger, Retention, SqliteLedger};
 use alluvium_model::{
-    BusError, Clock, Delivery, EntityId, EntitySpec, Layer, Position, Quarantined, Stage,
+    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Position, Quarantined, Stage,
     StageError, Subscriber, SystemClock,
 };
 use alluvium_runtime::{Platform, RetryPolicy, RuntimeSettings, Stages};
@@ -237,6 +237,13 @@ struct LakeStages {
     upkeep: UpkeepPolicy,
 }
 
+impl LakeStages {
+    fn index(&self, entity: &EntitySpec) -> Result<KeyIndex, StageError> {
+        let index = self.index.entity(&entity.id());
+        index.map_err(|e| StageError::Unavailable(alluvium_model::error::chain(&e)))
+    }
+}
+
 #[async_trait]
 impl Stages for LakeStages {
     async fn open(
@@ -252,10 +259,7 @@ impl Stages for LakeStages {
                 Box::new(BronzeStage::new(lake, entity, timezone)?.with_upkeep(upkeep))
             }
             Layer::Silver => {
-                let index = self.index.entity(&entity.id());
-                let index =
-                    index.map_err(|e| StageError::Unavailable(alluvium_model::error::chain(&e)))?;
-                let stage = SilverStage::new(lake, index, entity, timezone)?;
+                let stage = SilverStage::new(lake, self.index(entity)?, entity, timezone)?;
                 Box::new(stage.with_upkeep(upkeep))
             }
         })
@@ -271,7 +275,15 @@ impl Stages for LakeStages {
         timezone: &str,
         delivery: &Delivery,
     ) -> Result<Vec<Quarantined>, StageError> {
-        alluvium_layers::refused(entity, timezone, delivery)
+        let mut refused = alluvium_layers::refused(entity, timezone, delivery)?;
+        if self.refuses(entity, Layer::Silver) {
+            refused.extend(alluvium_layers::held(&self.index(entity)?, delivery)?);
+        }
+        Ok(refused)
+    }
+
+    async fn epochs(&self, entity: &EntityId) -> Result<Epochs, StageError> {
+        alluvium_layers::epoch::known(&self.lake, entity).await
     }
 
     async fn replay(

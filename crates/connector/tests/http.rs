@@ -92,7 +92,13 @@ async fn a_host_that_cannot_be_reached_is_unavailable_and_its_key_is_not_shown()
 #[tokio::test]
 async fn a_packed_answer_that_unpacks_beyond_the_cap_is_stopped() {
     let bomb = Reply::json(" ".repeat(5_000_000)).gzip();
-    assert!(matches!(error_of(bomb).await, SourceError::Misconfigured(_)));
+    let error = error_of(bomb).await;
+    assert!(matches!(error, SourceError::TooLarge(_)), "{error}");
+    let text = error.to_string();
+    for said in ["larger than the limit", "10000 bytes", "`max_body_bytes`", "GET `"] {
+        assert!(text.contains(said), "{text}");
+    }
+    assert!(!text.contains(CANARY), "{text}");
 }
 
 #[tokio::test]

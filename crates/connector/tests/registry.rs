@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alluvium_connector::{ConnectContext, Connector, Registry};
 use alluvium_model::{
-    Cursor, EntitySpec, Page, Secret, Source, SourceError, SystemClock, SystemSpec,
+    Cursor, Discovery, EntitySpec, Page, Secret, Source, SourceError, SystemClock, SystemSpec,
 };
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -52,8 +52,8 @@ impl Connector for Toy {
 
 #[async_trait]
 impl Source for ToySource {
-    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Vec<EntitySpec>, SourceError> {
-        Ok(declared.to_vec())
+    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Discovery, SourceError> {
+        Ok(Discovery { entities: declared.to_vec(), failed: Vec::new() })
     }
     async fn poll(&mut self, _: &EntitySpec, _: Option<&Cursor>) -> Result<Page, SourceError> {
         Ok(Page { records: Vec::new(), next: None, more: false })

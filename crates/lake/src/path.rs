@@ -34,6 +34,11 @@ pub fn raw_object(entity: &EntityId, epoch: Epoch, after: u64) -> Path {
     raw_epoch(entity, epoch).join(format!("{after:020}{RAW_SUFFIX}"))
 }
 
+/// `raw/<system>/<entity>/<epoch>/follows.json`: that the epoch follows another one.
+pub fn epoch_start(entity: &EntityId, epoch: Epoch) -> Path {
+    raw_epoch(entity, epoch).join("follows.json")
+}
+
 /// The epoch that a folder of raw objects is named by.
 pub(crate) fn parse_epoch(folder: &Path) -> Option<Epoch> {
     folder.filename()?.parse().ok().map(Epoch)

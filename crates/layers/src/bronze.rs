@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use rayon::prelude::*;
 
 use crate::decode::{self, Decoded, RowDecoder};
+use crate::epoch::go_on;
 use crate::ledger_note::{LayerNote, conserved, take_up};
 use crate::refused::refusing;
 use crate::schema::{bronze_schema, timestamp_type};
@@ -72,6 +73,7 @@ impl BronzeStage {
 
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
         let before = self.open().await?.1;
+        let before = go_on(&self.lake, before, delivery).await?;
         let Some((span, messages)) = take_up(before.as_ref(), delivery)? else {
             return Ok(Vec::new());
         };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use alluvium_lake::Table;
-use alluvium_model::outcome::Progress;
+use alluvium_model::outcome::{Former, Progress};
 use alluvium_model::{
     Applied, Checksum, Counts, Delivery, EntityId, Layer, Message, RowsWritten, Span, StageError,
 };
@@ -26,6 +26,9 @@ pub(crate) struct LayerNote {
     /// The time of the newest record, in microseconds since 1970, where one may be too late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) newest: Option<i64>,
+    /// Of the epochs before this one.
+    #[serde(default)]
+    former: Former,
 }
 
 impl LayerNote {
@@ -36,6 +39,7 @@ impl LayerNote {
         let mut totals_checksum = same_epoch.map(|p| p.checksum).unwrap_or_default();
         totals += applied.counts;
         totals_checksum += applied.checksum;
+        let former = before.map(|p| p.former).unwrap_or_default();
         Self {
             layer: applied.layer,
             batch: applied.batch.0.clone(),
@@ -46,6 +50,7 @@ impl LayerNote {
             totals,
             totals_checksum,
             newest: None,
+            former,
         }
     }
 
@@ -94,6 +99,7 @@ impl LayerNote {
             offset: self.span.to,
             totals: self.totals,
             checksum: self.totals_checksum,
+            former: self.former,
         }
     }
 }

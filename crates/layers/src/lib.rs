@@ -2,6 +2,7 @@
 
 mod bronze;
 pub mod decode;
+pub mod epoch;
 mod ledger_note;
 mod raw;
 pub mod rebuild;
@@ -15,6 +16,6 @@ pub mod verify;
 
 pub use bronze::BronzeStage;
 pub use raw::RawStage;
-pub use refused::{refused, refusing};
+pub use refused::{held, refused, refusing};
 pub use replay::RawReplay;
 pub use silver::SilverStage;

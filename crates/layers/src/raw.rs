@@ -9,6 +9,7 @@ use alluvium_model::{
 };
 use async_trait::async_trait;
 
+use crate::epoch::go_on;
 use crate::ledger_note::take_up;
 use crate::silver::lake_error;
 
@@ -65,6 +66,7 @@ impl RawStage {
                 offset: span.to,
                 totals: Counts::default(),
                 checksum: Default::default(),
+                former: Default::default(),
             }),
             None => landed,
         })
@@ -121,6 +123,7 @@ fn progress(header: &RawHeader) -> Progress {
         offset: header.to,
         totals: Counts { records, inserted: records, ..Counts::default() },
         checksum: header.totals.checksum,
+        former: Default::default(),
     }
 }
 
@@ -137,6 +140,7 @@ impl Stage for RawStage {
 
     async fn apply(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
         let reached = self.reached().await?;
+        let reached = go_on(&self.lake, reached, delivery).await?;
         let Some((span, messages)) = take_up(reached.as_ref(), delivery)? else {
             return Ok(Vec::new());
         };

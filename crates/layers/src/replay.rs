@@ -47,7 +47,9 @@ impl RawReplay {
         let newest = objects.last().map(|object| object.epoch);
         let mut objects: Vec<RawObject> =
             objects.into_iter().filter(|object| object.epoch == epoch).collect();
-        if objects.is_empty() && (after > 0 || newest.is_some()) {
+        // Of an epoch later than all that is there, the first object may still come.
+        let over = newest.is_some_and(|newest| newest > epoch);
+        if objects.is_empty() && (after > 0 || over) {
             return Err(BusError::UnexpectedEpoch {
                 topic: self.entity.clone(),
                 expected: epoch,

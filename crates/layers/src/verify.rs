@@ -4,10 +4,11 @@
 
 mod compare;
 mod difference;
+mod former;
 mod prints;
 mod rebuild;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use alluvium_lake::raw::{self, RawTotals};
 use alluvium_lake::{Lake, LakeError, Table, path};
@@ -90,19 +91,26 @@ pub async fn verify(
         let reached = note.map(|note| note.check(&table, &id)).transpose()?;
         layers.push((layer, table, reached));
     }
+    let told: Vec<_> =
+        layers.iter().filter_map(|(layer, _, p)| p.map(|p| (*layer, p.epoch, p.offset))).collect();
+    let starts = raw::starts(lake, &id).await.map_err(lake_error)?;
+    let epochs = crate::epoch::epochs(lake, &id).await?;
+    for (.., reached) in &mut layers {
+        *reached = reached.map(|progress| progress.go_on(&epochs));
+    }
     let marks: Vec<(Epoch, u64)> =
-        layers.iter().filter_map(|(.., p)| p.as_ref().map(|p| (p.epoch, p.offset))).collect();
+        layers.iter().filter_map(|(.., p)| p.map(|p| (p.epoch, p.offset))).collect();
     let sums = read_raw(lake, &id, &marks, &mut out, &mut progress).await?;
     out.reached.extend(sums.end.map(|(epoch, offset)| (Layer::Raw, epoch, offset)));
-    out.reached.extend(
-        layers.iter().filter_map(|(layer, _, p)| p.as_ref().map(|p| (*layer, p.epoch, p.offset))),
-    );
+    out.reached.extend(told);
+    former::succession(&sums.epochs, &starts, &mut out);
     for (layer, table, reached) in &layers {
         let Some(reached) = reached else {
             out.note(*layer, "progress", true, "nothing applied yet".to_owned());
             continue;
         };
         against_raw(*layer, reached, &sums, &mut out);
+        former::against_raw(*layer, reached, &sums.epochs, &starts, &mut out);
         match layer {
             Layer::Bronze => rows_of_bronze(table, reached, &mut out),
             _ => match intervals(table, &mut out).await {
@@ -120,6 +128,8 @@ pub async fn verify(
 struct RawSums {
     at: HashMap<(Epoch, u64), RawTotals>,
     end: Option<(Epoch, u64)>,
+    /// Where each epoch ends, with the sums up to there.
+    epochs: BTreeMap<Epoch, (u64, RawTotals)>,
 }
 
 /// Reads all of raw again: every object's bytes against its header, every object against its
@@ -133,7 +143,7 @@ async fn read_raw(
 ) -> Result<RawSums, StageError> {
     let objects = raw::list(lake, id).await.map_err(lake_error)?;
     let total = objects.len() as u64;
-    let mut sums = RawSums { at: HashMap::new(), end: None };
+    let mut sums = RawSums { at: HashMap::new(), end: None, epochs: BTreeMap::new() };
     let mut running = RawTotals::default();
     let mut previous = None;
     for (n, object) in objects.iter().enumerate() {
@@ -164,6 +174,7 @@ async fn read_raw(
             }
             sums.end = Some(at);
         }
+        sums.epochs.insert(header.epoch, (header.to, running));
         if running != header.totals {
             let detail = format!("object after {}: its running totals are wrong", header.after);
             out.note(Layer::Raw, "running totals", false, detail);
@@ -171,8 +182,8 @@ async fn read_raw(
         previous = Some(header);
         progress(n as u64 + 1, total);
     }
-    let detail =
-        format!("{total} objects, {} records, checksum {}", running.records, running.checksum);
+    let all = sums.epochs.values().fold(RawTotals::default(), |all, (_, own)| all.plus(*own));
+    let detail = format!("{total} objects, {} records, checksum {}", all.records, all.checksum);
     out.note(Layer::Raw, "bytes against header", true, detail);
     Ok(sums)
 }
@@ -180,7 +191,9 @@ async fn read_raw(
 /// A layer's own totals against those of raw at the same offset.
 fn against_raw(layer: Layer, reached: &Progress, sums: &RawSums, out: &mut Verification) {
     let at = (reached.epoch, reached.offset);
-    let Some(raw) = sums.at.get(&at) else {
+    // Of an epoch that begins there is nothing on either side.
+    let nothing = (reached.offset == 0).then_some(&RawTotals { records: 0, checksum: Checksum(0) });
+    let Some(raw) = sums.at.get(&at).or(nothing) else {
         let ahead = sums.end.is_none_or(|end| end < at);
         let detail = if ahead {
             format!("at offset {}, which raw has not landed yet", reached.offset)
@@ -214,7 +227,7 @@ fn against_raw(layer: Layer, reached: &Progress, sums: &RawSums, out: &mut Verif
 }
 
 fn rows_of_bronze(table: &Table, reached: &Progress, out: &mut Verification) {
-    let (rows, expected) = (table.rows(), reached.totals.inserted);
+    let (rows, expected) = (table.rows(), reached.former.counts.inserted + reached.totals.inserted);
     let detail = format!("{rows} documents of {expected}");
     out.note(Layer::Bronze, "rows", rows == expected, detail);
 }

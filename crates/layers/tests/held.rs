@@ -89,6 +89,22 @@ async fn a_snapshot_that_would_close_too_much_waits_for_its_approval() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_held_is_found_again_until_it_is_decided_on() {
+    let platform = Platform::new(rows());
+    let mut topic = Topic::of(&platform);
+    let position = held(&platform, &mut topic).await;
+    let end = topic.end();
+    let found = alluvium_layers::held(platform.index(), &topic.all()).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].position, found[0].code.as_str()), (position, "snapshot_held"));
+    assert!(String::from_utf8_lossy(&found[0].bytes).contains("snapshot_end"));
+    let before = alluvium_layers::held(platform.index(), &topic.delivery(0, end - 1)).unwrap();
+    assert_eq!(before, [], "it does not stand there");
+    decide(&platform, &mut topic, Decision::Approve, position).await;
+    assert_eq!(alluvium_layers::held(platform.index(), &topic.all()).unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_is_discarded_never_closes_anything() {
     let platform = Platform::new(rows());
     let mut topic = Topic::of(&platform);

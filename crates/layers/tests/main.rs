@@ -7,6 +7,7 @@ mod cases;
 mod closings;
 mod crash;
 mod documents;
+mod epochs;
 mod evolution;
 mod held;
 mod histories;

@@ -26,7 +26,7 @@ pub use error::LedgerError;
 pub use event::{BATCH_APPLIED, LEDGER_REWOUND, OutboxEvent, RUN_FINISHED};
 pub use lease::{Lease, LeaseName};
 pub use metadata::{MetadataEntry, MetadataKind, MetadataVersion};
-pub use port::{CursorCopy, Ledger};
+pub use port::{CursorCopy, LayerStop, Ledger};
 pub use quarantine::{
     QUARANTINE_BYTES_MAX, QuarantineFilter, QuarantineRow, QuarantineStatus, Resolution,
 };

@@ -144,6 +144,22 @@ pub trait Ledger: fmt::Debug + Send + Sync {
     /// All leases ever granted, also those that have run out.
     async fn leases(&self) -> Result<Vec<Lease>, LedgerError>;
 
+    /// Notes that a layer has stopped for good, and why, for people; no secrets, no row values. The
+    /// last word counts.
+    async fn note_stop(
+        &self,
+        entity: &EntityId,
+        layer: Layer,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
+
+    /// The layer is at work: it has not stopped, or no longer.
+    async fn end_stop(&self, entity: &EntityId, layer: Layer) -> Result<(), LedgerError>;
+
+    /// The layers that have stopped, by entity.
+    async fn stops(&self) -> Result<Vec<LayerStop>, LedgerError>;
+
     /// Keeps a copy of a cursor record that is durable on the bus. An older one is ignored.
     async fn note_cursor(
         &self,
@@ -185,6 +201,19 @@ pub trait Ledger: fmt::Debug + Send + Sync {
 
     /// Forgets what the policy does not keep. Running totals stay.
     async fn retain(&self, policy: &Retention, now: Timestamp) -> Result<Retained, LedgerError>;
+}
+
+/// A layer that has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerStop {
+    /// The entity.
+    pub entity: EntityId,
+    /// The layer.
+    pub layer: Layer,
+    /// When it stopped.
+    pub stopped_at: Timestamp,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// A copy of a cursor record, for people.

@@ -8,6 +8,13 @@ use serde_json::Value;
 #[serde(transparent)]
 pub struct Cursor(pub Value);
 
+impl Cursor {
+    /// Before everything: the source is read from its beginning.
+    pub fn beginning() -> Self {
+        Self(Value::Null)
+    }
+}
+
 /// A number that grows with every owner of a poll loop: of two pollers, only the younger advances.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,

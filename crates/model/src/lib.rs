@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod clock;
 pub mod cursor;
 pub mod delivery;
+pub mod epochs;
 pub mod error;
 pub mod ids;
 pub mod metadata;
@@ -24,11 +25,14 @@ pub use checksum::Checksum;
 pub use clock::{Clock, SystemClock};
 pub use cursor::{Cursor, CursorRecord, FencingToken};
 pub use delivery::{Delivery, EncodedMessage, EncodedPage, FetchLimit, Headers, Message};
+pub use epochs::{Epochs, Succession};
 pub use error::Remedy;
 pub use ids::{BatchId, EntityId, EntityName, Layer, RunId, SystemName};
 pub use metadata::{Column, ColumnType, EntitySpec, SystemSpec};
 pub use outcome::{Applied, Counts, Outcome, Quarantined, RowsWritten};
-pub use port::{BusError, Page, Publisher, Source, SourceError, Stage, StageError, Subscriber};
+pub use port::{
+    BusError, Discovery, Page, Publisher, Source, SourceError, Stage, StageError, Subscriber,
+};
 pub use position::{Epoch, Position, Span};
 pub use secret::Secret;
 pub use sequence::{Sequence, SequencePart, SequenceType};

@@ -196,6 +196,18 @@ pub struct Progress {
     pub totals: Counts,
     /// The sum over all records up to there.
     pub checksum: Checksum,
+    /// The same for the epochs before this one. Raw does not keep it: its objects tell.
+    pub former: Former,
+}
+
+/// What became of the records of epochs that are over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Former {
+    /// Their outcomes.
+    pub counts: Counts,
+    /// The sum over them.
+    pub checksum: Checksum,
 }
 
 #[cfg(test)]

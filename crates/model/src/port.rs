@@ -23,13 +23,48 @@ pub struct Page {
     pub more: bool,
 }
 
+/// What a source knows of its entities.
+#[derive(Debug, Default)]
+pub struct Discovery {
+    /// The entities, completed.
+    pub entities: Vec<EntitySpec>,
+    /// Those that do not fit the source, and why. The others can be polled all the same.
+    pub failed: Vec<(EntityId, SourceError)>,
+}
+
+impl Discovery {
+    /// Takes in what became of completing an entity: where it does not fit the source, this is a
+    /// matter of that entity alone, any other error is one of the source.
+    pub fn add(
+        &mut self,
+        entity: EntityId,
+        completed: Result<EntitySpec, SourceError>,
+    ) -> Result<(), SourceError> {
+        match completed {
+            Ok(spec) => self.entities.push(spec),
+            Err(error @ SourceError::Misconfigured(_)) => self.failed.push((entity, error)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// All entities, or the first error.
+    pub fn all(self) -> Result<Vec<EntitySpec>, SourceError> {
+        match self.failed.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(self.entities),
+        }
+    }
+}
+
 /// Where changes come from. Holds connections, never progress.
 #[async_trait]
 pub trait Source: Send {
     /// Completes what was declared with what the source itself knows (keys, columns, types), and
-    /// adds the entities that the system's connection asks for without declaring them. Called once
+    /// adds the entities that the system's connection asks for without declaring them. An entity that
+    /// does not fit the source is told in [`Discovery::failed`], and fails no other. Called once
     /// after connecting; may be repeated.
-    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Vec<EntitySpec>, SourceError>;
+    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Discovery, SourceError>;
 
     /// Changes strictly after `cursor`, or from the beginning. Never modifies the source. May be
     /// repeated with the same cursor, and then gives the same changes with the same sequences, or
@@ -60,6 +95,9 @@ pub enum SourceError {
     /// It answered, but not with what was asked for.
     #[error("the source gave an answer that cannot be used: {0}")]
     BadAnswer(String),
+    /// It answered with more than is taken at once.
+    #[error("the source gave an answer larger than the limit: {0}")]
+    TooLarge(String),
     /// It refused us.
     #[error("the source refused access: {0}")]
     Refused(String),
@@ -74,6 +112,9 @@ impl SourceError {
         match self {
             Self::Unavailable(_) | Self::BadAnswer(_) => Remedy::Retry,
             Self::RateLimited(wait) => Remedy::RetryAfter(*wait),
+            Self::TooLarge(_) => {
+                Remedy::Operator("raise the limit, or ask the source for smaller pages")
+            }
             Self::Refused(_) => Remedy::Operator("check the system's credentials"),
             Self::Misconfigured(_) => {
                 Remedy::Operator("check the entity's `source` and the system's `connection`")
@@ -169,7 +210,10 @@ pub enum BusError {
         asked: u64,
     },
     /// The topic is another one than the lake knows.
-    #[error("topic {topic} has epoch {found}, but the lake knows it as epoch {expected}")]
+    #[error(
+        "topic {topic} has epoch {found}, but the lake knows it as epoch {expected}; if the bus was \
+         lost and is not to be restored, run `alluvium epoch accept {topic}`"
+    )]
     UnexpectedEpoch {
         /// The topic.
         topic: EntityId,
@@ -202,11 +246,11 @@ impl BusError {
             Self::Fenced { .. } => {
                 Remedy::Operator("another process polls this entity; stop one of them")
             }
-            Self::Gone { .. } => Remedy::Operator(
-                "the bus lost messages that no layer has; restore the bus or start a new epoch",
-            ),
+            Self::Gone { .. } => {
+                Remedy::Operator("the bus lost messages that no layer has; restore the bus")
+            }
             Self::UnexpectedEpoch { .. } => {
-                Remedy::Operator("the topic was recreated; restore the bus or start a new epoch")
+                Remedy::Operator("restore the bus, or accept that what only it had is gone")
             }
             Self::Full(_) => Remedy::Operator("free disk space, then start again"),
             Self::Corrupt(_) => Remedy::Operator("restore the bus from a backup"),
@@ -262,11 +306,11 @@ pub enum StageError {
         span: Span,
     },
     /// The topic is another one than the lake knows.
-    #[error("the lake knows epoch {expected}, the delivery is of epoch {found}")]
+    #[error("the lake knows epoch {expected}, but epoch {found} came")]
     UnexpectedEpoch {
         /// The epoch that the lake knows.
         expected: Epoch,
-        /// The epoch of the delivery.
+        /// The epoch that came.
         found: Epoch,
     },
     /// The table is not as the metadata say.
@@ -288,7 +332,7 @@ impl StageError {
             Self::Full(_) => Remedy::Operator("free disk space, then start again"),
             Self::Hole { .. } | Self::Bug(_) => Remedy::Bug,
             Self::UnexpectedEpoch { .. } => {
-                Remedy::Operator("the topic was recreated; restore the bus or start a new epoch")
+                Remedy::Operator("restore the bus, or accept that what only it had is gone")
             }
             Self::Mismatch(_) => {
                 Remedy::Operator("make the entity's columns and keys fit the table, or rebuild it")

@@ -71,17 +71,21 @@ impl Crew {
             return Ok(());
         }
         let system = context.system(&entity.system)?;
-        match discover(context, system).await {
-            Ok((_, specs)) => remember(context, &specs).await,
-            Err(error) => {
-                let spec = context.entity(entity)?;
-                if spec.keys.is_empty() || spec.columns.is_empty() {
-                    let (entity, reason) = (entity.clone(), error.reason());
-                    return Err(RuntimeError::NotReady { entity, reason });
-                }
-                let reason = error.reason();
-                tracing::info!(%entity, reason, "its source cannot be asked; taken as declared");
+        let misfit = match discover(context, system).await {
+            Ok((_, found)) => {
+                remember(context, &found.entities).await;
+                let failed = found.failed.into_iter().find(|(id, _)| id == entity);
+                failed.map(|(_, error)| error.to_string())
             }
+            Err(error) => Some(error.reason()),
+        };
+        if let Some(reason) = misfit {
+            let spec = context.entity(entity)?;
+            if spec.keys.is_empty() || spec.columns.is_empty() {
+                let entity = entity.clone();
+                return Err(RuntimeError::NotReady { entity, reason });
+            }
+            tracing::info!(%entity, reason, "its source does not tell of it; taken as declared");
         }
         let spec = context.entity(entity)?;
         self.ensure(context, &spec).await;

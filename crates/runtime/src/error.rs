@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alluvium_ledger::LedgerError;
-use alluvium_model::{BusError, EntityId, Layer, Remedy, SourceError, SystemName};
+use alluvium_model::{BusError, EntityId, Layer, Remedy, SourceError, StageError, SystemName};
 
 use crate::trigger::ScheduleError;
 
@@ -55,6 +55,9 @@ pub enum RuntimeError {
     /// The ledger did not do as asked.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The lake did not do as asked.
+    #[error(transparent)]
+    Stage(#[from] StageError),
     /// A defect of ours.
     #[error("defect: {0}")]
     Defect(String),
@@ -78,6 +81,7 @@ impl RuntimeError {
             }
             Self::Bus(error) => error.remedy(),
             Self::Ledger(error) => error.remedy(),
+            Self::Stage(error) => error.remedy(),
             Self::Defect(_) => Remedy::Bug,
         }
     }
@@ -92,6 +96,8 @@ pub(crate) enum PollError {
     Bus(#[from] BusError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
     #[error("a secret is missing: {0}")]
     Secret(String),
     #[error("the source gave a record that cannot be sent: {0}")]
@@ -116,6 +122,7 @@ impl PollError {
             Self::Source(error) => error.remedy(),
             Self::Bus(error) => error.remedy(),
             Self::Ledger(error) => error.remedy(),
+            Self::Stage(error) => error.remedy(),
             Self::Secret(_) => Remedy::Operator("set what the system's `connection` refers to"),
             Self::Hangs(_) | Self::Held => Remedy::Retry,
             Self::LeaseLost => Remedy::Operator("the next run goes on where this one ended"),

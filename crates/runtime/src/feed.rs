@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use alluvium_model::{Cursor, EntitySpec, Page, Source, SourceError, SystemSpec};
+use alluvium_model::{Cursor, Discovery, EntitySpec, Page, Source, SourceError, SystemSpec};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -17,7 +17,7 @@ pub(crate) struct Feed {
     system: SystemSpec,
     declared: Vec<EntitySpec>,
     source: Option<Box<dyn Source>>,
-    discovered: Vec<EntitySpec>,
+    discovered: Discovery,
 }
 
 impl Feed {
@@ -27,19 +27,16 @@ impl Feed {
             system: system.clone(),
             declared: context.declared(&system.name),
             source: None,
-            discovered: Vec::new(),
+            discovered: Discovery::default(),
         }
     }
 
     /// Connects, and asks the source what it knows of its entities. Tries again as the policy has it.
-    pub(crate) async fn discover(
-        &mut self,
-        stop: &CancellationToken,
-    ) -> Result<Vec<EntitySpec>, GaveUp> {
+    pub(crate) async fn discover(&mut self, stop: &CancellationToken) -> Result<Discovery, GaveUp> {
         let mut attempts = Attempts::new(&self.context.platform.settings.retry);
         loop {
             let Err(error) = self.connected().await else {
-                return Ok(self.discovered.clone());
+                return Ok(std::mem::take(&mut self.discovered));
             };
             tracing::warn!(system = %self.system.name, %error, "connecting failed");
             retry_after(&mut attempts, error, stop).await?;

@@ -12,6 +12,7 @@ use crate::board::{LayerPhase, Slot};
 use crate::context::Context;
 use crate::retry::{Attempts, Decision};
 use crate::session::{self, LayerError};
+use crate::stops;
 
 /// What a layer's task is to do.
 #[derive(Debug, Clone)]
@@ -27,13 +28,16 @@ pub(crate) struct Job {
 pub(crate) async fn work(context: Arc<Context>, job: Job) {
     let stop = context.stop.all.clone();
     let (slot, entity, layer) = (Arc::clone(&job.slot), job.spec.id(), job.layer);
-    let loops = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(sessions(context, job)));
+    let loops =
+        tokio_util::task::AbortOnDropHandle::new(tokio::spawn(sessions(Arc::clone(&context), job)));
     match stop.run_until_cancelled(loops).await {
         Some(Err(error)) if error.is_panic() => {
             tracing::error!(%entity, %layer, "a layer panicked");
+            let reason = "the layer panicked; this is a defect of Alluvium";
+            stops::stopped(&context, &entity, layer, reason).await;
             slot.update(|state| {
                 state.phase = LayerPhase::Stopped;
-                state.error = Some("the layer panicked; this is a defect of Alluvium".to_owned());
+                state.error = Some(reason.to_owned());
             });
         }
         Some(_) => {}
@@ -72,6 +76,7 @@ async fn go_on_after(
         Decision::Fail(cause) => {
             let reason = format!("{error}; {}", cause.advice());
             tracing::error!(%entity, %layer, reason, "a layer has stopped");
+            stops::stopped(context, &entity, layer, &reason).await;
             job.slot.update(|state| {
                 state.phase = LayerPhase::Stopped;
                 state.error = Some(reason);

@@ -8,8 +8,8 @@ use alluvium_connector::{ConnectContext, Registry};
 use alluvium_ledger::{Ledger, OutboxEvent, Retention};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{
-    BusError, Clock, Delivery, EntityId, EntitySpec, Layer, Position, Publisher, Quarantined,
-    Stage, StageError, Subscriber, SystemSpec,
+    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Position, Publisher,
+    Quarantined, Stage, StageError, Subscriber, SystemSpec,
 };
 use alluvium_telemetry::Metrics;
 use async_trait::async_trait;
@@ -78,6 +78,10 @@ pub trait Stages: Send + Sync {
         timezone: &str,
         delivery: &Delivery,
     ) -> Result<Vec<Quarantined>, StageError>;
+
+    /// The epochs that the lake knows of an entity, and which of them are over. Asked whenever a
+    /// layer starts.
+    async fn epochs(&self, entity: &EntityId) -> Result<Epochs, StageError>;
 
     /// Raw as a subscriber, standing after the message at `after` (offset 0: at the beginning of
     /// that epoch), or at the beginning of what there is. Gives an empty delivery where raw ends.

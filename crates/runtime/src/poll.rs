@@ -18,6 +18,21 @@ use crate::error::PollError;
 use crate::feed::{Feed, GaveUp, retry_after};
 use crate::lease::HeldLease;
 use crate::retry::Attempts;
+use crate::topic;
+
+/// How the id of a delivery begins that was a page with a cursor.
+const POLLED: &str = "poll/";
+
+/// The number of the page that a delivery's id tells; `None` if it was no such page.
+pub fn polled_page(delivery: &str) -> Option<u64> {
+    delivery.strip_prefix(POLLED)?.parse().ok()
+}
+
+/// How far a source was read. A record may also say to begin anew: its page number then keeps the
+/// pages to come from being taken for those that were.
+fn read_to(record: &CursorRecord) -> Option<&Cursor> {
+    Some(&record.cursor).filter(|cursor| **cursor != Cursor::beginning())
+}
 
 /// What a run is to its polls.
 #[derive(Debug, Clone)]
@@ -143,8 +158,8 @@ impl EntityPoll<'_> {
             match self.known_cursor().await {
                 Ok(Some((record, on_bus))) => {
                     self.last = Some(record.clone());
-                    if on_bus {
-                        self.acknowledge(&record.cursor).await?;
+                    if let Some(cursor) = read_to(&record).filter(|_| on_bus) {
+                        self.acknowledge(cursor).await?;
                     }
                     return Ok(());
                 }
@@ -159,6 +174,7 @@ impl EntityPoll<'_> {
         if let Some(record) = platform.publisher.cursor(&self.id).await? {
             return Ok(Some((record, true)));
         }
+        topic::is_known::<PollError>(self.context, &self.id).await?;
         let copy = platform.ledger.cursor(&self.id).await?;
         if copy.is_some() {
             tracing::warn!(entity = %self.id, "the bus knows no cursor; the ledger's copy is used");
@@ -167,7 +183,7 @@ impl EntityPoll<'_> {
     }
 
     async fn next_page(&mut self) -> Result<Page, GaveUp> {
-        let cursor = self.last.as_ref().map(|last| last.cursor.clone());
+        let cursor = self.last.as_ref().and_then(read_to).cloned();
         let mut attempts = Attempts::new(&self.context.platform.settings.retry);
         loop {
             let started = self.context.platform.clock.instant();
@@ -229,7 +245,7 @@ impl EntityPoll<'_> {
     /// The same when the same page is published again: pages are numbered where they have a cursor.
     fn delivery(&mut self, record: Option<&CursorRecord>) -> String {
         match record {
-            Some(record) => format!("poll/{}", record.page),
+            Some(record) => format!("{POLLED}{}", record.page),
             None => {
                 self.unnumbered += 1;
                 format!("run/{}/{}", self.tag.run, self.unnumbered)

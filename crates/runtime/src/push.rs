@@ -13,6 +13,7 @@ use crate::lease::HeldLease;
 use crate::report::{EntityReport, RunReport};
 use crate::retry::Attempts;
 use crate::run::{OpenRun, RunRequest};
+use crate::topic;
 
 /// A run in which pages are pushed.
 pub struct PushRun {
@@ -75,6 +76,9 @@ impl PushRun {
             .await
             .map_err(|_| RuntimeError::Busy(self.entity.system.clone()))?;
         let last = platform.publisher.cursor(&self.entity).await?;
+        if last.is_none() {
+            topic::is_known::<RuntimeError>(&self.context, &self.entity).await?;
+        }
         let cursor = last.as_ref().map(|record| record.cursor.clone());
         self.held = Some(Held { lease, last });
         Ok(cursor)

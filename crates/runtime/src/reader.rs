@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    BusError, Delivery, EntityId, Epoch, FetchLimit, Layer, Position, Span, Subscriber,
+    BusError, Delivery, EntityId, Epoch, Epochs, FetchLimit, Layer, Position, Span, Subscriber,
 };
 
 use crate::context::Context;
@@ -18,6 +18,8 @@ pub(crate) struct Reader {
     /// Set while the bus no longer has what comes next.
     replay: Option<Replay>,
     epoch: Epoch,
+    /// Where the epoch ends, if it is not the one on the bus: only raw has it.
+    ends: Option<u64>,
     at: u64,
 }
 
@@ -29,18 +31,30 @@ struct Replay {
 
 impl Reader {
     /// A reader that stands where the lake says that the layer got, or before the first message.
+    /// [`BusError::UnexpectedEpoch`] where the topic is another one, and nobody accepted that.
     pub(crate) async fn open(
         context: &Arc<Context>,
         entity: &EntityId,
         layer: Layer,
         progress: Option<&Progress>,
+        epochs: &Epochs,
     ) -> Result<Self, BusError> {
-        let bus = context.platform.subscribe.subscribe(entity, layer).await?;
-        let (epoch, _) = context.platform.publisher.end(entity).await?;
-        let (epoch, at) = progress.map_or((epoch, 0), |p| (p.epoch, p.offset));
-        let (context, entity) = (Arc::clone(context), entity.clone());
-        let mut reader = Self { context, entity, layer, bus, replay: None, epoch, at };
-        reader.seek(at).await?;
+        let (on_bus, _) = context.platform.publisher.end(entity).await?;
+        let first = match layer {
+            Layer::Raw => on_bus,
+            _ => epochs.first.unwrap_or(on_bus),
+        };
+        let (epoch, at) = progress.map_or((first, 0), |p| (p.epoch, p.offset));
+        let (epoch, at) = epochs.go_on(epoch, at);
+        let ends = epochs.end_of(epoch);
+        // An epoch that is over is read from raw, any other one must be the one on the bus.
+        if ends.is_some() == (epoch == on_bus) || (ends.is_some() && layer == Layer::Raw) {
+            let expected = epochs.accepted.last().map_or(epoch, |step| step.to.max(epoch));
+            let (topic, found) = (entity.clone(), on_bus);
+            return Err(BusError::UnexpectedEpoch { topic, expected, found });
+        }
+        let span = Span { epoch, after: at, to: ends.unwrap_or(at) };
+        let mut reader = Self::standing(context, entity, layer, span, ends).await?;
         if at > 0 {
             // The lake is ahead of what the bus was told if the process ended in between.
             reader.commit(&Span { epoch, after: 0, to: at }).await?;
@@ -55,10 +69,22 @@ impl Reader {
         layer: Layer,
         span: Span,
     ) -> Result<Self, BusError> {
+        let (on_bus, _) = context.platform.publisher.end(entity).await?;
+        let ends = (span.epoch != on_bus).then_some(span.to);
+        Self::standing(context, entity, layer, span, ends).await
+    }
+
+    async fn standing(
+        context: &Arc<Context>,
+        entity: &EntityId,
+        layer: Layer,
+        span: Span,
+        ends: Option<u64>,
+    ) -> Result<Self, BusError> {
         let bus = context.platform.subscribe.subscribe(entity, layer).await?;
         let (context, entity) = (Arc::clone(context), entity.clone());
         let Span { epoch, after: at, .. } = span;
-        let mut reader = Self { context, entity, layer, bus, replay: None, epoch, at };
+        let mut reader = Self { context, entity, layer, bus, replay: None, epoch, ends, at };
         reader.seek(at).await?;
         Ok(reader)
     }
@@ -76,8 +102,16 @@ impl Reader {
         self.replay.is_some()
     }
 
+    /// Whether all of an epoch that is over was fetched: what comes next is of another one.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ends.is_some_and(|end| self.at >= end)
+    }
+
     /// Whether there is more than what was fetched.
     pub(crate) async fn is_behind(&mut self) -> Result<bool, BusError> {
+        if self.ends.is_some() {
+            return Ok(true);
+        }
         let (_, end) = self.context.platform.publisher.end(&self.entity).await?;
         Ok(end > self.at)
     }
@@ -86,7 +120,8 @@ impl Reader {
     pub(crate) async fn fetch(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
         let delivery = self.fetch_somewhere(limit).await?;
         self.at = self.at.max(delivery.span.to);
-        if self.replay.as_ref().is_some_and(|replay| self.at >= replay.until) {
+        let caught_up = self.replay.as_ref().is_some_and(|replay| self.at >= replay.until);
+        if caught_up && self.ends.is_none() {
             self.seek(self.at).await?;
         }
         Ok(delivery)
@@ -97,8 +132,12 @@ impl Reader {
         self.seek(self.at).await
     }
 
+    /// Tells the bus, if it has that epoch.
     pub(crate) async fn commit(&mut self, span: &Span) -> Result<(), BusError> {
-        self.bus.commit(span).await
+        match self.ends {
+            Some(_) => Ok(()),
+            None => self.bus.commit(span).await,
+        }
     }
 
     /// Goes on after `offset`, on the bus if it can, else from raw. Raw itself has nothing else to
@@ -106,6 +145,10 @@ impl Reader {
     async fn seek(&mut self, offset: u64) -> Result<(), BusError> {
         let after = Position { epoch: self.epoch, offset, index: 0 };
         self.at = offset;
+        if let Some(end) = self.ends {
+            self.replay = Some(self.replay_from(after, end).await?);
+            return Ok(());
+        }
         match self.bus.seek(&after).await {
             Ok(()) => {
                 self.replay = None;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alluvium_ledger::{EntityStep, LedgerError, NewRun, RunEnd, RunStatus};
-use alluvium_model::{EntityName, EntitySpec, RunId, SourceError, SystemName};
+use alluvium_model::{Discovery, EntityName, EntitySpec, RunId, SourceError, SystemName};
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::AbortOnDropHandle;
@@ -87,10 +87,16 @@ impl OpenRun {
         let Ok(system) = self.context.system(&self.request.system) else {
             return Err(GaveUp::at_once(PollError::Stopped));
         };
-        let (mut feed, specs) = discover(&self.context, system).await?;
-        remember(&self.context, &specs).await;
-        let wanted = self.wanted(specs)?;
-        for spec in wanted {
+        let (mut feed, found) = discover(&self.context, system).await?;
+        remember(&self.context, &found.entities).await;
+        let Discovery { entities, failed } = self.wanted(found)?;
+        for (entity, error) in failed {
+            let error = GaveUp::at_once(error.into());
+            let report = EntityReport::of(entity, &Tally::default(), Some(error));
+            self.note(&report).await;
+            done.push(report);
+        }
+        for spec in entities {
             if stop.is_cancelled() {
                 return Err(GaveUp::at_once(PollError::Stopped));
             }
@@ -102,10 +108,11 @@ impl OpenRun {
         Ok(())
     }
 
-    fn wanted(&self, specs: Vec<EntitySpec>) -> Result<Vec<EntitySpec>, GaveUp> {
-        let Some(name) = &self.request.entity else { return Ok(specs) };
-        let found: Vec<_> = specs.into_iter().filter(|spec| spec.name == *name).collect();
-        if found.is_empty() {
+    fn wanted(&self, mut found: Discovery) -> Result<Discovery, GaveUp> {
+        let Some(name) = &self.request.entity else { return Ok(found) };
+        found.entities.retain(|spec| spec.name == *name);
+        found.failed.retain(|(entity, _)| entity.entity == *name);
+        if found.entities.is_empty() && found.failed.is_empty() {
             let what = format!("there is no entity `{}.{name}`", self.request.system);
             return Err(GaveUp::at_once(SourceError::Misconfigured(what).into()));
         }
@@ -219,12 +226,12 @@ impl OpenRun {
 pub(crate) async fn discover(
     context: &Arc<Context>,
     system: &SystemState,
-) -> Result<(Feed, Vec<EntitySpec>), GaveUp> {
+) -> Result<(Feed, Discovery), GaveUp> {
     let mut feed = Feed::new(context, &system.spec);
     let stop = context.stop.polls.clone();
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
-        let specs = feed.discover(&stop).await;
-        specs.map(|specs| (feed, specs))
+        let found = feed.discover(&stop).await;
+        found.map(|found| (feed, found))
     }));
     task.await.unwrap_or_else(|error| Err(GaveUp::at_once(ended_badly(&error))))
 }

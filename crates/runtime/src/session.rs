@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::layer::Job;
 use crate::reader::Reader;
 use crate::recorder::{RecordError, Recorder};
+use crate::stops;
 use crate::untold;
 use crate::upkeep::Steps;
 
@@ -25,9 +26,20 @@ const IDLE_WAIT: Duration = Duration::from_secs(5);
 /// the next batch is larger.
 const IDLE_BYTES: usize = 1 << 20;
 
-/// Works until the layer is asked to end, or something goes wrong.
+/// Works until the layer is asked to end, or something goes wrong. Each epoch has a session of its
+/// own.
 pub(crate) async fn hold(context: &Arc<Context>, job: &Job) -> Result<(), LayerError> {
-    Session::open(context, job).await?.go().await
+    while Session::open(context, job).await?.go().await? == Went::EndOfEpoch {}
+    Ok(())
+}
+
+/// How far a session went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Went {
+    /// Until the layer was asked to end.
+    AsAsked,
+    /// Until the end of an epoch that another one follows.
+    EndOfEpoch,
 }
 
 /// Why a session ended.
@@ -81,7 +93,9 @@ impl<'a> Session<'a> {
             untold::tell(context, job, &zone, progress).await?;
         }
         reconcile(&recorder, progress.as_ref()).await?;
-        let reader = Reader::open(context, &entity, job.layer, progress.as_ref()).await?;
+        let epochs = context.platform.stages.epochs(&entity).await?;
+        let reader = Reader::open(context, &entity, job.layer, progress.as_ref(), &epochs).await?;
+        stops::works(context, &entity, job.layer).await;
         let durable = reader.at();
         job.slot.update(|state| {
             state.epoch = Some(reader.epoch());
@@ -107,13 +121,16 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    async fn go(mut self) -> Result<(), LayerError> {
+    async fn go(mut self) -> Result<Went, LayerError> {
         loop {
             if self.must_flush() {
                 self.flush().await?;
             }
+            if self.reader.has_ended() && self.lingering.is_none() {
+                return Ok(Went::EndOfEpoch);
+            }
             if self.is_done() {
-                return Ok(());
+                return Ok(Went::AsAsked);
             }
             self.one_batch().await?;
             self.look_around().await?;
@@ -242,6 +259,7 @@ impl<'a> Session<'a> {
         let wanted = *self.wanted.borrow_and_update();
         let is_wanted = wanted > self.durable && (self.reader.at() >= wanted || !self.behind);
         let is_last = self.job.leave.is_cancelled()
+            || self.reader.has_ended()
             || (self.context.stop.layers.is_cancelled() && !self.behind);
         is_wanted || is_last || self.context.platform.clock.since(since) >= settings.raw_linger
     }

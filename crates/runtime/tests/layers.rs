@@ -121,6 +121,7 @@ async fn a_topic_of_another_epoch_stops_the_layer_and_the_others_go_on() {
             offset: 4,
             totals: Counts::default(),
             checksum: Checksum::default(),
+            former: Default::default(),
         });
     });
     let runtime = world.start().await;

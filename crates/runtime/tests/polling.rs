@@ -55,6 +55,26 @@ async fn one_entity_can_be_run_alone_and_an_unknown_one_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entity_that_does_not_fit_its_source_fails_alone() {
+    let mut world = World::new().await;
+    let script = world.system("shop", &["gone", "orders"]);
+    script.misfits.lock().unwrap().push(id("shop.gone"));
+    script.has("orders", 3);
+    let runtime = world.start().await;
+    let report = runtime.ingest(&name("shop"), None, |_| {}).await.unwrap();
+    assert_eq!(report.status, RunStatus::Failed);
+    assert!(report.reason.unwrap().contains("shop.gone"));
+    world.lake.assert_holds("shop.orders", 3);
+    let run = world.ledger.run(&report.run).await.unwrap().unwrap();
+    assert_eq!((run.entities.succeeded, run.entities.failed), (1, 1));
+    let alone = runtime.ingest(&name("shop"), Some(&"gone".parse().unwrap()), |_| {}).await;
+    assert_eq!(alone.unwrap().status, RunStatus::Failed);
+    script.misfits.lock().unwrap().clear();
+    let report = runtime.ingest(&name("shop"), None, |_| {}).await.unwrap();
+    assert_eq!(report.status, RunStatus::Succeeded, "{:?}", report.reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_system_does_not_stop_another() {
     let mut world = World::new().await;
     *world.system("broken", &["things"]).down.lock().unwrap() = true;

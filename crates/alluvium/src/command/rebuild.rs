@@ -34,14 +34,15 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Rebuild) -> anyho
     let row = Row {
         entity: args.entity.to_string(),
         layer: Layer::Silver.as_str(),
-        records: progress.totals.records,
+        records: progress.former.counts.records + progress.totals.records,
         versions: rows,
         offset: progress.offset,
         table_version: version,
     };
     output::rows(cli.output, &[row])?;
-    if progress.totals.quarantined > 0 && !cli.quiet && cli.output == Format::Table {
-        eprintln!("{} records are in quarantine", progress.totals.quarantined);
+    let quarantined = progress.former.counts.quarantined + progress.totals.quarantined;
+    if quarantined > 0 && !cli.quiet && cli.output == Format::Table {
+        eprintln!("{quarantined} records are in quarantine");
     }
     Ok(Exit::Done)
 }

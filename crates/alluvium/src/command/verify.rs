@@ -7,8 +7,8 @@ use alluvium_config::Settings;
 use alluvium_layers::verify::{
     Check, Difference, DifferenceKind, RebuildOptions, Rebuilt, Step, verify_rebuild,
 };
-use alluvium_ledger::{LayerTotals, Ledger};
-use alluvium_model::{EntityId, Epoch, Layer};
+use alluvium_ledger::{LayerStop, LayerTotals, Ledger};
+use alluvium_model::{EntityId, EntitySpec, Epoch, Layer};
 use serde::Serialize;
 
 use super::known::{Known, known};
@@ -80,6 +80,7 @@ pub(crate) async fn rows(
             return Err(UsageError("there is no such system or entity".to_owned()).into());
         }
     }
+    let stops = ledger.stops().await?;
     let mut rows = Vec::new();
     for known in entities {
         let (id, entity) = (known.spec.id(), &known.spec);
@@ -89,6 +90,8 @@ pub(crate) async fn rows(
         bar.finish();
         rows.extend(ends(&id, &found.reached, &ledger.totals(&id).await?));
         rows.extend(found.checks.into_iter().map(|check| Row::of(&id, check)));
+        let stopped = stops.iter().filter(|stop| stop.entity == id && has(entity, stop.layer));
+        rows.extend(stopped.map(Row::stopped));
         if args.rebuild {
             rows.extend(rebuild(cli, settings, args, &lake, &known).await?);
         }
@@ -154,6 +157,27 @@ impl Row {
             detail: check.detail,
             differences: Vec::new(),
         }
+    }
+
+    /// The layer has stopped, as the last process that ran it told.
+    fn stopped(stop: &LayerStop) -> Self {
+        Self {
+            entity: stop.entity.to_string(),
+            layer: stop.layer.to_string(),
+            check: "at work".to_owned(),
+            holds: false,
+            detail: format!("it stopped at {}: {}", stop.stopped_at, stop.reason),
+            differences: Vec::new(),
+        }
+    }
+}
+
+/// Whether the layer is one of those that the entity has.
+fn has(entity: &EntitySpec, layer: Layer) -> bool {
+    match layer {
+        Layer::Raw => true,
+        Layer::Bronze => entity.layers.bronze.enabled,
+        Layer::Silver => entity.layers.silver.enabled,
     }
 }
 

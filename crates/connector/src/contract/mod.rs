@@ -82,6 +82,7 @@ impl Rig {
         let mut source = self.connect().await.expect("the source connects");
         let declared = [self.subject.entity()];
         let found = source.discover(&declared).await.expect("the source discovers");
+        let found = found.all().expect("the entity fits the source");
         let entity = found.into_iter().find(|e| e.name == declared[0].name);
         (source, entity.expect("a declared entity stays"))
     }

@@ -217,8 +217,10 @@ impl HttpClient {
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(request, e))? {
             if body.len() + chunk.len() > cap {
-                let text = format!("the answer is larger than `max_body_bytes`, {cap}");
-                return Err(SourceError::Misconfigured(self.tell(request, &text)));
+                let text = format!(
+                    "more than {cap} bytes, which `max_body_bytes` of the system's `connection` allows"
+                );
+                return Err(SourceError::TooLarge(self.tell(request, &text)));
             }
             body.extend_from_slice(&chunk);
         }
@@ -285,6 +287,7 @@ impl HttpClient {
         match error {
             SourceError::Unavailable(text) => SourceError::Unavailable(clean(text)),
             SourceError::BadAnswer(text) => SourceError::BadAnswer(clean(text)),
+            SourceError::TooLarge(text) => SourceError::TooLarge(clean(text)),
             SourceError::Refused(text) => SourceError::Refused(clean(text)),
             SourceError::Misconfigured(text) => SourceError::Misconfigured(clean(text)),
             limited @ SourceError::RateLimited(_) => limited,

@@ -51,7 +51,7 @@ impl KeyIndex {
     }
 }
 
-impl IndexUpdate<'_> {
+impl IndexUpdate {
     /// Forgets the state of a key.
     pub fn forget_key(&mut self, key: u128) {
         self.batch.remove(&self.index.current, key.to_be_bytes());

@@ -115,7 +115,9 @@ impl RawHeader {
 }
 
 impl RawTotals {
-    pub(super) fn plus(mut self, other: Self) -> Self {
+    /// The sums with `other` added.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
         self.records += other.records;
         self.checksum += other.checksum;
         self

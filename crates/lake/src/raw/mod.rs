@@ -7,6 +7,7 @@
 //! The object is a row of zstd frames, which is one valid zstd stream of NDJSON: the header, then
 //! for each message a line about it and the lines of its payload.
 
+mod epochs;
 mod header;
 mod read;
 mod write;
@@ -14,6 +15,7 @@ mod write;
 use alluvium_model::{EntityId, Epoch};
 use object_store::path::Path;
 
+pub use epochs::{Beyond, EpochStart, begin_epoch, end_of_epoch, epochs, starts};
 pub use header::{RawHeader, RawTotals};
 pub use read::read;
 pub use write::RawDraft;
@@ -61,12 +63,9 @@ pub async fn land(
 
 /// The header of the last object of the newest epoch: how far raw has got.
 pub async fn last(lake: &Lake, entity: &EntityId) -> Result<Option<RawHeader>, LakeError> {
-    let folders = lake.folders(&path::raw(entity)).await?;
-    let mut epochs: Vec<Epoch> = folders.iter().filter_map(path::parse_epoch).collect();
-    epochs.sort_unstable();
-    while let Some(epoch) = epochs.pop() {
-        if let Some(object) = list_epoch(lake, entity, epoch).await?.pop() {
-            return header_of(lake, &object.path).await.map(Some);
+    for epoch in epochs::folders(lake, entity).await?.into_iter().rev() {
+        if let Some(header) = end_of_epoch(lake, entity, epoch).await? {
+            return Ok(Some(header));
         }
     }
     Ok(None)
@@ -74,11 +73,8 @@ pub async fn last(lake: &Lake, entity: &EntityId) -> Result<Option<RawHeader>, L
 
 /// All objects of an entity, in the order of their positions.
 pub async fn list(lake: &Lake, entity: &EntityId) -> Result<Vec<RawObject>, LakeError> {
-    let folders = lake.folders(&path::raw(entity)).await?;
-    let mut epochs: Vec<Epoch> = folders.iter().filter_map(path::parse_epoch).collect();
-    epochs.sort_unstable();
     let mut objects = Vec::new();
-    for epoch in epochs {
+    for epoch in epochs::folders(lake, entity).await? {
         objects.extend(list_epoch(lake, entity, epoch).await?);
     }
     Ok(objects)

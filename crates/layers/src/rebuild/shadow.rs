@@ -89,10 +89,11 @@ impl Shadow {
 
     /// Whether it is filled as far as was asked for.
     pub fn is_filled(&self) -> bool {
-        self.source.as_ref().is_none_or(|source| source.at >= source.end)
+        self.source.as_ref().is_none_or(Source::is_done)
     }
 
-    /// The offset up to which it is filled, and that up to which it is to be.
+    /// The offset up to which it is filled, and that up to which it is to be, in the epoch that it is
+    /// at.
     pub fn offsets(&self) -> (u64, u64) {
         self.source.as_ref().map_or((0, 0), |source| (source.at, source.end))
     }

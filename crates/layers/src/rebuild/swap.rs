@@ -37,7 +37,7 @@ impl<'s> Swap<'s> {
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Self, StageError> {
         let id = shadow.entity.id();
-        if shadow.offsets().0 == 0 {
+        if shadow.records().0 == 0 {
             let text = format!("raw has nothing of {id} that its table could be made from");
             return Err(StageError::Mismatch(text));
         }

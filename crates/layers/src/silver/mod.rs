@@ -43,6 +43,7 @@ use alluvium_wire::headers;
 use async_trait::async_trait;
 
 use crate::decode::EntityError;
+use crate::epoch::go_on;
 use crate::ledger_note::{LayerNote, conserved, take_up};
 use batch::Planner;
 pub(crate) use border::Borders;
@@ -187,6 +188,10 @@ impl SilverStage {
             Some(open) => open.progress,
             None => self.open().await?.progress,
         };
+        let before = go_on(&self.lake, before, delivery).await?;
+        if let Some(open) = &mut self.open {
+            open.progress = before;
+        }
         let Some((span, messages)) = take_up(before.as_ref(), delivery)? else {
             return Ok(Vec::new());
         };

@@ -23,7 +23,7 @@ fn progress(batches: &[Applied]) -> Progress {
         checksum += batch.checksum;
     }
     let span = batches.last().unwrap().span;
-    Progress { epoch: span.epoch, offset: span.to, totals, checksum }
+    Progress { epoch: span.epoch, offset: span.to, totals, checksum, former: Default::default() }
 }
 
 pub(super) async fn a_batch_written_twice_is_there_once(given: Given) {

@@ -9,7 +9,7 @@ use alluvium_model::{Cursor, CursorRecord, EntitySpec, FencingToken, Layer, Posi
 use super::Given;
 use super::given::{applied, at, customers, open_run, orders, poisoned, record};
 use crate::{
-    BatchFilter, EntityCounts, MetadataKind, QUARANTINE_BYTES_MAX, QuarantineFilter,
+    BatchFilter, EntityCounts, LayerStop, MetadataKind, QUARANTINE_BYTES_MAX, QuarantineFilter,
     QuarantineStatus, Resolution, Retained, Retention, RunEnd, RunFilter, RunStatus,
 };
 
@@ -102,6 +102,25 @@ pub(super) async fn the_youngest_cursor_is_kept(given: Given) {
     let all = ledger.cursors().await.unwrap();
     assert_eq!(all.len(), 2);
     assert_eq!((&all[1].entity, all[1].noted_at), (&orders(), at(2)));
+}
+
+pub(super) async fn a_layer_that_stopped_is_listed_until_it_works_again(given: Given) {
+    let ledger = &*given.ledger;
+    ledger.note_stop(&orders(), Layer::Silver, "first", at(1)).await.unwrap();
+    ledger.note_stop(&orders(), Layer::Silver, "second", at(2)).await.unwrap();
+    ledger.note_stop(&customers(), Layer::Raw, "other", at(3)).await.unwrap();
+    let told = |stops: &[LayerStop]| -> Vec<_> {
+        let each =
+            stops.iter().map(|s| (s.entity.clone(), s.layer, s.stopped_at, s.reason.clone()));
+        each.collect()
+    };
+    let stops = ledger.stops().await.unwrap();
+    let customers_raw = (customers(), Layer::Raw, at(3), "other".to_owned());
+    let orders_silver = (orders(), Layer::Silver, at(2), "second".to_owned());
+    assert_eq!(told(&stops), [customers_raw, orders_silver.clone()]);
+    ledger.end_stop(&customers(), Layer::Raw).await.unwrap();
+    ledger.end_stop(&customers(), Layer::Bronze).await.unwrap();
+    assert_eq!(told(&ledger.stops().await.unwrap()), [orders_silver]);
 }
 
 pub(super) async fn metadata_have_a_history_and_no_secrets(given: Given) {

@@ -64,6 +64,7 @@ pub async fn all(fixture: &dyn Fixture) {
     .await;
     keeping::a_large_record_is_kept_in_part(fixture.given().await).await;
     keeping::the_youngest_cursor_is_kept(fixture.given().await).await;
+    keeping::a_layer_that_stopped_is_listed_until_it_works_again(fixture.given().await).await;
     keeping::metadata_have_a_history_and_no_secrets(fixture.given().await).await;
     keeping::what_a_source_completes_or_finds_again_is_no_new_version(fixture.given().await).await;
     keeping::retention_bounds_the_tables_and_keeps_the_totals(fixture.given().await).await;

@@ -16,8 +16,10 @@ use super::failure::{failed, not_migrated};
 use crate::LedgerError;
 
 /// Version, name and statements. A migration that was released never changes; new ones follow it.
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "first", include_str!("../../migrations/sqlite/0001_first.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
+    (2, "layer_stop", include_str!("../../migrations/sqlite/0002_layer_stop.sql")),
+];
 
 /// How long a writer waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);

@@ -16,6 +16,7 @@ mod reconcile;
 mod retention;
 mod runs;
 mod steps;
+mod stops;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +32,10 @@ use alluvium_model::{
 };
 
 use crate::{
-    BatchFilter, BatchRow, CursorCopy, EntityStep, Finding, LayerTotals, Lease, LeaseName, Ledger,
-    LedgerError, MetadataEntry, MetadataKind, MetadataVersion, NewRun, OutboxEvent,
-    QuarantineFilter, QuarantineRow, Reconciled, Resolution, Retained, Retention, RunEnd,
-    RunFilter, RunRow, RunStep,
+    BatchFilter, BatchRow, CursorCopy, EntityStep, Finding, LayerStop, LayerTotals, Lease,
+    LeaseName, Ledger, LedgerError, MetadataEntry, MetadataKind, MetadataVersion, NewRun,
+    OutboxEvent, QuarantineFilter, QuarantineRow, Reconciled, Resolution, Retained, Retention,
+    RunEnd, RunFilter, RunRow, RunStep,
 };
 use failure::failed;
 
@@ -209,6 +210,24 @@ impl Ledger for SqliteLedger {
 
     async fn leases(&self) -> Result<Vec<Lease>, LedgerError> {
         leases::list(self).await
+    }
+
+    async fn note_stop(
+        &self,
+        entity: &EntityId,
+        layer: Layer,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        stops::note(self, entity, layer, reason, at).await
+    }
+
+    async fn end_stop(&self, entity: &EntityId, layer: Layer) -> Result<(), LedgerError> {
+        stops::end(self, entity, layer).await
+    }
+
+    async fn stops(&self) -> Result<Vec<LayerStop>, LedgerError> {
+        stops::list(self).await
     }
 
     async fn note_cursor(

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use crate::platform::Stages;
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BatchId, BusError, Checksum, Counts, Delivery, EntityId, EntitySpec, Epoch,
+    Applied, BatchId, BusError, Checksum, Counts, Delivery, EntityId, EntitySpec, Epoch, Epochs,
     FetchLimit, Layer, Maintained, Message, Position, Quarantined, RowsWritten, Span, Stage,
-    StageError, Subscriber, Upkeep,
+    StageError, Subscriber, Succession, Upkeep,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -38,6 +38,8 @@ pub struct Landed {
     pub messages: Vec<Arc<Message>>,
     /// What goes wrong with the next calls of `apply`.
     pub faults: VecDeque<Fault>,
+    /// Raw's: which epochs follow which.
+    pub accepted: Vec<Succession>,
     /// How often the stage was opened.
     pub opened: usize,
     /// How often it was read as raw.
@@ -111,6 +113,16 @@ impl Stages for SharedLake {
         Ok(poison(Layer::Silver, &delivery.messages))
     }
 
+    async fn epochs(&self, entity: &EntityId) -> Result<Epochs, StageError> {
+        let name = entity.to_string();
+        let accepted = self.0.with(&name, Layer::Raw, |raw| raw.accepted.clone());
+        let (first, last) = self.0.with(&name, Layer::Raw, |raw| {
+            let of = |m: &Arc<Message>| m.epoch;
+            (raw.messages.first().map(of), raw.messages.last().map(of))
+        });
+        Ok(Epochs { first, last: last.max(accepted.last().map(|step| step.to)), accepted })
+    }
+
     async fn replay(
         &self,
         entity: &EntityId,
@@ -120,8 +132,11 @@ impl Stages for SharedLake {
             raw.replayed += 1;
             raw.messages.clone()
         });
-        let at = after.map_or(0, |after| after.offset);
-        Ok(Box::new(Replay { entity: entity.clone(), messages, at }))
+        let (epoch, at) = match after {
+            Some(after) => (after.epoch, after.offset),
+            None => (messages.first().map_or(Epoch(0), |m| m.epoch), 0),
+        };
+        Ok(Box::new(Replay { entity: entity.clone(), messages, epoch, at }))
     }
 }
 
@@ -146,7 +161,14 @@ fn land(
     layer: Layer,
     messages: Vec<Arc<Message>>,
 ) -> Vec<Applied> {
-    let before = landed.progress;
+    let Some(epoch) = messages.first().map(|m| m.epoch) else { return Vec::new() };
+    let before = landed.progress.map(|p| match p.epoch == epoch {
+        true => p,
+        false => {
+            let (from, end, to) = (p.epoch, p.offset, epoch);
+            p.go_on(&Epochs { accepted: vec![Succession { from, end, to }], ..Epochs::default() })
+        }
+    });
     let at = before.map_or(0, |p| p.offset);
     let messages: Vec<_> = messages.into_iter().filter(|m| m.offset > at).collect();
     let Some(last) = messages.last().cloned() else { return Vec::new() };
@@ -161,6 +183,7 @@ fn land(
         offset: 0,
         totals: Counts::default(),
         checksum: Checksum::default(),
+        former: Default::default(),
     });
     progress.offset = last.offset;
     progress.totals += counts;
@@ -247,16 +270,17 @@ impl Stage for Fake {
 struct Replay {
     entity: EntityId,
     messages: Vec<Arc<Message>>,
+    epoch: Epoch,
     at: u64,
 }
 
 #[async_trait]
 impl Subscriber for Replay {
     async fn fetch(&mut self, _: FetchLimit) -> Result<Delivery, BusError> {
-        let next = self.messages.iter().find(|m| m.offset > self.at).cloned();
-        let epoch = next.as_ref().map_or(Epoch(0), |m| m.epoch);
+        let here = |m: &&Arc<Message>| m.epoch == self.epoch && m.offset > self.at;
+        let next = self.messages.iter().find(here).cloned();
         let to = next.as_ref().map_or(self.at, |m| m.offset);
-        let span = Span { epoch, after: self.at, to };
+        let span = Span { epoch: self.epoch, after: self.at, to };
         self.at = to;
         Ok(Delivery { entity: self.entity.clone(), span, messages: next.into_iter().collect() })
     }
@@ -266,7 +290,7 @@ impl Subscriber for Replay {
     }
 
     async fn seek(&mut self, after: &Position) -> Result<(), BusError> {
-        self.at = after.offset;
+        (self.epoch, self.at) = (after.epoch, after.offset);
         Ok(())
     }
 }

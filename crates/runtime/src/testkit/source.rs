@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use alluvium_connector::{ConnectContext, Connector};
-use alluvium_model::{Change, Cursor, EntitySpec, Page, Record, Source, SourceError, SystemSpec};
+use alluvium_model::{
+    Change, Cursor, Discovery, EntityId, EntitySpec, Page, Record, Source, SourceError, SystemSpec,
+};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -40,6 +42,8 @@ pub struct Script {
     pub faults: Mutex<BTreeMap<String, VecDeque<Fault>>>,
     /// If set, connecting fails.
     pub down: Mutex<bool>,
+    /// Entities that do not fit the source.
+    pub misfits: Mutex<Vec<EntityId>>,
     /// Cursors that polls came with.
     pub asked: Mutex<Vec<Option<Value>>>,
     /// Cursors that were acknowledged, in order.
@@ -104,8 +108,15 @@ impl Connector for Fake {
 
 #[async_trait]
 impl Source for Fake {
-    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Vec<EntitySpec>, SourceError> {
-        Ok(declared.to_vec())
+    async fn discover(&mut self, declared: &[EntitySpec]) -> Result<Discovery, SourceError> {
+        let misfits = self.0.misfits.lock().unwrap().clone();
+        let mut found = Discovery::default();
+        for entity in declared {
+            let misfit = SourceError::Misconfigured("as told".to_owned());
+            let fits = !misfits.contains(&entity.id());
+            found.add(entity.id(), if fits { Ok(entity.clone()) } else { Err(misfit) })?;
+        }
+        Ok(found)
     }
 
     async fn poll(

@@ -1,0 +1,142 @@
+//! From one epoch of a topic to the next. A layer goes on with a new epoch only where the operator
+//! accepted it, and only after all that raw has of the one before.
+
+use std::collections::BTreeSet;
+
+use alluvium_lake::raw::{self, Beyond, EpochStart, RawTotals};
+use alluvium_lake::{Lake, Table, path};
+use alluvium_model::outcome::Progress;
+use alluvium_model::{Checksum, Delivery, EntityId, Epoch, Epochs, Layer, StageError, Succession};
+use alluvium_wire::headers;
+
+use crate::ledger_note::LayerNote;
+use crate::silver::lake_error;
+
+/// The epochs that the lake knows of an entity.
+pub async fn epochs(lake: &Lake, entity: &EntityId) -> Result<Epochs, StageError> {
+    raw::epochs(lake, entity).await.map_err(lake_error)
+}
+
+/// The same, of an entity of which raw may have landed nothing yet: its tables are asked then.
+pub async fn known(lake: &Lake, entity: &EntityId) -> Result<Epochs, StageError> {
+    let mut known = epochs(lake, entity).await?;
+    if known.last.is_none() {
+        let tables = reached(lake, entity).await?;
+        known.last = tables.iter().map(|(_, progress)| progress.epoch).max();
+    }
+    Ok(known)
+}
+
+/// Lets the lake go on with the epoch that the bus has now. Answers which epochs begin by it, and
+/// with nothing where the lake knew the epoch. May be repeated.
+///
+/// Nobody may land anything of the entity meanwhile. [`StageError::Mismatch`] where the bus is older
+/// than the lake.
+pub async fn accept(
+    lake: &Lake,
+    entity: &EntityId,
+    on_bus: Epoch,
+) -> Result<Vec<EpochStart>, StageError> {
+    let known = epochs(lake, entity).await?;
+    let reached = reached(lake, entity).await?;
+    let all: BTreeSet<Epoch> = known
+        .accepted
+        .iter()
+        .flat_map(|step| [step.from, step.to])
+        .chain(known.first)
+        .chain(reached.iter().map(|(_, progress)| progress.epoch))
+        .collect();
+    if let Some(newest) = all.last().filter(|newest| **newest > on_bus) {
+        return Err(StageError::Mismatch(format!(
+            "the bus knows {entity} as epoch {on_bus}, the lake as the later epoch {newest}: an \
+             older state of the bus stands in its place, or the clock went back when it was made"
+        )));
+    }
+    let mut path: Vec<Epoch> = all.into_iter().filter(|epoch| *epoch < on_bus).collect();
+    path.push(on_bus);
+    let mut begun = Vec::new();
+    for pair in path.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        if known.after(from).is_none() {
+            begun.push(begin(lake, entity, &reached, from, to).await?);
+        }
+    }
+    Ok(begun)
+}
+
+/// How many records raw has of all epochs before `epoch`.
+pub async fn landed_before(
+    lake: &Lake,
+    entity: &EntityId,
+    epoch: Epoch,
+) -> Result<u64, StageError> {
+    let objects = raw::list(lake, entity).await.map_err(lake_error)?;
+    let former: BTreeSet<Epoch> =
+        objects.into_iter().map(|object| object.epoch).filter(|of| *of < epoch).collect();
+    let mut records = 0;
+    for epoch in former {
+        let end = raw::end_of_epoch(lake, entity, epoch).await.map_err(lake_error)?;
+        records += end.map_or(0, |header| header.totals.records);
+    }
+    Ok(records)
+}
+
+/// What the last message of raw that `reads` says something of is, by the delivery that it came in.
+pub async fn last_delivery<T>(
+    lake: &Lake,
+    entity: &EntityId,
+    reads: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, StageError> {
+    for object in raw::list(lake, entity).await.map_err(lake_error)?.iter().rev() {
+        let (_, messages) = raw::read(lake, object).await.map_err(lake_error)?;
+        let deliveries = messages.iter().rev().filter_map(|m| m.headers.get(headers::DELIVERY));
+        if let Some(found) = deliveries.filter_map(&reads).next() {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+async fn begin(
+    lake: &Lake,
+    entity: &EntityId,
+    reached: &[(Layer, Progress)],
+    from: Epoch,
+    to: Epoch,
+) -> Result<EpochStart, StageError> {
+    let last = raw::end_of_epoch(lake, entity, from).await.map_err(lake_error)?;
+    let (end, landed) = last.map_or((0, RawTotals::default()), |last| (last.to, last.totals));
+    let ahead = reached.iter().filter(|(_, p)| p.epoch == from && p.offset > end);
+    let beyond = ahead.map(|(layer, progress)| Beyond {
+        layer: *layer,
+        offset: progress.offset,
+        records: progress.totals.records.saturating_sub(landed.records),
+        checksum: Checksum(progress.checksum.0.wrapping_sub(landed.checksum.0)),
+    });
+    let step = Succession { from, end, to };
+    raw::begin_epoch(lake, entity, step, beyond.collect()).await.map_err(lake_error)
+}
+
+/// How far bronze and silver got, as their tables tell.
+async fn reached(lake: &Lake, id: &EntityId) -> Result<Vec<(Layer, Progress)>, StageError> {
+    let mut reached = Vec::new();
+    for (layer, place) in [(Layer::Bronze, path::bronze(id)), (Layer::Silver, path::silver(id))] {
+        let Some(table) = Table::open(lake, &place).await.map_err(lake_error)? else { continue };
+        if let Some(note) = LayerNote::read(table.commit_info(), layer)? {
+            reached.push((layer, note.check(&table, id)?));
+        }
+    }
+    Ok(reached)
+}
+
+/// What a layer that stands at `before` goes on from, to apply `delivery`.
+pub(crate) async fn go_on(
+    lake: &Lake,
+    before: Option<Progress>,
+    delivery: &Delivery,
+) -> Result<Option<Progress>, StageError> {
+    let Some(progress) = before.filter(|p| p.epoch != delivery.span.epoch) else {
+        return Ok(before);
+    };
+    Ok(Some(progress.go_on(&epochs(lake, &delivery.entity).await?)))
+}

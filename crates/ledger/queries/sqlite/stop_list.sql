@@ -1,0 +1,1 @@
+SELECT * FROM layer_stop ORDER BY system, entity, layer
