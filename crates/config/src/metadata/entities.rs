@@ -36,7 +36,7 @@ pub(super) fn check(entity: &EntitySpec, given: &Value) -> Vec<Problem> {
         let text = "a share is between 0 and 1";
         problems.push(problem("/snapshot/max_close_share", text, "0.5 is one half"));
     }
-    ages(entity, &mut problems);
+    ages(&entity, &mut problems);
     if entity.layers.silver.enabled && !entity.columns.is_empty() && !entity.gives_keys() {
         let text = "an entity with columns needs keys: they name its rows in silver";
         let help = "name the columns that tell rows apart: \"keys\": [\"id\"]";

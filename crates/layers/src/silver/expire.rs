@@ -241,7 +241,7 @@ impl Expired {
         Ok(())
     }
 
-    fn forget(&self, update: &mut alluvium_lake::index::IndexUpdate<'_>) -> Result<(), IndexError> {
+    fn forget(&self, update: &mut alluvium_lake::index::IndexUpdate) -> Result<(), IndexError> {
         for (key, bytes) in &self.versions {
             let version = VersionEntry::parse(bytes).ok_or(IndexError::Damaged)?;
             update.remove_closed(*key, version.opener);
