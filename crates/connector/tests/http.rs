@@ -56,7 +56,7 @@ async fn error_of(reply: Reply) -> SourceError {
 
 #[tokio::test]
 async fn each_way_to_fail_has_its_own_remedy() {
-    use SourceError::{BadAnswer, Misconfigured, RateLimited, Refused, Unavailable};
+    use SourceError::{BadAnswer, Misconfigured, RateLimited, Refused, TooLarge, Unavailable};
     let json = || Reply::json(r#"{"secret row":"do not show"}"#);
     assert!(matches!(error_of(Reply::status(500)).await, Unavailable(_)));
     assert!(matches!(error_of(Reply::hang()).await, Unavailable(_)));
@@ -65,7 +65,7 @@ async fn each_way_to_fail_has_its_own_remedy() {
     assert!(matches!(error_of(Reply::json(r#"[{"a":"#)).await, Unavailable(_)), "breaks off");
     assert!(matches!(error_of(Reply::status(401)).await, Refused(_)));
     assert!(matches!(error_of(Reply::status(404)).await, Misconfigured(_)));
-    assert!(matches!(error_of(Reply::endless()).await, Misconfigured(_)), "the cap holds");
+    assert!(matches!(error_of(Reply::endless()).await, TooLarge(_)), "the cap holds");
     assert!(matches!(error_of(Reply::json("{not json")).await, BadAnswer(_)));
     assert!(matches!(error_of(Reply::json("")).await, BadAnswer(_)));
     let html = error_of(Reply::html("<html>do not show</html>")).await;

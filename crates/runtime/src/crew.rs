@@ -100,7 +100,8 @@ impl Crew {
         }
     }
 
-    async fn runs(&self, entity: &EntityId) -> bool {
+    /// Whether the entity's layers were started.
+    pub(crate) async fn runs(&self, entity: &EntityId) -> bool {
         self.groups.lock().await.contains_key(entity)
     }
 }

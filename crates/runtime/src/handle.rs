@@ -50,6 +50,10 @@ impl RuntimeHandle {
         let task = self.context.runs.spawn(run.poll());
         let report = task.await.map_err(|error| RuntimeError::Defect(error.to_string()))?;
         for polled in report.entities.iter() {
+            // Of an entity that does not fit its source, nothing came, and maybe nothing ever did.
+            if !self.context.crew.runs(&polled.entity).await {
+                continue;
+            }
             let (epoch, offset) = self.context.platform.publisher.end(&polled.entity).await?;
             let end = Position { epoch, offset, index: 0 };
             waiting::wait_applied(&self.context, &polled.entity, end, &progress).await?;
