@@ -18,6 +18,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 use crate::crash::filled;
 use crate::evolution::{grown, notes};
@@ -26,10 +27,27 @@ use crate::platform::{Platform, Rows, Topic, apply, eager, files_below, people, 
 /// No batch waits more often.
 const MOST: usize = 500;
 
-/// A runtime with one thread for the disk, so that a batch can be led from one wait to the next.
+/// Threads for the disk: as many as what somebody else does meanwhile needs at once.
+const DISK: usize = 4;
+
+/// A runtime in which a batch can be led from one wait to the next.
 fn runtime() -> Runtime {
     let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap()
+    builder.worker_threads(2).max_blocking_threads(DISK).enable_all().build().unwrap()
+}
+
+/// Holds all threads of the disk, once they have done what they were asked for, until what it
+/// returns is dropped.
+async fn holding_the_disk() -> Vec<mpsc::Sender<()>> {
+    let mut held = Vec::new();
+    for _ in 0..DISK {
+        let (release, released) = mpsc::channel::<()>();
+        let (begins, begun) = oneshot::channel();
+        tokio::task::spawn_blocking(move || begins.send(()).is_ok() && released.recv().is_ok());
+        begun.await.unwrap();
+        held.push(release);
+    }
+    held
 }
 
 /// Lets a batch ask so often for what it has to wait for, and the disk do it each time. `None`: the
@@ -37,15 +55,14 @@ fn runtime() -> Runtime {
 async fn led<F: Future>(future: &mut Pin<Box<F>>, waits: usize) -> Option<F::Output> {
     for _ in 0..waits {
         // Nothing that is asked for now is done before the batch waits.
-        let (release, held) = mpsc::channel::<()>();
-        tokio::task::spawn_blocking(move || held.recv().is_ok());
+        let held = holding_the_disk().await;
         let polled = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
-        drop(release);
+        drop(held);
         if let Poll::Ready(done) = polled {
             return Some(done);
         }
-        tokio::task::spawn_blocking(|| ()).await.unwrap();
     }
+    drop(holding_the_disk().await);
     None
 }
 
@@ -245,7 +262,7 @@ fn a_compaction_by_somebody_else_within_a_batch_is_noticed() {
             async move {
                 let table = alluvium_lake::Table::open(&lake, &path::silver(&id)).await;
                 let mut table = table.unwrap().unwrap();
-                // The disk works on while nobody asks the batch how far it is.
+                // What was asked for last was done, and may have been the commit.
                 let is_late = table.commit_info().is_some_and(|info| info["span"]["to"] == end);
                 let compaction = table.choose_compaction(&eager().compaction, None).unwrap();
                 let compacted = compaction.unwrap().prepare().await.unwrap();
@@ -253,7 +270,7 @@ fn a_compaction_by_somebody_else_within_a_batch_is_noticed() {
                 !is_late && matches!(outcome, CompactionOutcome::Done { .. })
             }
         });
-        Runtime::new().unwrap().block_on(crossed);
+        runtime().block_on(crossed);
     }
 }
 
@@ -264,7 +281,7 @@ fn another_writer_that_applies_the_same_batch_within_it_is_noticed() {
             let (mut other, delivery) = (platform.silver_elsewhere(), scene.delivery(topic));
             async move { other.apply(&delivery).await.is_ok_and(|applied| !applied.is_empty()) }
         });
-        Runtime::new().unwrap().block_on(crossed);
+        runtime().block_on(crossed);
     }
 }
 
@@ -306,7 +323,7 @@ async fn forget(platform: &Platform, id: i64) -> bool {
 
 #[test]
 fn rows_that_somebody_else_deletes_within_a_batch_are_gone_and_nothing_else() {
-    Runtime::new().unwrap().block_on(forgotten_within_a_batch());
+    runtime().block_on(forgotten_within_a_batch());
 }
 
 async fn forgotten_within_a_batch() {

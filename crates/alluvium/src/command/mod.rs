@@ -31,7 +31,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Init(args) => return init::run(&cli, args),
         Command::Schema(args) => return schema::run(&cli, args),
         Command::Validate => return validate::run(&cli),
-        Command::Demo(args) => return crate::demo::run(&cli, args).await,
+        Command::Demo(args) => return Box::pin(crate::demo::run(&cli, args)).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 *shell,

@@ -47,7 +47,7 @@ pub(crate) async fn run(cli: &Cli, args: &cli::Demo) -> anyhow::Result<Exit> {
     let mut world = World::open(cli, &folder, args.keep).await?;
     let settings = folder.settings(cli)?;
     ingest(cli, &settings, &mut world).await?;
-    let holds = report::show(cli, &settings, folder.path()).await?;
+    let holds = Box::pin(report::show(cli, &settings, folder.path())).await?;
     if args.keep && holds {
         return go_on(cli, &settings, world).await;
     }
