@@ -6,7 +6,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 ALLUVIUM := $(TARGET)/debug/alluvium
 
-.PHONY: demo test lint docs bench bench-flat bench-commits bench-index bench-all bench-build setup \
+.PHONY: demo test lint docs bench bench-flat bench-commits bench-index bench-all setup \
   readers build help
 
 help: ## what there is
@@ -34,27 +34,20 @@ lint: ## format and clippy, warnings denied
 docs: ## the API documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
-# Full optimisation for our own hot crates too: in the shared profile it would make their tests slow
-# to build.
-HOT := $(foreach crate,layers lake bus,--config profile.dev.package.alluvium-$(crate).opt-level=3)
-
 # Rows of the first loads, and what else the harness is told.
 ROWS ?= 1000000 10000000
 BENCH ?=
 
-bench-build: setup
-	@$(CARGO) build --locked --workspace --bins $(HOT)
-
-bench: bench-build ## rows a second to the fsync, with the peers beside it
+bench: build ## rows a second to the fsync, with the peers beside it
 	@for rows in $(ROWS); do benches/run.sh compare --rows $$rows $(BENCH) || exit 1; done
 
-bench-flat: bench-build ## the cost of a batch as the table grows
+bench-flat: build ## the cost of a batch as the table grows
 	@benches/run.sh flat $(BENCH)
 
-bench-commits: bench-build ## time and memory over 10,000 commits
+bench-commits: build ## time and memory over 10,000 commits
 	@benches/run.sh commits $(BENCH)
 
-bench-index: bench-build ## disk and memory of the key index
+bench-index: build ## disk and memory of the key index
 	@benches/run.sh index $(BENCH)
 
 bench-all: ## all of these, one after the other
