@@ -11,8 +11,11 @@ need cc build-essential
 need cmake cmake
 need pkg-config pkg-config
 need promtool prometheus
+need nats-server nats-server
 need python3 python3
 need curl curl
+pkg-config --exists openssl 2>/dev/null || packages+=(libssl-dev)
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
 python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || packages+=(python3-venv)
 
 if ! command -v cargo >/dev/null 2>&1; then
@@ -25,10 +28,10 @@ if [ ${#packages[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] || sudo="sudo"
     export DEBIAN_FRONTEND=noninteractive
     $sudo apt-get update -qq
-    # The servers are only tools here: none is to start by itself.
-    $sudo apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    # The servers are only tools here: none is to start by itself, now or at the next boot.
+    $sudo env RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
     if [ -d /run/systemd/system ]; then
-        for unit in prometheus prometheus-node-exporter; do
+        for unit in prometheus prometheus-node-exporter nats-server postgresql; do
             $sudo systemctl disable --now "$unit" >/dev/null 2>&1 || true
         done
     fi
