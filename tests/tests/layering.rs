@@ -21,6 +21,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &["model", "wire", "connector", "bus", "ledger", "lake", "layers", "telemetry"],
     ),
     ("alluvium-api", &["model", "config", "ledger", "query", "runtime", "telemetry"]),
+    ("alluvium-testkit", &[]),
     ("alluvium-connector-*", &["model", "wire", "connector"]),
 ];
 

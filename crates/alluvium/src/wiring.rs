@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_bus::EmbeddedBus;
+use alluvium_bus::{Bus, EmbeddedBus};
 use alluvium_config::{
     ConfigError, ConnectorSchemas, LoadOptions, Metadata, Part, Reach, SchemaCatalog, Settings,
 };
@@ -118,7 +118,7 @@ pub(crate) struct Wired {
     pub(crate) platform: Platform,
     pub(crate) lake: Lake,
     pub(crate) index: IndexStore,
-    pub(crate) bus: Arc<EmbeddedBus>,
+    pub(crate) bus: Arc<dyn Bus>,
     pub(crate) ledger: Arc<SqliteLedger>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -167,7 +167,7 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
     Ok(Wired { platform, lake, index, bus, ledger, metrics })
 }
 
-fn open_bus(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<EmbeddedBus>> {
+fn open_bus(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
     let of = &settings.bus.embedded;
     let bus = alluvium_bus::BusSettings {
         retention_bytes: of.retention_bytes.bytes(),

@@ -1,23 +1,11 @@
-//! Publisher and subscriber: the embedded log, and the contract suite of all buses.
+//! Publisher and subscriber on each engine, and the contract suite that all of them pass.
 //!
-//! [`EmbeddedBus`] keeps every topic in one folder on local disk. Everything that changes it goes
-//! through one writer thread, which makes many pages durable with one fsync; readers take messages
-//! from a cache that all layers of the process share, or from disk.
+//! [`EmbeddedBus`] keeps every topic in one folder on local disk, for one process.
 
-mod block;
-mod cache;
 mod embedded;
-mod journal;
-mod mishap;
-mod queue;
-mod reclaim;
-mod record;
+mod port;
 mod settings;
 mod stats;
-mod store;
-mod subscriber;
-mod topic;
-mod writer;
 
 #[cfg(feature = "testkit")]
 pub mod contract;
@@ -25,5 +13,6 @@ pub mod contract;
 pub mod testkit;
 
 pub use embedded::EmbeddedBus;
+pub use port::Bus;
 pub use settings::BusSettings;
 pub use stats::{BusStats, LayerStats, TopicStats};

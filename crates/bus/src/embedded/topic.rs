@@ -12,34 +12,34 @@ use crate::stats::{LayerStats, TopicStats};
 
 /// What is known of a message without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Weight {
+pub(super) struct Weight {
     /// Bytes of payload.
-    pub(crate) payload: u32,
+    pub(super) payload: u32,
     /// Bytes of the block.
-    pub(crate) stored: u32,
+    pub(super) stored: u32,
     /// Records.
-    pub(crate) records: u32,
+    pub(super) records: u32,
     /// Publish time, in microseconds since 1970.
-    pub(crate) published_at_us: i64,
+    pub(super) published_at_us: i64,
 }
 
 /// Where a topic ends, and its cursor record: what the next page builds on.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tip {
-    pub(crate) end: u64,
-    pub(crate) published_at_us: i64,
-    pub(crate) cursor: Option<CursorRecord>,
+pub(super) struct Tip {
+    pub(super) end: u64,
+    pub(super) published_at_us: i64,
+    pub(super) cursor: Option<CursorRecord>,
 }
 
 /// One topic.
-pub(crate) struct Topic {
-    pub(crate) id: EntityId,
-    pub(crate) number: u32,
-    pub(crate) epoch: Epoch,
+pub(super) struct Topic {
+    pub(super) id: EntityId,
+    pub(super) number: u32,
+    pub(super) epoch: Epoch,
     /// The end offset, for those who wait for messages.
-    pub(crate) end: watch::Sender<u64>,
+    pub(super) end: watch::Sender<u64>,
     /// Held by the publisher whose turn it is to wait for room.
-    pub(crate) turn: tokio::sync::Mutex<()>,
+    pub(super) turn: tokio::sync::Mutex<()>,
     room: Notify,
     state: Mutex<State>,
 }
@@ -58,7 +58,7 @@ struct State {
 }
 
 /// Room that a page in flight takes; given back when dropped.
-pub(crate) struct Room {
+pub(super) struct Room {
     topic: Arc<Topic>,
     bytes: u64,
 }
@@ -71,7 +71,7 @@ impl Drop for Room {
 }
 
 impl Topic {
-    pub(crate) fn new(
+    pub(super) fn new(
         id: EntityId,
         number: u32,
         epoch: Epoch,
@@ -88,12 +88,12 @@ impl Topic {
         Self { id, number, epoch, end, turn, room, state: Mutex::new(state) }
     }
 
-    pub(crate) fn tip(&self) -> Tip {
+    pub(super) fn tip(&self) -> Tip {
         self.lock().tip.clone()
     }
 
     /// Takes up what became durable.
-    pub(crate) fn advance(&self, tip: Tip, weights: Vec<Weight>) {
+    pub(super) fn advance(&self, tip: Tip, weights: Vec<Weight>) {
         let end = tip.end;
         {
             let mut state = self.lock();
@@ -109,7 +109,7 @@ impl Topic {
 
     /// Waits until the topic has room for `bytes` of payload, and takes it. The caller holds the
     /// topic's turn.
-    pub(crate) async fn room(self: &Arc<Self>, bytes: u64, limit: u64) -> Room {
+    pub(super) async fn room(self: &Arc<Self>, bytes: u64, limit: u64) -> Room {
         loop {
             {
                 let mut state = self.lock();
@@ -124,7 +124,7 @@ impl Topic {
     }
 
     /// How far a fetch that goes on after `at` may reach; `None` if there is nothing yet.
-    pub(crate) fn reach(&self, at: u64, limit: FetchLimit) -> Result<Option<u64>, BusError> {
+    pub(super) fn reach(&self, at: u64, limit: FetchLimit) -> Result<Option<u64>, BusError> {
         let state = self.lock();
         self.still_there(&state, at)?;
         let skip = usize::try_from(at - state.first_after).unwrap_or(usize::MAX);
@@ -141,18 +141,18 @@ impl Topic {
     }
 
     /// The offset before the first message that is still there.
-    pub(crate) fn first_after(&self) -> u64 {
+    pub(super) fn first_after(&self) -> u64 {
         self.lock().first_after
     }
 
     /// Checks that a reader may go on after `after`.
-    pub(crate) fn check_seek(&self, after: &Position) -> Result<(), BusError> {
+    pub(super) fn check_seek(&self, after: &Position) -> Result<(), BusError> {
         self.check_known(after.epoch, after.offset)?;
         self.still_there(&self.lock(), after.offset)
     }
 
     /// Takes up that `layer` has landed `span`. Returns the offset that all readers are past.
-    pub(crate) fn commit(&self, layer: Layer, span: &Span) -> Result<u64, BusError> {
+    pub(super) fn commit(&self, layer: Layer, span: &Span) -> Result<u64, BusError> {
         self.check_known(span.epoch, span.to)?;
         let mut state = self.lock();
         let slot = place(layer);
@@ -171,19 +171,19 @@ impl Topic {
     }
 
     /// Takes up that `layer` reads the topic in this process.
-    pub(crate) fn read_by(&self, layer: Layer) {
+    pub(super) fn read_by(&self, layer: Layer) {
         self.lock().reading[place(layer)] = true;
     }
 
     /// The layers' commits, if they were not yet asked for since they last changed.
-    pub(crate) fn unrecorded(&self) -> Option<[Option<u64>; 3]> {
+    pub(super) fn unrecorded(&self) -> Option<[Option<u64>; 3]> {
         let mut state = self.lock();
         std::mem::take(&mut state.unrecorded).then_some(state.committed)
     }
 
     /// Drops what retention no longer keeps, at most `most` messages, and says which and how many
     /// bytes on disk they take. Readers find them gone from now on.
-    pub(crate) fn expire(&self, keep: &BusSettings, now_us: i64, most: usize) -> (Span, u64) {
+    pub(super) fn expire(&self, keep: &BusSettings, now_us: i64, most: usize) -> (Span, u64) {
         let mut state = self.lock();
         let age = i64::try_from(keep.retention_age.as_micros()).unwrap_or(i64::MAX);
         let oldest = now_us.saturating_sub(age);
@@ -202,7 +202,7 @@ impl Topic {
         (Span { epoch: self.epoch, after, to: state.first_after }, dropped)
     }
 
-    pub(crate) fn stats(&self) -> TopicStats {
+    pub(super) fn stats(&self) -> TopicStats {
         let state = self.lock();
         let layers = Layer::ALL.into_iter().filter_map(|layer| state.layer(layer)).collect();
         TopicStats {
@@ -280,7 +280,7 @@ impl State {
 }
 
 /// The layer's place in an array of all layers.
-pub(crate) fn place(layer: Layer) -> usize {
+pub(super) fn place(layer: Layer) -> usize {
     match layer {
         Layer::Raw => 0,
         Layer::Bronze => 1,

@@ -14,12 +14,12 @@ use alluvium_model::port::Published;
 use alluvium_model::{BusError, CursorRecord, Message, Span};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::block::Prepared;
-use crate::cache::Cache;
-use crate::queue::{Request, Shared};
-use crate::reclaim::Reclaim;
-use crate::store::Batch;
-use crate::topic::{Room, Tip, Topic, Weight};
+use super::block::Prepared;
+use super::cache::Cache;
+use super::queue::{Request, Shared};
+use super::reclaim::Reclaim;
+use super::store::Batch;
+use super::topic::{Room, Tip, Topic, Weight};
 
 /// How long the writer sleeps when nothing happens; then it looks for what has grown too old.
 const IDLE: Duration = Duration::from_secs(1);
@@ -31,14 +31,14 @@ const RETENTION_STEP: usize = 256;
 const RECLAIM_BYTES: u64 = 64 << 20;
 
 /// The running writer.
-pub(crate) struct Running {
+pub(super) struct Running {
     thread: JoinHandle<()>,
     /// Closes when the thread ends.
     ended: mpsc::Receiver<()>,
 }
 
 /// Starts the writer. It ends after `Queue::stop`.
-pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Running> {
+pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Running> {
     let writer = Writer { shared, failed: None, removed: 0, reclaim: Reclaim::default() };
     let (ends, ended) = mpsc::channel();
     let thread = std::thread::Builder::new().name("bus-writer".to_owned()).spawn(move || {
@@ -51,7 +51,7 @@ pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Running> {
 impl Running {
     /// Waits until the writer has ended. Not for ever: on a full disk the engine may wait for room
     /// that never comes.
-    pub(crate) fn join(self) {
+    pub(super) fn join(self) {
         match self.ended.recv_timeout(STOP_PATIENCE) {
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 tracing::error!("the bus's writer does not end; leaving it behind");

@@ -13,7 +13,7 @@ const MAX_MESSAGES: usize = 16_384;
 type Key = (u32, u64);
 
 /// Messages up to a number of bytes of payload; also finds those that somebody else still holds.
-pub(crate) struct Cache {
+pub(super) struct Cache {
     limit: usize,
     kept: Mutex<Kept>,
 }
@@ -26,17 +26,17 @@ struct Kept {
 }
 
 impl Cache {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { limit, kept: Mutex::default() }
     }
 
-    pub(crate) fn get(&self, topic: u32, offset: u64) -> Option<Arc<Message>> {
+    pub(super) fn get(&self, topic: u32, offset: u64) -> Option<Arc<Message>> {
         self.lock().index.get(&(topic, offset)).and_then(Weak::upgrade)
     }
 
     /// Takes a message that was just published, if there is room. What is older will be read
     /// sooner, so it does not give way.
-    pub(crate) fn offer(&self, topic: u32, message: Message) {
+    pub(super) fn offer(&self, topic: u32, message: Message) {
         let mut kept = self.lock();
         if self.fits(&kept, &message) {
             kept.keep((topic, message.offset), Arc::new(message));
@@ -45,7 +45,7 @@ impl Cache {
 
     /// Takes a message that was just read, dropping the oldest for it. If another reader was
     /// faster, its message is the one that all share.
-    pub(crate) fn share(&self, topic: u32, message: Message) -> Arc<Message> {
+    pub(super) fn share(&self, topic: u32, message: Message) -> Arc<Message> {
         let key = (topic, message.offset);
         let mut kept = self.lock();
         if let Some(known) = kept.index.get(&key).and_then(Weak::upgrade) {
@@ -63,7 +63,7 @@ impl Cache {
     }
 
     /// All readers are past `offset`.
-    pub(crate) fn forget(&self, topic: u32, offset: u64) {
+    pub(super) fn forget(&self, topic: u32, offset: u64) {
         let mut kept = self.lock();
         let mut freed = 0;
         kept.order.retain(|((of, at), message)| {
@@ -77,7 +77,7 @@ impl Cache {
         kept.prune();
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 

@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 16;
 /// Cuts the newest journal file in `folder` back to its last whole batch. Returns how many bytes
 /// of a torn batch were dropped; the zeros that a file is laid out with beforehand do not count.
 /// The caller holds the folder's lock.
-pub(crate) fn cut_torn_tail(folder: &Path) -> io::Result<u64> {
+pub(super) fn cut_torn_tail(folder: &Path) -> io::Result<u64> {
     let Some(path) = newest(folder)? else { return Ok(0) };
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let whole = end_of_last_batch(&file)?;

@@ -16,12 +16,12 @@ use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
 };
 
-use crate::journal::cut_torn_tail;
-use crate::mishap::{damaged, explain};
-use crate::record::{
+use super::journal::cut_torn_tail;
+use super::mishap::{damaged, explain};
+use super::record::{
     TopicRecord, json, message_key, meta_key, read_end, read_weight, write_end, write_weight,
 };
-use crate::topic::{Tip, Topic, Weight};
+use super::topic::{Tip, Topic, Weight};
 
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"format";
@@ -40,7 +40,7 @@ const RECLAIM_PAUSE: Duration = Duration::from_millis(10);
 const RECLAIM_LOOKS: u32 = 1000;
 
 /// The open database.
-pub(crate) struct Store {
+pub(super) struct Store {
     db: Database,
     blocks: Keyspace,
     index: Keyspace,
@@ -49,14 +49,14 @@ pub(crate) struct Store {
 }
 
 /// What is written together.
-pub(crate) struct Batch<'a> {
+pub(super) struct Batch<'a> {
     store: &'a Store,
     batch: OwnedWriteBatch,
 }
 
 impl Store {
     /// Opens the folder at `path`, creating it if it is not there, and reads its topics.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Vec<Topic>), BusError> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Topic>), BusError> {
         mend(path)?;
         let failed = |e| explain(&e, path);
         let db = Database::builder(path)
@@ -80,12 +80,12 @@ impl Store {
         Ok((store, topics))
     }
 
-    pub(crate) fn batch(&self) -> Batch<'_> {
+    pub(super) fn batch(&self) -> Batch<'_> {
         Batch { store: self, batch: self.db.batch() }
     }
 
     /// Makes a new topic durable.
-    pub(crate) fn create_topic(
+    pub(super) fn create_topic(
         &self,
         topic: &EntityId,
         number: u32,
@@ -98,13 +98,13 @@ impl Store {
     }
 
     /// The block of a message.
-    pub(crate) fn block(&self, topic: u32, offset: u64) -> Result<Option<Bytes>, BusError> {
+    pub(super) fn block(&self, topic: u32, offset: u64) -> Result<Option<Bytes>, BusError> {
         let block = self.blocks.get(message_key(topic, offset)).map_err(|e| self.explain(&e))?;
         Ok(block.map(Bytes::from_owner))
     }
 
     /// Bytes on disk.
-    pub(crate) fn disk_bytes(&self) -> Result<u64, BusError> {
+    pub(super) fn disk_bytes(&self) -> Result<u64, BusError> {
         self.db.disk_space().map_err(|e| self.explain(&e))
     }
 
@@ -114,7 +114,7 @@ impl Store {
     /// The engine drops only what lies strictly before the last write that it knew of when it
     /// turned a memtable over, hence the writes. A compaction finds out which files hold nothing
     /// any more, and only the next one drops them, hence the two.
-    pub(crate) fn reclaim(&self, stopping: impl Fn() -> bool) -> Result<(), BusError> {
+    pub(super) fn reclaim(&self, stopping: impl Fn() -> bool) -> Result<(), BusError> {
         let failed = |e| self.explain(&e);
         for keyspace in [&self.blocks, &self.index] {
             self.nudge(keyspace)?;
@@ -138,7 +138,7 @@ impl Store {
     }
 
     /// Makes everything written so far durable.
-    pub(crate) fn sync(&self) -> Result<(), BusError> {
+    pub(super) fn sync(&self) -> Result<(), BusError> {
         self.db.persist(PersistMode::SyncAll).map_err(|e| self.explain(&e))
     }
 
@@ -232,13 +232,13 @@ impl Store {
 }
 
 impl Batch<'_> {
-    pub(crate) fn message(&mut self, topic: u32, offset: u64, block: &[u8], weight: Weight) {
+    pub(super) fn message(&mut self, topic: u32, offset: u64, block: &[u8], weight: Weight) {
         let key = message_key(topic, offset);
         self.put(&self.store.blocks, key, block);
         self.put(&self.store.index, key, write_weight(weight));
     }
 
-    pub(crate) fn tip(&mut self, topic: u32, tip: &Tip) -> Result<(), BusError> {
+    pub(super) fn tip(&mut self, topic: u32, tip: &Tip) -> Result<(), BusError> {
         self.put(&self.store.meta, meta_key(b'e', topic), write_end(tip));
         if let Some(cursor) = &tip.cursor {
             self.cursor(topic, cursor)?;
@@ -246,7 +246,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(crate) fn commits(
+    pub(super) fn commits(
         &mut self,
         topic: u32,
         commits: [Option<u64>; 3],
@@ -255,7 +255,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(crate) fn remove(&mut self, topic: u32, offset: u64) {
+    pub(super) fn remove(&mut self, topic: u32, offset: u64) {
         let key = message_key(topic, offset);
         self.batch.remove(&self.store.blocks, key);
         self.batch.remove(&self.store.index, key);
@@ -263,14 +263,14 @@ impl Batch<'_> {
 
     /// Writes all of it, and returns when it is durable. After an error the database takes nothing
     /// more until it is opened anew.
-    pub(crate) fn sync(self) -> Result<(), BusError> {
+    pub(super) fn sync(self) -> Result<(), BusError> {
         let store = self.store;
         let batch = self.batch.durability(Some(PersistMode::SyncAll));
         batch.commit().map_err(|e| store.explain(&e))
     }
 
     /// Writes all of it; a crash of the machine may undo it, a crash of the process does not.
-    pub(crate) fn write(self) -> Result<(), BusError> {
+    pub(super) fn write(self) -> Result<(), BusError> {
         let store = self.store;
         self.batch.commit().map_err(|e| store.explain(&e))
     }

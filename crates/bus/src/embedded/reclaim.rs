@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crate::queue::Shared;
+use super::queue::Shared;
 
 /// The thread, of which there is never more than one.
 #[derive(Default)]
-pub(crate) struct Reclaim {
+pub(super) struct Reclaim {
     running: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reclaim {
     /// Whether it was started: not while an earlier one still runs.
-    pub(crate) fn start(&mut self, shared: &Arc<Shared>) -> bool {
+    pub(super) fn start(&mut self, shared: &Arc<Shared>) -> bool {
         if self.running.swap(true, Ordering::AcqRel) {
             return false;
         }
@@ -38,7 +38,7 @@ impl Reclaim {
     }
 
     /// Waits until it has ended.
-    pub(crate) fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

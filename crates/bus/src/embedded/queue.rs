@@ -9,40 +9,40 @@ use alluvium_model::port::Published;
 use alluvium_model::{BusError, Clock, CursorRecord, EntityId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::block::Prepared;
+use super::cache::Cache;
+use super::store::Store;
+use super::topic::{Room, Topic};
 use crate::BusSettings;
-use crate::block::Prepared;
-use crate::cache::Cache;
-use crate::store::Store;
-use crate::topic::{Room, Topic};
 
 const MAX_GROUP_PAGES: usize = 512;
 const MAX_GROUP_BYTES: usize = 32 << 20;
 
 /// A page that waits to be written.
-pub(crate) struct Request {
-    pub(crate) topic: Arc<Topic>,
-    pub(crate) messages: Vec<Prepared>,
-    pub(crate) cursor: Option<CursorRecord>,
-    pub(crate) reply: oneshot::Sender<Result<Published, BusError>>,
-    pub(crate) room: Option<Room>,
-    pub(crate) place: OwnedSemaphorePermit,
+pub(super) struct Request {
+    pub(super) topic: Arc<Topic>,
+    pub(super) messages: Vec<Prepared>,
+    pub(super) cursor: Option<CursorRecord>,
+    pub(super) reply: oneshot::Sender<Result<Published, BusError>>,
+    pub(super) room: Option<Room>,
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 /// What publishers, subscribers and the writer share.
-pub(crate) struct Shared {
-    pub(crate) store: Store,
-    pub(crate) settings: BusSettings,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) cache: Cache,
-    pub(crate) topics: RwLock<HashMap<EntityId, Arc<Topic>>>,
-    pub(crate) queue: Queue,
-    pub(crate) group_commits: AtomicU64,
-    pub(crate) pages: AtomicU64,
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) settings: BusSettings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) cache: Cache,
+    pub(super) topics: RwLock<HashMap<EntityId, Arc<Topic>>>,
+    pub(super) queue: Queue,
+    pub(super) group_commits: AtomicU64,
+    pub(super) pages: AtomicU64,
 }
 
 /// What waits for the writer.
 #[derive(Default)]
-pub(crate) struct Queue {
+pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
 }
@@ -56,17 +56,17 @@ struct Waiting {
 }
 
 /// What the writer does next.
-pub(crate) struct Work {
-    pub(crate) requests: Vec<Request>,
+pub(super) struct Work {
+    pub(super) requests: Vec<Request>,
     /// Dropped when retention is done.
-    pub(crate) retained: Vec<oneshot::Sender<()>>,
+    pub(super) retained: Vec<oneshot::Sender<()>>,
     /// Whether this is the last work.
-    pub(crate) stopping: bool,
+    pub(super) stopping: bool,
 }
 
 impl Queue {
     /// Hands a page to the writer, unless the bus is closed.
-    pub(crate) fn push(&self, request: Request) -> Result<(), BusError> {
+    pub(super) fn push(&self, request: Request) -> Result<(), BusError> {
         let mut waiting = self.lock();
         if waiting.stopping {
             return Err(closed());
@@ -77,13 +77,13 @@ impl Queue {
     }
 
     /// A layer has committed: there may be something to record and to remove.
-    pub(crate) fn landed(&self) {
+    pub(super) fn landed(&self) {
         self.lock().landed = true;
         self.arrived.notify_one();
     }
 
     /// Asks for retention now; the channel closes when nothing is left to remove.
-    pub(crate) fn retain(&self) -> oneshot::Receiver<()> {
+    pub(super) fn retain(&self) -> oneshot::Receiver<()> {
         let (done, answer) = oneshot::channel();
         let mut waiting = self.lock();
         if !waiting.stopping {
@@ -94,18 +94,18 @@ impl Queue {
     }
 
     /// Whether the bus is being closed.
-    pub(crate) fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.lock().stopping
     }
 
     /// The writer finishes what waits, and ends.
-    pub(crate) fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.lock().stopping = true;
         self.arrived.notify_one();
     }
 
     /// Waits for work, as long as `patience`.
-    pub(crate) fn next(&self, patience: Duration) -> Work {
+    pub(super) fn next(&self, patience: Duration) -> Work {
         let idle = |w: &mut Waiting| {
             w.requests.is_empty() && w.retained.is_empty() && !w.landed && !w.stopping
         };
@@ -130,6 +130,6 @@ impl Queue {
 }
 
 /// The error of a bus that was closed.
-pub(crate) fn closed() -> BusError {
+pub(super) fn closed() -> BusError {
     BusError::Unavailable("the bus is closed".to_owned())
 }

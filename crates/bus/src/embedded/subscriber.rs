@@ -5,16 +5,16 @@ use std::sync::Arc;
 use alluvium_model::{BusError, Delivery, FetchLimit, Layer, Message, Position, Span, Subscriber};
 use async_trait::async_trait;
 
-use crate::block;
-use crate::embedded::in_parallel;
-use crate::queue::Shared;
-use crate::topic::Topic;
+use super::block;
+use super::in_parallel;
+use super::queue::Shared;
+use super::topic::Topic;
 
 /// Where one layer stands on one topic.
 ///
 /// [`Subscriber::seek`] and [`Subscriber::commit`] answer [`BusError::Corrupt`] for an offset
 /// beyond the topic's end: the bus has lost what the lake has.
-pub(crate) struct EmbeddedSubscriber {
+pub(super) struct EmbeddedSubscriber {
     shared: Arc<Shared>,
     topic: Arc<Topic>,
     layer: Layer,
@@ -22,7 +22,7 @@ pub(crate) struct EmbeddedSubscriber {
 }
 
 impl EmbeddedSubscriber {
-    pub(crate) fn new(shared: Arc<Shared>, topic: Arc<Topic>, layer: Layer) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, topic: Arc<Topic>, layer: Layer) -> Self {
         topic.read_by(layer);
         let at = topic.first_after();
         Self { shared, topic, layer, at }

@@ -1,4 +1,19 @@
 //! The embedded bus: a durable log in one folder on local disk, for one process.
+//!
+//! Everything that changes it goes through one writer thread, which makes many pages durable with
+//! one fsync; readers take messages from a cache that all layers of the process share, or from disk.
+
+mod block;
+mod cache;
+mod journal;
+mod mishap;
+mod queue;
+mod reclaim;
+mod record;
+mod store;
+mod subscriber;
+mod topic;
+mod writer;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +28,13 @@ use alluvium_model::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::block::{self, Prepared};
-use crate::cache::Cache;
-use crate::queue::{Queue, Request, Shared, closed};
-use crate::store::Store;
-use crate::subscriber::EmbeddedSubscriber;
-use crate::topic::{Tip, Topic};
-use crate::writer;
-use crate::{BusSettings, BusStats, TopicStats};
+use self::block::{self, Prepared};
+use self::cache::Cache;
+use self::queue::{Queue, Request, Shared, closed};
+use self::store::Store;
+use self::subscriber::EmbeddedSubscriber;
+use self::topic::{Tip, Topic};
+use crate::{Bus, BusSettings, BusStats, TopicStats};
 
 /// How many pages may wait for the writer.
 const MAX_WAITING_PAGES: usize = 256;
@@ -220,6 +234,17 @@ impl Subscribe for EmbeddedBus {
     }
 }
 
+#[async_trait]
+impl Bus for EmbeddedBus {
+    fn topic_stats(&self) -> Vec<TopicStats> {
+        self.topic_stats()
+    }
+
+    async fn close(&self) {
+        self.close().await;
+    }
+}
+
 /// Compresses a page's messages, on as many threads as the machine has cores.
 async fn prepare(messages: Vec<EncodedMessage>) -> Result<Vec<Prepared>, BusError> {
     if messages.iter().map(block::size).sum::<usize>() <= SMALL_PAGE_BYTES {
@@ -229,7 +254,7 @@ async fn prepare(messages: Vec<EncodedMessage>) -> Result<Vec<Prepared>, BusErro
 }
 
 /// Does `work` on stretches of `items` on the threads for blocking work, keeping their order.
-pub(crate) async fn in_parallel<T, R>(
+async fn in_parallel<T, R>(
     mut items: Vec<T>,
     work: impl Fn(Vec<T>) -> Result<Vec<R>, BusError> + Clone + Send + 'static,
 ) -> Result<Vec<R>, BusError>

@@ -7,7 +7,7 @@ use alluvium_model::BusError;
 use fjall::LsmError;
 
 /// Says what happened to the bus in the folder at `path`.
-pub(crate) fn explain(error: &fjall::Error, path: &Path) -> BusError {
+pub(super) fn explain(error: &fjall::Error, path: &Path) -> BusError {
     let place = path.display();
     match error {
         fjall::Error::Locked => BusError::Unavailable(format!(
@@ -48,6 +48,6 @@ fn disk_is_full(path: &Path) -> bool {
 }
 
 /// Something that stands in the database and cannot be read.
-pub(crate) fn damaged(what: &str) -> BusError {
+pub(super) fn damaged(what: &str) -> BusError {
     BusError::Corrupt(format!("{what}; it cannot be read"))
 }

@@ -24,26 +24,26 @@ thread_local! {
 }
 
 /// A message compressed and laid out, waiting for its place.
-pub(crate) struct Prepared {
+pub(super) struct Prepared {
     message: EncodedMessage,
     block: Vec<u8>,
     frame_at: usize,
 }
 
 /// A message in its place, and its block.
-pub(crate) struct Sealed {
-    pub(crate) message: Message,
-    pub(crate) block: Bytes,
+pub(super) struct Sealed {
+    pub(super) message: Message,
+    pub(super) block: Bytes,
 }
 
 /// The size that counts against the limit of a message.
-pub(crate) fn size(message: &EncodedMessage) -> usize {
+pub(super) fn size(message: &EncodedMessage) -> usize {
     let headers: usize = message.headers.0.iter().map(|(k, v)| k.len() + v.len()).sum();
     message.payload.len() + headers
 }
 
 /// Lays a message out. Takes processor time: not for an async thread.
-pub(crate) fn prepare(message: EncodedMessage) -> Result<Prepared, BusError> {
+pub(super) fn prepare(message: EncodedMessage) -> Result<Prepared, BusError> {
     let failed = |e: &dyn std::fmt::Display| {
         BusError::Unavailable(format!("a message could not be compressed: {e}"))
     };
@@ -64,12 +64,12 @@ pub(crate) fn prepare(message: EncodedMessage) -> Result<Prepared, BusError> {
 
 impl Prepared {
     /// How many bytes of payload the message holds.
-    pub(crate) fn payload_bytes(&self) -> usize {
+    pub(super) fn payload_bytes(&self) -> usize {
         self.message.payload.len()
     }
 
     /// Gives the message its place.
-    pub(crate) fn seal(mut self, epoch: Epoch, offset: u64, published_at_us: i64) -> Sealed {
+    pub(super) fn seal(mut self, epoch: Epoch, offset: u64, published_at_us: i64) -> Sealed {
         self.block[CHECKED..CHECKED + 8].copy_from_slice(&published_at_us.to_le_bytes());
         let checksum = checksum(epoch, offset, &self.block);
         self.block[1..CHECKED].copy_from_slice(&checksum.to_le_bytes());
@@ -81,7 +81,7 @@ impl Prepared {
 }
 
 /// Reads the block that stands at `offset` of `topic`.
-pub(crate) fn read(
+pub(super) fn read(
     topic: &EntityId,
     epoch: Epoch,
     offset: u64,

@@ -1,0 +1,19 @@
+//! A bus as a whole.
+
+use alluvium_model::Publisher;
+use alluvium_model::port::Subscribe;
+use async_trait::async_trait;
+
+use crate::TopicStats;
+
+/// Both ends of a bus, what it tells of its topics, and its end. Who wires a process knows a bus by
+/// this alone.
+#[async_trait]
+pub trait Bus: Publisher + Subscribe {
+    /// The topics as far as this process knows them, in the order of their names. Answers at once,
+    /// from memory: a bus on another machine is asked beside, every few seconds.
+    fn topic_stats(&self) -> Vec<TopicStats>;
+
+    /// Writes what waits, and takes nothing more.
+    async fn close(&self);
+}

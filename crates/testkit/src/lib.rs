@@ -1,0 +1,23 @@
+//! Real servers for tests: each is found on the machine, started in a folder of its own on a free
+//! port of loopback, waited for, and ended on drop. They can be killed, stopped, woken and
+//! restarted on the same folder and port.
+//!
+//! Where a program is missing, `start` says so and gives `None`: a visible skip, and a failure where
+//! `ALLUVIUM_TEST_REQUIRE=all`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "this package serves tests: a failure is a panic that says what was seen"
+)]
+
+mod nats;
+mod postgres;
+mod s3;
+mod server;
+
+pub use nats::NatsServer;
+pub use postgres::PostgresServer;
+pub use s3::S3Server;
+pub use server::{Server, http_get, required};

@@ -1,0 +1,53 @@
+//! NATS with JetStream.
+
+use std::process::Command;
+
+use crate::server::{Server, find, folder, free_port, http_get};
+
+/// A NATS server with JetStream on disk.
+pub struct NatsServer {
+    /// The process.
+    pub server: Server,
+    port: u16,
+    monitor: u16,
+}
+
+impl NatsServer {
+    /// Starts one, without accounts or TLS.
+    pub fn start() -> Option<Self> {
+        Self::with("")
+    }
+
+    /// Starts one with these further lines of configuration.
+    pub fn with(config: &str) -> Option<Self> {
+        let program = find("nats-server", &[], "Debian package `nats-server`")?;
+        let (folder, port, monitor) = (folder("nats"), free_port(), free_port());
+        let file = folder.path().join("nats.conf");
+        let store = folder.path().join("store");
+        let base = format!(
+            "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\n\
+             jetstream {{ store_dir: {:?} }}\n{config}\n",
+            store.to_str().unwrap()
+        );
+        std::fs::write(&file, base).unwrap();
+        let launch = move || {
+            let mut command = Command::new(&program);
+            command.arg("-c").arg(&file);
+            command
+        };
+        let server = Server::start("nats-server", folder, launch, move || {
+            http_get(monitor, "/healthz").is_some()
+        });
+        Some(Self { server, port, monitor })
+    }
+
+    /// Where it listens, such as `nats://127.0.0.1:4222`.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// What its monitoring tells, such as `/jsz?streams=true`.
+    pub fn monitor(&self, path: &str) -> Option<String> {
+        http_get(self.monitor, path)
+    }
+}

@@ -1,0 +1,155 @@
+//! A program that serves on a port of loopback.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// So long a server may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether tests may not be skipped for want of a tool.
+pub fn required() -> bool {
+    std::env::var("ALLUVIUM_TEST_REQUIRE").is_ok_and(|value| value == "all")
+}
+
+/// A running server. It is killed when this goes.
+pub struct Server {
+    name: String,
+    folder: tempfile::TempDir,
+    launch: Box<dyn Fn() -> Command + Send + Sync>,
+    is_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts what `launch` describes, and waits until `is_ready`.
+    pub fn start(
+        name: &str,
+        folder: tempfile::TempDir,
+        launch: impl Fn() -> Command + Send + Sync + 'static,
+        is_ready: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let mut server = Self {
+            name: name.to_owned(),
+            folder,
+            launch: Box::new(launch),
+            is_ready: Box::new(is_ready),
+            child: None,
+        };
+        server.resume();
+        server
+    }
+
+    /// The folder with all it has, and `log.txt` with all it said.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends it with SIGKILL; what it had not written is lost.
+    pub fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        // The whole group: a server of many processes leaves none behind.
+        self.signal_group(&child, "KILL");
+        child.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        signal(&child.id().to_string(), "TERM");
+        child.wait().unwrap();
+    }
+
+    /// Starts it again in the same folder, on the same port, and waits until it answers.
+    pub fn resume(&mut self) {
+        assert!(self.child.is_none(), "{} is running", self.name);
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = (self.launch)();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.process_group(0).spawn().unwrap());
+        self.wait();
+    }
+
+    /// Stops it where it stands, as a machine that hangs.
+    pub fn freeze(&self) {
+        self.signal_group(self.child.as_ref().unwrap(), "STOP");
+    }
+
+    /// Lets a stopped one go on.
+    pub fn thaw(&self) {
+        self.signal_group(self.child.as_ref().unwrap(), "CONT");
+    }
+
+    fn wait(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !(self.is_ready)() {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            let late = Instant::now() > deadline;
+            assert!(ended.is_none() && !late, "{}: {ended:?}\n{}", self.name, self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal_group(&self, child: &Child, name: &str) {
+        signal(&format!("-{}", child.id()), name);
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log.txt")
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            signal(&format!("-{}", child.id()), "CONT");
+        }
+        self.kill();
+    }
+}
+
+fn signal(whom: &str, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), "--", whom]).status().unwrap();
+    assert!(status.success(), "{whom} was not sent SIG{name}");
+}
+
+/// A folder for a server.
+pub(crate) fn folder(name: &str) -> tempfile::TempDir {
+    tempfile::Builder::new().prefix(&format!("alluvium-{name}-")).tempdir().unwrap()
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The program at one of these paths, or in `PATH`; or a visible skip.
+pub(crate) fn find(program: &str, places: &[PathBuf], package: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join(program));
+    let found = places.iter().cloned().chain(in_path).find(|path| path.is_file());
+    if found.is_none() {
+        assert!(!required(), "{program} is not there: {package}");
+        eprintln!("SKIPPED: {program} is not there: {package}");
+    }
+    found
+}
+
+/// The body of an answer 200, if there is one.
+pub fn http_get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
+}
