@@ -12,6 +12,7 @@ need cmake cmake
 need pkg-config pkg-config
 need promtool prometheus
 need nats-server nats-server
+need strace strace
 need python3 python3
 need curl curl
 pkg-config --exists openssl 2>/dev/null || packages+=(libssl-dev)

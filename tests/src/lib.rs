@@ -14,6 +14,7 @@
 pub mod http;
 pub mod platform;
 pub mod small_disk;
+pub mod syscalls;
 pub mod wait;
 pub mod workload;
 

@@ -8,6 +8,7 @@ mod full_disk;
 mod layering;
 mod lost_bus;
 mod outcome;
+mod power_cut;
 mod readers;
 mod rebuild;
 mod serve;

@@ -6,6 +6,7 @@
 mod bytes;
 mod entry;
 mod keys;
+mod merge;
 mod moves;
 mod row;
 mod store;

@@ -11,13 +11,18 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Slice};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{HiddenEntry, VersionEntry};
+use super::merge::{self, Merging};
 
-/// So many tables come to lie over each other before they are merged: a first load brings one a
-/// batch, and merging them as it goes on would be most of the index's work.
+/// So many tables of closed versions and hidden events come to lie over each other before some of
+/// them are merged.
 const TABLES: u8 = 12;
+/// What a table in memory may grow to before it goes to the disk, in bytes.
+const MEMTABLE: u64 = 16 << 20;
+/// The same of the keys' states, of which every batch replaces some.
+const STATES_MEMTABLE: u64 = 48 << 20;
 
 /// The layout of entries; an index of another layout is rebuilt.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Why the index could not be used. It is a cache: the mend is always to rebuild it.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +75,7 @@ impl IndexStore {
             Database::builder(path)
                 .cache_size(32 << 20)
                 // What stands in the journals is read again at the next start.
-                .max_journaling_size(64 << 20)
+                .max_journaling_size(96 << 20)
                 .worker_threads(1)
                 .open()
         };
@@ -88,20 +93,23 @@ impl IndexStore {
 
     /// The index of an entity.
     pub fn entity(&self, entity: &EntityId) -> Result<KeyIndex, IndexError> {
-        let open = |part: &str| {
+        let open = |part: &str, memtable: u64, tables: u8| {
             self.database.keyspace(&format!("{entity}.{part}"), || {
                 KeyspaceCreateOptions::default()
-                    .max_memtable_size(16 << 20)
+                    .max_memtable_size(memtable)
                     // Of a new key each table is asked; a few megabytes for a million keys keep
                     // the answer off the disk and out of the cache's locks.
                     .filter_block_pinning_policy(PinningPolicy::all(true))
                     .index_block_pinning_policy(PinningPolicy::all(true))
-                    .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(TABLES)))
+                    .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(tables)))
             })
         };
+        let states = open("states", STATES_MEMTABLE, merge::BY_HAND)?;
+        let open = |part| open(part, MEMTABLE, TABLES);
         Ok(KeyIndex {
             database: self.database.clone(),
-            current: open("current")?,
+            merging: Arc::new(Merging::of(&states, STATES_MEMTABLE)),
+            current: states,
             history: open("history")?,
             hidden: open("hidden")?,
             names: open("names")?,
@@ -115,6 +123,7 @@ impl IndexStore {
 #[derive(Clone)]
 pub struct KeyIndex {
     database: Database,
+    merging: Arc<Merging>,
     pub(super) current: Keyspace,
     pub(super) history: Keyspace,
     pub(super) hidden: Keyspace,
@@ -274,6 +283,14 @@ impl KeyIndex {
         String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| IndexError::Damaged)
     }
 
+    /// Merges all tables of the index. Blocks, for some seconds of a few million keys.
+    pub fn merge(&self) -> Result<(), IndexError> {
+        for part in [&self.history, &self.hidden, &self.moves] {
+            part.major_compact()?;
+        }
+        self.merging.merge(&self.current)
+    }
+
     /// How many keys have an open or closed state; counts them all.
     pub fn keys(&self) -> Result<usize, IndexError> {
         Ok(self.current.len()?)
@@ -351,7 +368,9 @@ impl IndexUpdate {
         let meta = Meta { format: FORMAT, version, columns: columns.to_owned() };
         let state = serde_json::to_vec(&meta).map_err(|_| IndexError::Damaged)?;
         self.batch.insert(&self.index.meta, "state", state);
-        Ok(self.batch.commit()?)
+        self.batch.commit()?;
+        self.index.merging.begin_if_due(&self.index.current);
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::expire::Expiry;
 use super::shadow::SIDE_FILES;
-use super::{SilverStage, hidden, lake_error, reading_error};
+use super::{SilverStage, hidden, index_error, lake_error, reading_error};
 use crate::upkeep;
 
 /// From so many moved files on, the index is swept.
@@ -52,6 +52,9 @@ impl SilverStage {
             chain(&self.lake, table, side).await.map_err(lake_error)?;
             let collected = upkeep::collect(of_table, table, (SIDE_FILES, side), all, &mut done);
             collected.await.map_err(lake_error)?;
+        }
+        if all {
+            tokio::task::block_in_place(|| self.index.merge()).map_err(index_error)?;
         }
         // The next one is prepared while batches come.
         of_table.begin_compaction(table).map_err(lake_error)?;

@@ -1,0 +1,75 @@
+//! When the tables of the keys' states are merged.
+//!
+//! Batches replace random keys, so that merging anything means merging everything. Done level by
+//! level as in other stores, each replaced state would be written again about ten times in an index
+//! of ten million keys, and twice in one of a hundred thousand. Merged as a whole, whenever what
+//! was added weighs as much as what was there, it is written again a few times at any size.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use fjall::Keyspace;
+
+use super::store::IndexError;
+
+/// The strategy's threshold at which nothing is merged unasked.
+pub(super) const BY_HAND: u8 = u8::MAX;
+/// Fewer tables than these are not worth merging.
+const FEW: usize = 4;
+/// More are not let come together: a lookup asks each, and from 20 on the store slows its writers.
+const MANY: usize = 16;
+
+/// Whether the states are being merged, and how large they were after the last time.
+#[derive(Default)]
+pub(super) struct Merging {
+    at_work: Arc<AtomicBool>,
+    merged_bytes: Arc<AtomicU64>,
+}
+
+impl Merging {
+    /// Of states whose tables in memory go to the disk at `memtable` bytes.
+    pub(super) fn of(states: &Keyspace, memtable: u64) -> Self {
+        let added = memtable * states.l0_table_count() as u64;
+        let merging = Self::default();
+        merging.merged_bytes.store(states.disk_space().saturating_sub(added), Ordering::Relaxed);
+        merging
+    }
+
+    /// Begins to merge beside everything else, if it is due. A process that ends meanwhile leaves
+    /// the tables as they were.
+    pub(super) fn begin_if_due(&self, states: &Keyspace) {
+        if !self.is_due(states) || self.at_work.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (states, at_work) = (states.clone(), Arc::clone(&self.at_work));
+        let merged_bytes = Arc::clone(&self.merged_bytes);
+        let merge = move || {
+            if let Err(error) = merge_all(&states, &merged_bytes) {
+                tracing::warn!(%error, "the key index could not be merged; it is tried again");
+            }
+            at_work.store(false, Ordering::Release);
+        };
+        let begun = std::thread::Builder::new().name("key-index-merge".to_owned()).spawn(merge);
+        if let Err(error) = begun {
+            tracing::warn!(%error, "the key index could not be merged");
+            self.at_work.store(false, Ordering::Release);
+        }
+    }
+
+    /// Merges now.
+    pub(super) fn merge(&self, states: &Keyspace) -> Result<(), IndexError> {
+        merge_all(states, &self.merged_bytes)
+    }
+
+    fn is_due(&self, states: &Keyspace) -> bool {
+        let tables = states.l0_table_count();
+        let merged = self.merged_bytes.load(Ordering::Relaxed);
+        tables >= MANY || (tables >= FEW && states.disk_space() >= 2 * merged)
+    }
+}
+
+fn merge_all(states: &Keyspace, merged_bytes: &AtomicU64) -> Result<(), IndexError> {
+    states.major_compact()?;
+    merged_bytes.store(states.disk_space(), Ordering::Relaxed);
+    Ok(())
+}
