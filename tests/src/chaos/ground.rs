@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use alluvium_testkit::Server;
+use alluvium_testkit::{PostgresServer, Server};
 
 use super::sources::Sources;
 use crate::{SmallDisk, TestPlatform};
@@ -29,6 +29,30 @@ impl Bus {
     pub fn name(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
+        }
+    }
+}
+
+/// A ledger that chaos can be made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ledger {
+    /// A file.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+impl Ledger {
+    /// The ledger of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Sqlite, Self::Postgres].into_iter().find(|ledger| ledger.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -64,12 +88,16 @@ max = "1s"
 pub struct Ground {
     project: TestPlatform,
     disk: Option<SmallDisk>,
+    postgres: Option<PostgresServer>,
 }
 
 impl Ground {
-    /// A folder on a disk of its own, where one can be had.
-    pub fn new() -> Self {
-        Self { project: TestPlatform::empty(), disk: SmallDisk::in_sight(ROOM * 1024) }
+    /// A folder on a disk of its own, where one can be had, and the servers.
+    pub fn new(ledger: Ledger) -> Self {
+        let postgres = (ledger == Ledger::Postgres)
+            .then(|| PostgresServer::start().expect("PostgreSQL is not installed"));
+        let disk = SmallDisk::in_sight(ROOM * 1024);
+        Self { project: TestPlatform::empty(), disk, postgres }
     }
 
     /// The project's folder, which is not on the disk.
@@ -87,8 +115,11 @@ impl Ground {
     /// Writes settings and metadata.
     pub fn settle(&self, sources: &Sources) {
         let (systems, entities) = sources.metadata();
-        let data = self.data();
-        self.project.write("alluvium.toml", &format!("data = {data:?}\n{SETTINGS}"));
+        let mut settings = format!("data = {:?}\n{SETTINGS}", self.data());
+        if let Some(postgres) = &self.postgres {
+            settings += &format!("[ledger]\nurl = {:?}\n", postgres.url());
+        }
+        self.project.write("alluvium.toml", &settings);
         self.project.write("systems.json", &systems.to_string());
         self.project.write("entities.json", &entities.to_string());
     }
@@ -107,7 +138,8 @@ impl Ground {
 
     /// The servers that may be killed.
     pub fn servers(&mut self) -> Vec<(&'static str, &mut Server)> {
-        Vec::new()
+        let postgres = self.postgres.as_mut().map(|postgres| ("PostgreSQL", &mut postgres.server));
+        postgres.into_iter().collect()
     }
 
     /// A command, ready to be run.

@@ -59,7 +59,7 @@ impl Tally {
 
     /// Whether it is time to say how it goes.
     pub fn is_due(&mut self) -> bool {
-        let due = self.told.elapsed() > Duration::from_secs(5);
+        let due = self.told.elapsed() > Duration::from_secs(3);
         if due {
             self.told = Instant::now();
         }
