@@ -32,6 +32,10 @@ const INSIDE: &str = "--inside";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let (options, json) = match options(&args) {
         Ok(options) => options,
         Err(wrong) => {

@@ -10,7 +10,7 @@ use super::check::{self, Findings};
 use super::faults::{Deck, Fault};
 use super::fleet::{Job, Worker};
 use super::ground::{Bus, Ground, Ledger};
-use super::sources::Sources;
+use super::sources::{File, Sources};
 use super::tally::Tally;
 use crate::Random;
 use crate::platform::copy;
@@ -114,6 +114,7 @@ impl Chaos {
         let Options { least, seconds, .. } = self.options;
         assert!(self.tally.kills >= least, "only {} kills in {seconds} s", self.tally.kills);
         self.drain();
+        assert!(self.sources.queue.is_empty(), "raw does not tell what it has");
         self.prove()
     }
 
@@ -159,10 +160,36 @@ impl Chaos {
             self.tally.maintained += 1;
             return Job::Maintain;
         }
-        match self.sources.queue.front() {
-            Some(file) if self.random.below(2) == 0 => Job::Publish(file.clone()),
-            _ => Job::Run,
+        if self.random.below(2) == 0 {
+            return Job::Run;
         }
+        self.next_file().map_or(Job::Run, Job::Publish)
+    }
+
+    /// The file that is to be published, if that can be told.
+    fn next_file(&mut self) -> Option<File> {
+        loop {
+            let file = self.sources.queue.front()?;
+            // Killed after its last word to the bus, nobody could tell that it was published.
+            if !file.begun || self.records_of(&file.entity)? < file.total {
+                break;
+            }
+            self.sources.queue.pop_front();
+        }
+        let file = self.sources.queue.front_mut()?;
+        file.begun = true;
+        Some(file.clone())
+    }
+
+    /// So many records raw has of an entity; none if it does not answer now.
+    fn records_of(&self, entity: &str) -> Option<u64> {
+        let sql = format!("SELECT count(*) AS records FROM raw.{entity}");
+        let (code, rows, said) = self.ground.run(&["query", &sql, "-q", "-o", "ndjson"], PATIENCE);
+        if code != 0 {
+            return said.contains("there is no table").then_some(0);
+        }
+        let row: Value = serde_json::from_str(&rows).unwrap();
+        row["records"].as_u64()
     }
 
     /// What a worker leaves behind that is gone.
@@ -170,20 +197,9 @@ impl Chaos {
         for word in ["defect of Alluvium", "panicked"] {
             assert!(!worker.said().contains(word), "{word}: {}", worker.last_words());
         }
-        let Job::Publish(file) = &worker.job else { return };
-        // Killed after its last word to the bus, it cannot tell that the file is published.
-        if done || self.published(&file.entity) == file.total {
+        if done && matches!(worker.job, Job::Publish(_)) {
             self.sources.queue.pop_front();
         }
-    }
-
-    /// So many records raw has of an entity: a file that it has whole is not to be published again.
-    fn published(&self, entity: &str) -> u64 {
-        let sql = format!("SELECT count(*) AS records FROM raw.{entity}");
-        let (code, rows, _) = self.ground.run(&["query", &sql, "-q", "-o", "ndjson"], PATIENCE);
-        // There is nothing yet.
-        let row: Value = if code == 0 { serde_json::from_str(&rows).unwrap() } else { json!({}) };
-        row["records"].as_u64().unwrap_or_default()
     }
 
     fn meet(&mut self, fault: Fault) {
@@ -351,7 +367,7 @@ impl Chaos {
             self.gone(&worker, false);
         }
         self.sources.end();
-        while let Some(file) = self.sources.queue.front().cloned() {
+        while let Some(file) = self.next_file() {
             let args = Job::Publish(file.clone()).args();
             self.good(&args.iter().map(String::as_str).collect::<Vec<_>>());
             self.sources.queue.pop_front();

@@ -28,6 +28,8 @@ pub struct File {
     pub path: PathBuf,
     /// So many records of the entity there are once it is published.
     pub total: u64,
+    /// Whether somebody began to publish it, and did not tell of the end.
+    pub begun: bool,
 }
 
 /// What an API shows, by path.
@@ -128,7 +130,8 @@ impl Sources {
                 self.files += 1;
                 let path = self.folder.join(format!("{}-{}.ndjson", shape.name, self.files));
                 std::fs::write(&path, text).unwrap();
-                self.queue.push_back(File { entity: shape.id(), path, total: all.len() as u64 });
+                let (entity, total) = (shape.id(), all.len() as u64);
+                self.queue.push_back(File { entity, path, total, begun: false });
             }
             Way::Polled => {
                 let mut feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
