@@ -6,7 +6,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 ALLUVIUM := $(TARGET)/debug/alluvium
 
-.PHONY: demo test lint docs bench bench-flat bench-commits bench-index bench-all setup \
+.PHONY: demo test chaos lint docs bench bench-flat bench-commits bench-index bench-all setup \
   readers build help
 
 help: ## what there is
@@ -26,6 +26,20 @@ readers: setup ## other engines that read our tables, for the tests
 
 test: build readers ## all tests, against real servers
 	@ALLUVIUM_TEST_REQUIRE=$${ALLUVIUM_TEST_REQUIRE:-all} deploy/test.sh
+
+# Kills that each round has to survive, rounds per bus, the first round's seed (none: another one
+# each time), and what else the program is told.
+BUSES ?= embedded
+KILLS ?= 200
+ROUNDS ?= 1
+SEED ?=
+CHAOS ?=
+
+chaos: build ## kill workers again and again, on each bus; at the end everything must be right
+	@for bus in $(BUSES); do for round in $$(seq $(ROUNDS)); do \
+	  $(TARGET)/debug/chaos --bus $$bus --kills $(KILLS) \
+	    $(if $(SEED),--seed $$(($(SEED) + round - 1))) $(CHAOS) || exit 1; \
+	done; done
 
 lint: ## format and clippy, warnings denied
 	$(CARGO) fmt --all --check

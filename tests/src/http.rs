@@ -30,13 +30,19 @@ pub struct Server {
 }
 
 struct Shared {
-    answer: Answer,
+    answer: Box<dyn Fn(&str) -> Answer + Send>,
     asked: Vec<String>,
 }
 
 impl Server {
     /// A server that answers everything with `answer`.
     pub fn new(answer: Answer) -> Self {
+        Self::answering(move |_| answer.clone())
+    }
+
+    /// A server that answers by what it is asked for: a path with its query.
+    pub fn answering(answer: impl Fn(&str) -> Answer + Send + 'static) -> Self {
+        let answer: Box<dyn Fn(&str) -> Answer + Send> = Box::new(answer);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Mutex::new(Shared { answer, asked: Vec::new() }));
@@ -57,7 +63,8 @@ impl Server {
 
     /// Answers with this from now on.
     pub fn answer(&self, answer: Answer) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).answer = answer;
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).answer =
+            Box::new(move |_| answer.clone());
     }
 
     /// The first lines of all requests so far.
@@ -77,7 +84,7 @@ fn answer_one(stream: TcpStream, shared: &Mutex<Shared>) {
     let answer = {
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.asked.push(first.trim().to_owned());
-        shared.answer.clone()
+        (shared.answer)(first.split(' ').nth(1).unwrap_or_default())
     };
     let head = |status: u16, kind: &str, length: usize| {
         format!(

@@ -11,6 +11,7 @@
     reason = "this package is tests: a failure is a panic that says what was seen"
 )]
 
+pub mod chaos;
 pub mod http;
 pub mod platform;
 pub mod small_disk;

@@ -1,5 +1,6 @@
 //! A project in a folder of its own, and the binary run on it.
 
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -18,8 +19,11 @@ pub const MAP: &str = "op=op,sequence=seq,key=after.id,row=after";
 pub fn binary() -> PathBuf {
     let named = std::env::var_os("ALLUVIUM_BIN").map(PathBuf::from);
     let path = named.unwrap_or_else(|| {
-        let test = std::env::current_exe().unwrap();
-        test.parent().unwrap().parent().unwrap().join("alluvium")
+        // A program stands beside it, a test in the folder `deps`.
+        let ours = std::env::current_exe().unwrap();
+        let places = ours.ancestors().skip(1).take(2).map(|folder| folder.join("alluvium"));
+        let (beside, above) = (places.clone().next().unwrap(), places.last().unwrap());
+        if beside.exists() { beside } else { above }
     });
     assert!(path.exists(), "{} is not there: run `make build` first", path.display());
     path
@@ -35,6 +39,18 @@ pub fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ALLUVIUM_") {
             command.env_remove(name);
+        }
+    }
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
         }
     }
 }
@@ -67,6 +83,11 @@ impl TestPlatform {
         Self::new(QUIET, &systems, &entities)
     }
 
+    /// Whether its folder stays when this goes.
+    pub fn keep(&mut self, kept: bool) {
+        self.folder.disable_cleanup(kept);
+    }
+
     /// Sets a variable for every process to come.
     pub fn set_variable(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -85,7 +106,7 @@ impl TestPlatform {
     /// Writes a file into the project, and says where it is.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder().join(name);
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         path
     }
 
@@ -150,7 +171,7 @@ impl TestPlatform {
 
     /// Starts, and lets go on. What it says goes to `stdout.log` and `stderr.log` in the folder.
     pub fn spawn(&self, args: &[&str]) -> Running {
-        let log = |name: &str| std::fs::File::create(self.folder().join(name)).unwrap();
+        let log = |name: &str| fs::File::create(self.folder().join(name)).unwrap();
         let child =
             self.command(args).stdout(log("stdout.log")).stderr(log("stderr.log")).spawn().unwrap();
         Running { child, stderr: self.folder().join("stderr.log") }
@@ -253,7 +274,7 @@ impl Running {
 
     /// What it has said so far.
     pub fn stderr(&self) -> String {
-        std::fs::read_to_string(&self.stderr).unwrap()
+        fs::read_to_string(&self.stderr).unwrap()
     }
 }
 

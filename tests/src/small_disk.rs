@@ -24,7 +24,12 @@ impl SmallDisk {
         disk
     }
 
-    /// The same, as somebody gets it who is not root.
+    /// A filesystem that this process sees too: only root can have one.
+    pub fn in_sight(kib: u32) -> Option<Self> {
+        Self::mounted(kib, None)
+    }
+
+    /// The same as [`SmallDisk::new`], as somebody gets it who is not root.
     pub fn in_namespace(kib: u32) -> Option<Self> {
         Self::mounted(kib, Some(namespace()?))
     }
@@ -51,7 +56,20 @@ impl SmallDisk {
 
     /// Makes room again.
     pub fn make_room(&self) {
-        assert!(self.shell("mount -o remount,size=64m \"$0\""), "it does not grow");
+        self.make_room_for(64);
+    }
+
+    /// Makes it so many MiB in all.
+    pub fn make_room_for(&self, mib: u32) {
+        assert!(self.shell(&format!("mount -o remount,size={mib}m \"$0\"")), "it does not grow");
+    }
+
+    /// Leaves only so many KiB, without a byte written. False where more came meanwhile than that.
+    pub fn squeeze(&self, left: u32) -> bool {
+        self.shell(&format!(
+            "used=$(df -k --output=used \"$0\" | tail -n 1) && \
+             mount -o remount,size=$((used + {left}))k \"$0\""
+        ))
     }
 
     /// The command, to be run where the filesystem is seen, and killed if it has not ended after so

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 
+use alluvium_tests::platform::copy;
 use alluvium_tests::{TestPlatform, Workload};
 use serde_json::{Value, json};
 
@@ -183,15 +184,4 @@ fn a_file_is_published_again_after_its_topic_was_accepted() {
     let open = platform.number("SELECT count(*) FROM silver.shop.customers WHERE _is_current");
     assert_eq!(open, workload.open());
     assert_proved(&platform);
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to.join(entry.file_name())),
-            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
-        }
-    }
 }

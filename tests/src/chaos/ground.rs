@@ -1,0 +1,176 @@
+//! What stands beneath the workers: the project's folder on a disk of its own, and the servers of
+//! bus and ledger.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use alluvium_testkit::{PostgresServer, Server};
+
+use super::sources::Sources;
+use crate::{SmallDisk, TestPlatform};
+
+/// The disk has so much room, in MiB, where it is not full.
+const ROOM: u32 = 4_096;
+
+/// A bus that chaos can be made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// Within the one process that works.
+    Embedded,
+}
+
+impl Bus {
+    /// The bus of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Embedded].into_iter().find(|bus| bus.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+        }
+    }
+}
+
+/// A ledger that chaos can be made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ledger {
+    /// A file.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+impl Ledger {
+    /// The ledger of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Sqlite, Self::Postgres].into_iter().find(|ledger| ledger.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// Retention is short, so that raw must be read again; batches and files are small, so that there are
+/// many commits and much upkeep.
+const SETTINGS: &str = r#"
+[http]
+enabled = false
+[log]
+filter = "info,alluvium::audit=warn,buoyant_kernel=warn,delta_kernel=warn,fjall=warn,lsm_tree=warn"
+[bus.embedded]
+retention_bytes = "1MB"
+retention_time = "2s"
+[layers]
+batch_records = 3000
+raw_linger_time = "400ms"
+raw_linger_bytes = "256KB"
+[maintenance]
+checkpoint_commits = 10
+files_merged = 4
+file_bytes = "1MB"
+garbage_age = "20s"
+log_retention = "30s"
+[runtime]
+drain_time = "5s"
+[runtime.retry]
+initial = "50ms"
+max = "1s"
+"#;
+
+/// A platform for workers.
+pub struct Ground {
+    project: TestPlatform,
+    disk: Option<SmallDisk>,
+    postgres: Option<PostgresServer>,
+}
+
+impl Ground {
+    /// A folder on a disk of its own, where one can be had, and the servers.
+    pub fn new(ledger: Ledger) -> Self {
+        let postgres = (ledger == Ledger::Postgres)
+            .then(|| PostgresServer::start().expect("PostgreSQL is not installed"));
+        let disk = SmallDisk::in_sight(ROOM * 1024);
+        Self { project: TestPlatform::empty(), disk, postgres }
+    }
+
+    /// The project's folder, which is not on the disk.
+    pub fn folder(&self) -> &Path {
+        self.project.folder()
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.disk
+            .as_ref()
+            .map_or_else(|| self.folder().join("data"), |disk| disk.path().join("data"))
+    }
+
+    /// Writes settings and metadata.
+    pub fn settle(&self, sources: &Sources) {
+        let (systems, entities) = sources.metadata();
+        let mut settings = format!("data = {:?}\n{SETTINGS}", self.data());
+        if let Some(postgres) = &self.postgres {
+            settings += &format!("[ledger]\nurl = {:?}\n", postgres.url());
+        }
+        self.project.write("alluvium.toml", &settings);
+        self.project.write("systems.json", &systems.to_string());
+        self.project.write("entities.json", &entities.to_string());
+    }
+
+    /// The disk, if it can be filled.
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
+    }
+
+    /// The disk has room again.
+    pub fn make_room(&self) {
+        if let Some(disk) = &self.disk {
+            disk.make_room_for(ROOM);
+        }
+    }
+
+    /// The servers that may be killed.
+    pub fn servers(&mut self) -> Vec<(&'static str, &mut Server)> {
+        let postgres = self.postgres.as_mut().map(|postgres| ("PostgreSQL", &mut postgres.server));
+        postgres.into_iter().collect()
+    }
+
+    /// A command, ready to be run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.project.command(args)
+    }
+
+    /// Runs to the end, and gives its exit code and what it wrote to stdout and stderr. Who is not
+    /// done after so many seconds is killed: 137.
+    pub fn run(&self, args: &[&str], seconds: u64) -> (i32, String, String) {
+        let inner = self.project.command(args);
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", &seconds.to_string()]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        crate::platform::without_settings(&mut command);
+        let output = command.current_dir(self.folder()).stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(137), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Keeps everything there is, and says where.
+    pub fn keep(&mut self) -> PathBuf {
+        self.project.keep(true);
+        let folder = self.folder().to_owned();
+        if self.disk.is_some() {
+            let copied =
+                Command::new("cp").arg("-a").args([self.data(), folder.join("data")]).status();
+            if !copied.is_ok_and(|status| status.success()) {
+                eprintln!("{} could not be copied", self.data().display());
+            }
+        }
+        folder
+    }
+}

@@ -1,0 +1,18 @@
+//! Chaos: a stream of several entities, and workers that are killed, stopped, starved and robbed
+//! while they land it. At the end nothing may be lost, nothing be there twice, and every version be
+//! the one that a model of its own finds.
+//!
+//! What is told and what is done follow from the seed; at which moment it meets a worker does not.
+
+mod check;
+mod drive;
+mod faults;
+mod fleet;
+mod ground;
+mod model;
+mod sources;
+mod stream;
+mod tally;
+
+pub use drive::{Options, run};
+pub use ground::{Bus, Ledger};

@@ -1,0 +1,86 @@
+//! What happened, counted.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// The counts of a run.
+pub struct Tally {
+    began: Instant,
+    /// When was said last how it goes.
+    told: Instant,
+    /// Workers that were ended by SIGKILL.
+    pub kills: u64,
+    /// Workers that were stopped and woken.
+    pub pauses: u64,
+    /// Workers that were ended by SIGTERM.
+    pub terminations: u64,
+    /// How often the disk was full.
+    pub full_disks: u64,
+    /// How often the key index was lost or replaced by an older one.
+    pub indexes: u64,
+    /// How often the tables were looked after by hand, killed or not.
+    pub maintained: u64,
+    /// How often a server was killed, or hung.
+    pub servers: u64,
+    /// Workers started.
+    pub workers: u64,
+    /// The most memory that a worker had, in KiB.
+    pub memory: u64,
+    /// Records that silver had landed when was asked last, and when they became more.
+    landed: (u64, Instant),
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            told: now,
+            kills: 0,
+            pauses: 0,
+            terminations: 0,
+            full_disks: 0,
+            indexes: 0,
+            maintained: 0,
+            servers: 0,
+            workers: 0,
+            memory: 0,
+            landed: (0, now),
+        }
+    }
+}
+
+impl Tally {
+    /// Since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Whether it is time to say how it goes.
+    pub fn is_due(&mut self) -> bool {
+        let due = self.told.elapsed() > Duration::from_secs(3);
+        if due {
+            self.told = Instant::now();
+        }
+        due
+    }
+
+    /// Takes down how much silver has landed. Returns how long nothing came.
+    pub fn landed(&mut self, records: u64) -> Duration {
+        if records != self.landed.0 {
+            self.landed = (records, Instant::now());
+        }
+        self.landed.1.elapsed()
+    }
+
+    /// All counts, as members.
+    pub fn json(&self) -> Value {
+        json!({
+            "kills": self.kills, "pauses": self.pauses, "terminations": self.terminations,
+            "full_disks": self.full_disks, "indexes": self.indexes,
+            "maintained": self.maintained, "servers": self.servers, "workers": self.workers,
+            "memory_mb": self.memory / 1024, "seconds": self.elapsed().as_secs()
+        })
+    }
+}
