@@ -17,7 +17,7 @@ const SHOWN: usize = 12;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// Records in raw.
     pub records: u64,
     /// Versions in silver.
@@ -36,7 +36,7 @@ pub struct Findings {
 
 impl Findings {
     /// Whether all is as it must be.
-    pub fn good(&self) -> bool {
+    pub(crate) fn good(&self) -> bool {
         self.lost + self.repeated + self.altered + self.wrong == 0
     }
 
@@ -71,7 +71,7 @@ struct Raw {
 }
 
 /// Looks at all entities.
-pub fn look(ground: &Ground, sources: &mut Sources) -> Findings {
+pub(crate) fn look(ground: &Ground, sources: &mut Sources) -> Findings {
     let mut found = Findings::default();
     let table = sources.table.rows();
     for shape in SHAPES {
@@ -89,7 +89,7 @@ pub fn look(ground: &Ground, sources: &mut Sources) -> Findings {
 }
 
 /// The rows that a statement gives.
-pub fn query(ground: &Ground, sql: &str) -> Vec<Value> {
+pub(crate) fn query(ground: &Ground, sql: &str) -> Vec<Value> {
     let (code, rows, said) = ground.run(&["query", sql, "-q", "-o", "ndjson"], PATIENCE);
     assert_eq!(code, 0, "{sql}: {said}");
     rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

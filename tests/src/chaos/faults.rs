@@ -5,7 +5,7 @@ use crate::Random;
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// SIGKILL.
     Kill,
     /// SIGSTOP, then SIGCONT, then it goes on.
@@ -27,7 +27,7 @@ pub enum Fault {
 }
 
 /// The cards that are left.
-pub struct Deck {
+pub(crate) struct Deck {
     cards: Vec<Fault>,
     disk: bool,
     servers: bool,
@@ -35,12 +35,12 @@ pub struct Deck {
 
 impl Deck {
     /// A deck for a platform with a disk that can be filled, and with servers.
-    pub fn new(disk: bool, servers: bool) -> Self {
+    pub(crate) fn new(disk: bool, servers: bool) -> Self {
         Self { cards: Vec::new(), disk, servers }
     }
 
     /// The next card.
-    pub fn draw(&mut self, random: &mut Random) -> Fault {
+    pub(crate) fn draw(&mut self, random: &mut Random) -> Fault {
         if self.cards.is_empty() {
             self.cards = vec![Fault::Kill; 12];
             self.cards.extend([Fault::Pause, Fault::Terminate, Fault::Maintain]);

@@ -10,7 +10,7 @@ use super::sources;
 
 /// What a worker is started for.
 #[derive(Debug, Clone)]
-pub enum Job {
+pub(crate) enum Job {
     /// `alluvium run`.
     Run,
     /// `alluvium publish`, until the layers have it.
@@ -21,7 +21,7 @@ pub enum Job {
 
 impl Job {
     /// The command line.
-    pub fn args(&self) -> Vec<String> {
+    pub(crate) fn args(&self) -> Vec<String> {
         let words: Vec<&str> = match self {
             Self::Run => vec!["run"],
             Self::Maintain => vec!["maintain"],
@@ -39,7 +39,7 @@ const SINGLE: &str = "op=op,sequence=seq,key=after.id,row=after";
 const PAIR: &str = "op=op,sequence=seq,key=after.region+after.id,row=after";
 
 /// A worker.
-pub struct Worker {
+pub(crate) struct Worker {
     /// What it was started for.
     pub job: Job,
     /// Whether it may fail, because something that it needs was taken from it.
@@ -52,7 +52,7 @@ pub struct Worker {
 
 impl Worker {
     /// Starts one; `number` names its log.
-    pub fn start(ground: &Ground, job: Job, number: u64) -> Self {
+    pub(crate) fn start(ground: &Ground, job: Job, number: u64) -> Self {
         let args = job.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let log = log(ground.folder(), number);
@@ -72,12 +72,12 @@ impl Worker {
     }
 
     /// How it ended, if it has.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
     /// Ends it with SIGKILL; true if it was still there.
-    pub fn kill(&mut self) -> bool {
+    pub(crate) fn kill(&mut self) -> bool {
         let there = self.ended().is_none();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -85,14 +85,14 @@ impl Worker {
     }
 
     /// Sends it a signal, such as `STOP`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         // It may have ended by itself just now.
         drop(Command::new("kill").args([&format!("-{name}"), &id]).stderr(Stdio::null()).status());
     }
 
     /// The most memory that it had so far, in KiB.
-    pub fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -100,13 +100,13 @@ impl Worker {
     }
 
     /// What it said.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The last lines of what it said.
-    pub fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let said = self.said();
         let lines: Vec<&str> = said.lines().collect();
         let last = lines[lines.len().saturating_sub(25)..].join("\n");

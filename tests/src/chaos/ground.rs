@@ -85,7 +85,7 @@ max = "1s"
 "#;
 
 /// A platform for workers.
-pub struct Ground {
+pub(crate) struct Ground {
     project: TestPlatform,
     disk: Option<SmallDisk>,
     postgres: Option<PostgresServer>,
@@ -93,7 +93,7 @@ pub struct Ground {
 
 impl Ground {
     /// A folder on a disk of its own, where one can be had, and the servers.
-    pub fn new(ledger: Ledger) -> Self {
+    pub(crate) fn new(ledger: Ledger) -> Self {
         let postgres = (ledger == Ledger::Postgres)
             .then(|| PostgresServer::start().expect("PostgreSQL is not installed"));
         let disk = SmallDisk::in_sight(ROOM * 1024);
@@ -101,19 +101,19 @@ impl Ground {
     }
 
     /// The project's folder, which is not on the disk.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.project.folder()
     }
 
     /// The data folder.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.disk
             .as_ref()
             .map_or_else(|| self.folder().join("data"), |disk| disk.path().join("data"))
     }
 
     /// Writes settings and metadata.
-    pub fn settle(&self, sources: &Sources) {
+    pub(crate) fn settle(&self, sources: &Sources) {
         let (systems, entities) = sources.metadata();
         let mut settings = format!("data = {:?}\n{SETTINGS}", self.data());
         if let Some(postgres) = &self.postgres {
@@ -125,31 +125,31 @@ impl Ground {
     }
 
     /// The disk, if it can be filled.
-    pub fn disk(&self) -> Option<&SmallDisk> {
+    pub(crate) fn disk(&self) -> Option<&SmallDisk> {
         self.disk.as_ref()
     }
 
     /// The disk has room again.
-    pub fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         if let Some(disk) = &self.disk {
             disk.make_room_for(ROOM);
         }
     }
 
     /// The servers that may be killed.
-    pub fn servers(&mut self) -> Vec<(&'static str, &mut Server)> {
+    pub(crate) fn servers(&mut self) -> Vec<(&'static str, &mut Server)> {
         let postgres = self.postgres.as_mut().map(|postgres| ("PostgreSQL", &mut postgres.server));
         postgres.into_iter().collect()
     }
 
     /// A command, ready to be run.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.project.command(args)
     }
 
     /// Runs to the end, and gives its exit code and what it wrote to stdout and stderr. Who is not
     /// done after so many seconds is killed: 137.
-    pub fn run(&self, args: &[&str], seconds: u64) -> (i32, String, String) {
+    pub(crate) fn run(&self, args: &[&str], seconds: u64) -> (i32, String, String) {
         let inner = self.project.command(args);
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", &seconds.to_string()]);
@@ -161,7 +161,7 @@ impl Ground {
     }
 
     /// Keeps everything there is, and says where.
-    pub fn keep(&mut self) -> PathBuf {
+    pub(crate) fn keep(&mut self) -> PathBuf {
         self.project.keep(true);
         let folder = self.folder().to_owned();
         if self.disk.is_some() {

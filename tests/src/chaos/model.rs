@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 /// A place on a topic: epoch, offset, index.
-pub type Position = (u64, u64, u64);
+pub(crate) type Position = (u64, u64, u64);
 
 /// A place in the source's order. An entity has one kind of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Seq {
+pub(crate) enum Seq {
     /// A number.
     Number(u64),
     /// An instant in UTC, written with all its microseconds so that it sorts as a text.
@@ -19,7 +19,7 @@ pub enum Seq {
 
 impl Seq {
     /// Reads one as JSON shows it.
-    pub fn of(value: &Value) -> Self {
+    pub(crate) fn of(value: &Value) -> Self {
         match value {
             Value::Number(number) => Self::Number(number.as_u64().unwrap()),
             Value::String(text) => {
@@ -34,7 +34,7 @@ impl Seq {
 
 /// Something that raw has of an entity.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub(crate) struct Event {
     /// Its place in the source's order.
     pub seq: Seq,
     /// Where it stands.
@@ -45,7 +45,7 @@ pub struct Event {
 
 /// What an event says.
 #[derive(Debug, Clone)]
-pub enum Says {
+pub(crate) enum Says {
     /// A row is so; with the operation as silver calls it.
     Row(&'static str, Map<String, Value>),
     /// The row of this key is gone.
@@ -56,7 +56,7 @@ pub enum Says {
 
 /// What an entity is like.
 #[derive(Debug, Clone, Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// The columns that name a row.
     pub keys: Vec<String>,
     /// All columns that silver stores.
@@ -87,7 +87,7 @@ impl Rules {
 
 /// A row of silver.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
+pub(crate) struct Version {
     /// The key, as JSON.
     pub key: String,
     /// Where it begins.
@@ -121,7 +121,7 @@ impl Told {
 }
 
 /// All versions of all keys, sorted.
-pub fn versions(rules: &Rules, events: &[Event]) -> Vec<Version> {
+pub(crate) fn versions(rules: &Rules, events: &[Event]) -> Vec<Version> {
     let mut keys: BTreeMap<String, Vec<Told>> = BTreeMap::new();
     let mut ends = BTreeSet::new();
     for event in events {

@@ -21,7 +21,7 @@ const WAITING: usize = 4;
 
 /// A file that is to be published.
 #[derive(Debug, Clone)]
-pub struct File {
+pub(crate) struct File {
     /// The entity, `system.name`.
     pub entity: String,
     /// Where it is.
@@ -36,7 +36,7 @@ pub struct File {
 type Feed = Arc<Mutex<BTreeMap<String, Vec<Value>>>>;
 
 /// All sources.
-pub struct Sources {
+pub(crate) struct Sources {
     folder: PathBuf,
     streams: Vec<(&'static Shape, Stream, u64)>,
     feed: Feed,
@@ -52,7 +52,7 @@ pub struct Sources {
 
 impl Sources {
     /// Sources that have said nothing yet, with their files in `folder`.
-    pub fn new(folder: &Path, seed: u64) -> Self {
+    pub(crate) fn new(folder: &Path, seed: u64) -> Self {
         let feed = Feed::default();
         let shown = Arc::clone(&feed);
         let server = Server::answering(move |asked| page(&shown, asked));
@@ -73,7 +73,7 @@ impl Sources {
     }
 
     /// What to write into `systems.json` and `entities.json`.
-    pub fn metadata(&self) -> (Value, Value) {
+    pub(crate) fn metadata(&self) -> (Value, Value) {
         let every = |seconds: u64| json!([{"type": "interval", "seconds": seconds}]);
         let systems = json!({"systems": [
             {"name": "push", "type": "push", "connection": {}},
@@ -91,7 +91,7 @@ impl Sources {
     }
 
     /// About so many records more happen in all sources together.
-    pub fn happen(&mut self, records: u64) {
+    pub(crate) fn happen(&mut self, records: u64) {
         for at in 0..self.streams.len() {
             let (shape, stream, owed) = &mut self.streams[at];
             *owed += records * shape.share;
@@ -107,7 +107,7 @@ impl Sources {
     }
 
     /// All that was held back comes.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         for at in 0..self.streams.len() {
             let (shape, stream, owed) = &mut self.streams[at];
             let mut changes = stream.batch(*owed / 100 + 1);
@@ -145,13 +145,13 @@ impl Sources {
     }
 
     /// All that an API has shown of an entity.
-    pub fn shown(&self, shape: &Shape) -> Vec<Value> {
+    pub(crate) fn shown(&self, shape: &Shape) -> Vec<Value> {
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
         feed.get(&format!("/{}", shape.name)).cloned().unwrap_or_default()
     }
 
     /// So many records were told by files and APIs.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         let lines: usize = self.lines.values().map(Vec::len).sum();
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
         (lines + feed.values().map(Vec::len).sum::<usize>()) as u64
@@ -188,7 +188,7 @@ for line in sys.stdin:
 ";
 
 /// A table that is read whole.
-pub struct Table {
+pub(crate) struct Table {
     path: PathBuf,
     random: Random,
     child: Child,
@@ -237,7 +237,7 @@ impl Table {
     }
 
     /// All its rows now.
-    pub fn rows(&mut self) -> Vec<Value> {
+    pub(crate) fn rows(&mut self) -> Vec<Value> {
         let rows = self.run(&json!([["SELECT * FROM stock ORDER BY id", []]]));
         rows.as_array().unwrap().clone()
     }

@@ -9,7 +9,7 @@ use crate::Random;
 
 /// How an entity's records get in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// Files are published, with deletes.
     Published,
     /// An API is polled for what is new: it tells of no deletes.
@@ -20,7 +20,7 @@ pub enum Way {
 
 /// An entity of the stream.
 #[derive(Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Its system.
     pub system: &'static str,
     /// Its name.
@@ -42,7 +42,7 @@ pub struct Shape {
 }
 
 /// All entities.
-pub const SHAPES: &[Shape] = &[
+pub(crate) const SHAPES: &[Shape] = &[
     Shape {
         system: "push",
         name: "customers",
@@ -124,12 +124,12 @@ const COLUMNS: [(&str, &str); 7] = [
 
 impl Shape {
     /// `system.name`.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         format!("{}.{}", self.system, self.name)
     }
 
     /// What the model has to know.
-    pub fn rules(&self) -> Rules {
+    pub(crate) fn rules(&self) -> Rules {
         let mut columns: Vec<String> = COLUMNS.map(|(name, _)| name.to_owned()).into();
         let mut latest = Vec::new();
         if self.way != Way::Whole {
@@ -144,7 +144,7 @@ impl Shape {
     }
 
     /// The entity for `entities.json`.
-    pub fn metadata(&self) -> Value {
+    pub(crate) fn metadata(&self) -> Value {
         let column = |name: &str, kind: &str, history: &str| {
             let nullable = !self.keys.contains(&name);
             json!({"name": name, "type": kind, "nullable": nullable, "history": history})
@@ -185,7 +185,7 @@ impl Shape {
 
 /// A change, before it is told how it comes.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub(crate) struct Change {
     op: &'static str,
     seq: u64,
     row: Map<String, Value>,
@@ -193,13 +193,13 @@ pub struct Change {
 
 impl Change {
     /// As a line of a file to be published; `number` is no other line's.
-    pub fn line(&self, number: u64) -> String {
+    pub(crate) fn line(&self, number: u64) -> String {
         let side = if self.op == "delete" { "before" } else { "after" };
         json!({"n": number, "op": self.op, "seq": self.seq, side: self.row}).to_string()
     }
 
     /// As an API shows it.
-    pub fn item(&self, number: u64) -> Value {
+    pub(crate) fn item(&self, number: u64) -> Value {
         let mut item = self.row.clone();
         item.insert("seq".to_owned(), json!(self.seq));
         item.insert("feed".to_owned(), json!(number));
@@ -208,7 +208,7 @@ impl Change {
 }
 
 /// The changes of one entity.
-pub struct Stream {
+pub(crate) struct Stream {
     shape: &'static Shape,
     random: Random,
     sequence: u64,
@@ -223,7 +223,7 @@ pub struct Stream {
 
 impl Stream {
     /// The stream of `seed`.
-    pub fn new(shape: &'static Shape, seed: u64) -> Self {
+    pub(crate) fn new(shape: &'static Shape, seed: u64) -> Self {
         let random = Random::new(seed);
         let (last, to_come) = (HashMap::new(), Vec::new());
         Self { shape, random, sequence: 0, key: 0, last, to_come, batch: 0 }
@@ -231,7 +231,7 @@ impl Stream {
 
     /// The next batch: so many changes happen; what comes of them now, and of those before, is given
     /// in any order.
-    pub fn batch(&mut self, changes: u64) -> Vec<Change> {
+    pub(crate) fn batch(&mut self, changes: u64) -> Vec<Change> {
         for _ in 0..changes {
             let change = self.change();
             let due = self.due();
@@ -247,7 +247,7 @@ impl Stream {
     }
 
     /// All that has not come yet.
-    pub fn rest(&mut self) -> Vec<Change> {
+    pub(crate) fn rest(&mut self) -> Vec<Change> {
         self.come(|_| true)
     }
 

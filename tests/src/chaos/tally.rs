@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// The counts of a run.
-pub struct Tally {
+pub(crate) struct Tally {
     began: Instant,
     /// When was said last how it goes.
     told: Instant,
@@ -53,12 +53,12 @@ impl Default for Tally {
 
 impl Tally {
     /// Since the beginning.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// Whether it is time to say how it goes.
-    pub fn is_due(&mut self) -> bool {
+    pub(crate) fn is_due(&mut self) -> bool {
         let due = self.told.elapsed() > Duration::from_secs(3);
         if due {
             self.told = Instant::now();
@@ -67,7 +67,7 @@ impl Tally {
     }
 
     /// Takes down how much silver has landed. Returns how long nothing came.
-    pub fn landed(&mut self, records: u64) -> Duration {
+    pub(crate) fn landed(&mut self, records: u64) -> Duration {
         if records != self.landed.0 {
             self.landed = (records, Instant::now());
         }
@@ -75,7 +75,7 @@ impl Tally {
     }
 
     /// All counts, as members.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "kills": self.kills, "pauses": self.pauses, "terminations": self.terminations,
             "full_disks": self.full_disks, "indexes": self.indexes,

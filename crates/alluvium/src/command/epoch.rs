@@ -5,7 +5,7 @@ use alluvium_config::Settings;
 use alluvium_lake::raw::EpochStart;
 use alluvium_layers::epoch;
 use alluvium_ledger::{Ledger, RunFilter};
-use alluvium_model::{Clock, Cursor, CursorRecord, EntityId, Layer, Publisher, SystemClock};
+use alluvium_model::{Clock, Cursor, CursorRecord, EntityId, Layer, SystemClock};
 use alluvium_runtime::polled_page;
 use jiff::Timestamp;
 use serde::Serialize;
