@@ -267,7 +267,8 @@ fn differ(found: &mut Findings, shape: &Shape, model: &[Version], silver: &[Vers
         let (only, version) = match (expected.peek(), there.peek()) {
             (None, None) => return,
             (Some(one), Some(other)) if one == other => {
-                (expected.next(), there.next());
+                expected.next();
+                there.next();
                 continue;
             }
             (Some(one), other) if other.is_none_or(|other| one < other) => {

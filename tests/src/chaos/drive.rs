@@ -316,9 +316,9 @@ impl Chaos {
         let mut servers = self.ground.servers();
         let at = pick % servers.len();
         if kill {
-            servers[at].1.resume()
+            servers[at].1.resume();
         } else {
-            servers[at].1.thaw()
+            servers[at].1.thaw();
         }
         self.tally.servers += 1;
     }
