@@ -19,7 +19,8 @@ pub mod syscalls;
 pub mod wait;
 pub mod workload;
 
-pub use platform::{Finished, Running, TestPlatform, binary, required};
+pub use alluvium_testkit::required;
+pub use platform::{Finished, Running, TestPlatform, binary};
 pub use small_disk::SmallDisk;
 pub use wait::until;
 pub use workload::{Random, Workload};

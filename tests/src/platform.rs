@@ -29,11 +29,6 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// Whether tests may not be skipped for want of a tool.
-pub fn required() -> bool {
-    std::env::var("ALLUVIUM_TEST_REQUIRE").is_ok_and(|value| value == "all")
-}
-
 /// Takes the settings that this test's own surroundings have away from a command.
 pub fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {

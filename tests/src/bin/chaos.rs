@@ -10,14 +10,13 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
-use alluvium_tests::chaos::{Bus, Ledger, Options, run};
+use alluvium_tests::chaos::{Bus, Options, run};
 
 const USAGE: &str = "\
-chaos [--bus embedded] [--ledger sqlite|postgres] [--kills 200] [--least 200] [--records 60000] [--seed N]
+chaos [--bus embedded] [--kills 200] [--least 200] [--records 60000] [--seed N]
       [--seconds 3000] [--memory 1000] [--quiet] [-o json]
 
   --bus      which bus
-  --ledger   which ledger
   --kills    so many kills are to be survived
   --records  about so many records are told
   --seed     what everything follows from; default: another one each time
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
         }
     };
     if args.last().is_none_or(|last| last != INSIDE) {
-        enter_namespace(&args, options.ledger);
+        enter_namespace(&args);
     }
     let report = run(&options);
     let good = report["good"] == true;
@@ -61,20 +60,16 @@ fn main() -> ExitCode {
     if good {
         return ExitCode::SUCCESS;
     }
-    let Options { bus, ledger, kills, records, seed, .. } = options;
-    let (bus, ledger) = (bus.name(), ledger.name());
-    let platform = format!("--bus {bus} --ledger {ledger}");
-    eprintln!("again: chaos {platform} --kills {kills} --records {records} --seed {seed}");
+    let Options { bus, kills, records, seed, .. } = options;
+    let bus = bus.name();
+    eprintln!("again: chaos --bus {bus} --kills {kills} --records {records} --seed {seed}");
     ExitCode::FAILURE
 }
 
 /// Goes on in a mount namespace of its own, if there can be one: the disk that gets full is seen by
 /// nobody else, and goes with the last process, however that ends. Who is not root becomes it there.
-fn enter_namespace(args: &[String], ledger: Ledger) {
+fn enter_namespace(args: &[String]) {
     let root = std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0);
-    if !root && ledger == Ledger::Postgres {
-        return; // PostgreSQL refuses to be run by root, and nobody else is known there.
-    }
     let flags: &[&str] =
         if root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
     let mut unshare = Command::new("unshare");
@@ -91,7 +86,6 @@ fn options(args: &[String]) -> Result<(Options, bool), String> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let mut options = Options {
         bus: Bus::Embedded,
-        ledger: Ledger::Sqlite,
         kills: 200,
         seed: u64::from(now.subsec_nanos()),
         seconds: 3_000,
@@ -113,10 +107,6 @@ fn options(args: &[String]) -> Result<(Options, bool), String> {
             "--bus" => {
                 let bus = args.next().map(String::as_str).unwrap_or_default();
                 options.bus = Bus::named(bus).ok_or(format!("`{bus}` is no bus"))?;
-            }
-            "--ledger" => {
-                let ledger = args.next().map(String::as_str).unwrap_or_default();
-                options.ledger = Ledger::named(ledger).ok_or(format!("`{ledger}` is no ledger"))?;
             }
             name => {
                 let field = match name {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::check::{self, Findings};
 use super::faults::{Deck, Fault};
 use super::fleet::{Job, Worker};
-use super::ground::{Bus, Ground, Ledger};
+use super::ground::{Bus, Ground};
 use super::sources::{File, Sources};
 use super::tally::Tally;
 use crate::Random;
@@ -20,8 +20,6 @@ use crate::platform::copy;
 pub struct Options {
     /// The bus.
     pub bus: Bus,
-    /// The ledger.
-    pub ledger: Ledger,
     /// So many kills are to be survived.
     pub kills: u64,
     /// What everything follows from.
@@ -51,7 +49,6 @@ pub fn run(options: &Options) -> Value {
     let ended = catch_unwind(AssertUnwindSafe(|| chaos.run()));
     let mut report = chaos.tally.json();
     report["bus"] = json!(options.bus.name());
-    report["ledger"] = json!(options.ledger.name());
     report["seed"] = json!(options.seed);
     report["told"] = json!(chaos.sources.count());
     let good = ended.as_ref().is_ok_and(Findings::good);
@@ -88,11 +85,10 @@ struct Chaos {
 
 impl Chaos {
     fn new(options: Options) -> Self {
-        let mut ground = Ground::new(options.ledger);
+        let ground = Ground::new();
         let sources = Sources::new(ground.folder(), options.seed);
         ground.settle(&sources);
-        let servers = !ground.servers().is_empty();
-        let deck = Deck::new(ground.disk().is_some(), servers);
+        let deck = Deck::new(ground.disk().is_some());
         if ground.disk().is_none() {
             eprintln!("no filesystem can be mounted here: no disk will be full");
         }
@@ -213,7 +209,6 @@ impl Chaos {
                 self.kill();
                 self.maintain = true;
             }
-            Fault::KillServer | Fault::FreezeServer => self.hit_server(fault == Fault::KillServer),
         }
     }
 
@@ -296,31 +291,6 @@ impl Chaos {
         remove(&kept);
         std::fs::rename(&fresh, &kept).unwrap();
         self.tally.indexes += 1;
-    }
-
-    /// A server is gone, or hangs, for a while in which workers may fail.
-    fn hit_server(&mut self, kill: bool) {
-        let until = Instant::now() + Duration::from_millis(self.random.below(1_500));
-        let pick = self.random.number() as usize;
-        {
-            let mut servers = self.ground.servers();
-            let at = pick % servers.len();
-            if kill { servers[at].1.kill() } else { servers[at].1.freeze() }
-        }
-        while Instant::now() < until {
-            self.fleet.iter_mut().for_each(|worker| worker.excused = true);
-            self.fill();
-            std::thread::sleep(TICK);
-        }
-        self.fleet.iter_mut().for_each(|worker| worker.excused = true);
-        let mut servers = self.ground.servers();
-        let at = pick % servers.len();
-        if kill {
-            servers[at].1.resume();
-        } else {
-            servers[at].1.thaw();
-        }
-        self.tally.servers += 1;
     }
 
     /// Says how it goes, and stops where nothing goes on.

@@ -20,23 +20,18 @@ pub(crate) enum Fault {
     OldIndex,
     /// SIGKILL, and the next worker looks after the tables.
     Maintain,
-    /// A server (bus, ledger) is killed and comes back.
-    KillServer,
-    /// A server hangs for a while.
-    FreezeServer,
 }
 
 /// The cards that are left.
 pub(crate) struct Deck {
     cards: Vec<Fault>,
     disk: bool,
-    servers: bool,
 }
 
 impl Deck {
-    /// A deck for a platform with a disk that can be filled, and with servers.
-    pub(crate) fn new(disk: bool, servers: bool) -> Self {
-        Self { cards: Vec::new(), disk, servers }
+    /// A deck for a platform whose disk can be filled, or not.
+    pub(crate) fn new(disk: bool) -> Self {
+        Self { cards: Vec::new(), disk }
     }
 
     /// The next card.
@@ -47,9 +42,6 @@ impl Deck {
             self.cards.extend([Fault::LostIndex, Fault::OldIndex]);
             if self.disk {
                 self.cards.push(Fault::FullDisk);
-            }
-            if self.servers {
-                self.cards.extend([Fault::KillServer, Fault::KillServer, Fault::FreezeServer]);
             }
         }
         let at = random.below(self.cards.len() as u64) as usize;

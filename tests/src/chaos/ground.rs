@@ -1,10 +1,7 @@
-//! What stands beneath the workers: the project's folder on a disk of its own, and the servers of
-//! bus and ledger.
+//! What stands beneath the workers: the project's folder, and a disk of its own for the data.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-use alluvium_testkit::{PostgresServer, Server};
 
 use super::sources::Sources;
 use crate::{SmallDisk, TestPlatform};
@@ -29,30 +26,6 @@ impl Bus {
     pub fn name(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
-        }
-    }
-}
-
-/// A ledger that chaos can be made on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ledger {
-    /// A file.
-    Sqlite,
-    /// A server.
-    Postgres,
-}
-
-impl Ledger {
-    /// The ledger of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Sqlite, Self::Postgres].into_iter().find(|ledger| ledger.name() == name)
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sqlite => "sqlite",
-            Self::Postgres => "postgres",
         }
     }
 }
@@ -88,16 +61,13 @@ max = "1s"
 pub(crate) struct Ground {
     project: TestPlatform,
     disk: Option<SmallDisk>,
-    postgres: Option<PostgresServer>,
 }
 
 impl Ground {
-    /// A folder on a disk of its own, where one can be had, and the servers.
-    pub(crate) fn new(ledger: Ledger) -> Self {
-        let postgres = (ledger == Ledger::Postgres)
-            .then(|| PostgresServer::start().expect("PostgreSQL is not installed"));
+    /// A folder on a disk of its own, where one can be had.
+    pub(crate) fn new() -> Self {
         let disk = SmallDisk::in_sight(ROOM * 1024);
-        Self { project: TestPlatform::empty(), disk, postgres }
+        Self { project: TestPlatform::empty(), disk }
     }
 
     /// The project's folder, which is not on the disk.
@@ -115,10 +85,7 @@ impl Ground {
     /// Writes settings and metadata.
     pub(crate) fn settle(&self, sources: &Sources) {
         let (systems, entities) = sources.metadata();
-        let mut settings = format!("data = {:?}\n{SETTINGS}", self.data());
-        if let Some(postgres) = &self.postgres {
-            settings += &format!("[ledger]\nurl = {:?}\n", postgres.url());
-        }
+        let settings = format!("data = {:?}\n{SETTINGS}", self.data());
         self.project.write("alluvium.toml", &settings);
         self.project.write("systems.json", &systems.to_string());
         self.project.write("entities.json", &entities.to_string());
@@ -134,12 +101,6 @@ impl Ground {
         if let Some(disk) = &self.disk {
             disk.make_room_for(ROOM);
         }
-    }
-
-    /// The servers that may be killed.
-    pub(crate) fn servers(&mut self) -> Vec<(&'static str, &mut Server)> {
-        let postgres = self.postgres.as_mut().map(|postgres| ("PostgreSQL", &mut postgres.server));
-        postgres.into_iter().collect()
     }
 
     /// A command, ready to be run.

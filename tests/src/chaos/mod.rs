@@ -15,4 +15,4 @@ mod stream;
 mod tally;
 
 pub use drive::{Options, run};
-pub use ground::{Bus, Ledger};
+pub use ground::Bus;

@@ -21,8 +21,6 @@ pub(crate) struct Tally {
     pub indexes: u64,
     /// How often the tables were looked after by hand, killed or not.
     pub maintained: u64,
-    /// How often a server was killed, or hung.
-    pub servers: u64,
     /// Workers started.
     pub workers: u64,
     /// The most memory that a worker had, in KiB.
@@ -43,7 +41,6 @@ impl Default for Tally {
             full_disks: 0,
             indexes: 0,
             maintained: 0,
-            servers: 0,
             workers: 0,
             memory: 0,
             landed: (0, now),
@@ -79,7 +76,7 @@ impl Tally {
         json!({
             "kills": self.kills, "pauses": self.pauses, "terminations": self.terminations,
             "full_disks": self.full_disks, "indexes": self.indexes,
-            "maintained": self.maintained, "servers": self.servers, "workers": self.workers,
+            "maintained": self.maintained, "workers": self.workers,
             "memory_mb": self.memory / 1024, "seconds": self.elapsed().as_secs()
         })
     }
