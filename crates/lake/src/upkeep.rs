@@ -8,17 +8,21 @@ use object_store::path::Path;
 use tokio::task::JoinHandle;
 
 use crate::LakeError;
-use crate::table::{Compacted, CompactionPolicy, Garbage, Table};
+use crate::table::{CheckpointWritten, Compacted, CompactionPolicy, Garbage, Table};
 
 /// So many objects are looked at in one step of collecting garbage, and removed in one of cleaning.
 const OBJECTS: usize = 2_000;
+/// A checkpoint is put off until there are as many commits as it has lines in so many.
+const LINES_PER_COMMIT: u64 = 256;
+/// But not more than so many times as many commits as are meant to be.
+const PUT_OFF: u64 = 10;
 
 /// When what is done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpkeepPolicy {
     /// When files are put together.
     pub compaction: CompactionPolicy,
-    /// A checkpoint is written after so many commits.
+    /// A checkpoint is written after so many commits; after more where it has very many lines.
     pub checkpoint_every: u64,
     /// Log entries and checkpoints are kept for so long, and with them the versions that can be
     /// asked for.
@@ -51,6 +55,7 @@ pub struct TableUpkeep {
     compaction: Option<JoinHandle<Result<Compacted, LakeError>>>,
     /// The partition of the last one.
     last: Option<bool>,
+    checkpoint: Option<JoinHandle<Result<CheckpointWritten, LakeError>>>,
     cleaning: Look,
     collecting: Look,
     /// Where collecting garbage goes on.
@@ -78,8 +83,15 @@ pub struct LogKept {
 impl TableUpkeep {
     /// Nothing is under way yet.
     pub fn new(policy: UpkeepPolicy) -> Self {
-        let (cleaning, collecting) = (Look::default(), Look::default());
-        Self { policy, compaction: None, last: None, cleaning, collecting, after: None }
+        Self {
+            policy,
+            compaction: None,
+            last: None,
+            checkpoint: None,
+            cleaning: Look::default(),
+            collecting: Look::default(),
+            after: None,
+        }
     }
 
     /// When what is done.
@@ -124,14 +136,20 @@ impl TableUpkeep {
         Ok(true)
     }
 
-    /// Writes a checkpoint and removes what the log need not keep, as far as due; all of it if
-    /// `all`.
+    /// Has a checkpoint written beside the writer and removes what the log need not keep, as far as
+    /// due; all of it, and now, if `all`.
     pub async fn keep_log(&mut self, table: &mut Table, all: bool) -> Result<LogKept, LakeError> {
         let mut kept = LogKept::default();
-        let due = if all { 1 } else { self.policy.checkpoint_every.max(1) };
-        if table.commits_since_checkpoint() >= due {
-            let written = table.write_checkpoint(ago(table, self.policy.keep_garbage)).await?;
-            (kept.checkpoints, kept.bytes) = (1, written.bytes);
+        let is_ready = self.checkpoint.as_ref().is_some_and(|task| all || task.is_finished());
+        if let Some(task) = self.checkpoint.take_if(|_| is_ready) {
+            kept.checkpoint(table, &task.await.map_err(LakeError::lost)??);
+        }
+        if self.checkpoint.is_none() && self.is_checkpoint_due(table, all) {
+            let draft = table.draft_checkpoint(ago(table, self.policy.keep_garbage))?;
+            match all {
+                true => kept.checkpoint(table, &draft.write().await?),
+                false => self.checkpoint = Some(tokio::spawn(draft.write())),
+            }
         }
         if self.cleaning.is_due(table, self.policy.look_every, all) {
             loop {
@@ -144,6 +162,13 @@ impl TableUpkeep {
             }
         }
         Ok(kept)
+    }
+
+    fn is_checkpoint_due(&self, table: &Table, all: bool) -> bool {
+        let every = self.policy.checkpoint_every.max(1);
+        let most = every.saturating_mul(PUT_OFF);
+        let worth = (table.checkpoint_lines() / LINES_PER_COMMIT).clamp(every, most);
+        table.commits_since_checkpoint() >= if all { 1 } else { worth }
     }
 
     /// Whether garbage is to be collected now: then [`collect`](Self::collect) is to be called.
@@ -175,6 +200,17 @@ impl Drop for TableUpkeep {
         if let Some(task) = &self.compaction {
             task.abort();
         }
+        if let Some(task) = &self.checkpoint {
+            task.abort();
+        }
+    }
+}
+
+impl LogKept {
+    fn checkpoint(&mut self, table: &mut Table, written: &CheckpointWritten) {
+        table.checkpointed(written);
+        self.checkpoints += 1;
+        self.bytes += written.bytes;
     }
 }
 

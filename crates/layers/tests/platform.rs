@@ -87,6 +87,20 @@ impl Platform {
         self.index = None;
     }
 
+    /// Goes on with the index of another worker: of the two by turns.
+    pub(crate) fn change_index(&mut self) {
+        let other = self.folder.path().join("other");
+        if !other.exists() {
+            std::fs::create_dir(&other).unwrap();
+        }
+        let spare = self.folder.path().join("spare");
+        self.close_index();
+        std::fs::rename(self.index_folder(), &spare).unwrap();
+        std::fs::rename(&other, self.index_folder()).unwrap();
+        std::fs::rename(&spare, &other).unwrap();
+        self.open_index();
+    }
+
     pub(crate) fn silver(&self) -> SilverStage {
         let index = self.index().clone();
         SilverStage::new(self.lake.clone(), index, &self.entity, "UTC").unwrap()

@@ -46,6 +46,8 @@ enum Before {
     FreshStage,
     AskProgress,
     IndexLost,
+    /// Another worker takes over, whose index is behind by what this one did.
+    OtherWorker,
     /// Files are put together, and the index follows rows that moved.
     Compaction,
     /// All upkeep, so that the index names no place that rows have left.
@@ -87,6 +89,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Before::FreshStage),
         1 => Just(Before::AskProgress),
         2 => Just(Before::IndexLost),
+        2 => Just(Before::OtherWorker),
         3 => Just(Before::Compaction),
         1 => Just(Before::Upkeep),
     ];
@@ -127,7 +130,7 @@ fn publish(topic: &mut Topic, messages: &[Vec<Draft>]) -> Vec<Event> {
     events
 }
 
-async fn run(platform: &Platform, stream: &Stream) {
+async fn run(platform: &mut Platform, stream: &Stream) {
     let mut topic = Topic::of(platform);
     let events = publish(&mut topic, &stream.messages);
     let mut stage = platform.silver_kept_eagerly();
@@ -145,6 +148,11 @@ async fn run(platform: &Platform, stream: &Stream) {
             Before::IndexLost => {
                 stage = platform.silver_kept_eagerly();
                 platform.index().clear().unwrap();
+            }
+            Before::OtherWorker => {
+                drop(stage);
+                platform.change_index();
+                stage = platform.silver_kept_eagerly();
             }
         }
         let (after, to) = (at.saturating_sub(step.again), (at + step.messages).min(topic.end()));
@@ -226,8 +234,8 @@ fn every_stream_in_every_batching_gives_the_rows_that_the_rules_give() {
         ..ProptestConfig::with_cases(250)
     };
     proptest!(config, |(stream in stream())| {
-        let platform = Platform::quick(ticks());
-        runtime.block_on(run(&platform, &stream));
+        let mut platform = Platform::quick(ticks());
+        runtime.block_on(run(&mut platform, &stream));
     });
 }
 

@@ -19,6 +19,7 @@ use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 
 use super::entry::{Draft, Entry};
+use super::state::Tombstone;
 use super::{Table, log};
 use crate::store::Blob;
 use crate::{Lake, LakeError};
@@ -44,6 +45,21 @@ pub struct CheckpointWritten {
     pub bytes: u64,
 }
 
+/// A checkpoint that is to be written, of the table as it stood. Writing it may take its time beside
+/// the writer.
+#[derive(Debug)]
+pub struct CheckpointDraft {
+    lake: Lake,
+    table: Path,
+    version: i64,
+    info: Value,
+    /// The lines of what is there, and of what was removed.
+    lines: Vec<u8>,
+    tombstones: Vec<Arc<Tombstone>>,
+    actions: usize,
+    files: usize,
+}
+
 impl Table {
     /// Writes a checkpoint of the version that this handle is at. What was removed before
     /// `buried_before_ms`, in milliseconds since 1970, is forgotten, here and in it.
@@ -51,37 +67,18 @@ impl Table {
         &mut self,
         buried_before_ms: i64,
     ) -> Result<CheckpointWritten, LakeError> {
+        let written = self.draft_checkpoint(buried_before_ms)?.write().await?;
+        self.checkpointed(&written);
+        Ok(written)
+    }
+
+    /// [`write_checkpoint`](Self::write_checkpoint) to be done beside the writer, who then says
+    /// that it is [written](Self::checkpointed).
+    pub fn draft_checkpoint(
+        &mut self,
+        buried_before_ms: i64,
+    ) -> Result<CheckpointDraft, LakeError> {
         self.forget_buried(buried_before_ms);
-        let version = self.state.version;
-        let (lines, actions) = self.checkpoint_lines()?;
-        let info = self.state.info.clone().unwrap_or_default();
-        let bytes = tokio::task::spawn_blocking(move || encode(&lines, &info))
-            .await
-            .map_err(LakeError::lost)?
-            .map_err(|e| LakeError::Bug(format!("writing a checkpoint: {e}")))?;
-        let size = bytes.len() as u64;
-        self.lake.put(&path(&self.path, version), PutPayload::from(bytes)).await?;
-        let hint = json!({
-            "version": version, "size": actions, "sizeInBytes": size,
-            "numOfAddFiles": self.state.files.len(),
-        });
-        let hint_path = log::folder(&self.path).join("_last_checkpoint");
-        self.lake.put(&hint_path, PutPayload::from(hint.to_string())).await?;
-        self.state.checkpoint = version;
-        Ok(CheckpointWritten { version, bytes: size })
-    }
-
-    /// How many commits a reader has to read after the newest checkpoint.
-    pub fn commits_since_checkpoint(&self) -> u64 {
-        u64::try_from(self.state.version - self.state.checkpoint.max(0)).unwrap_or(0)
-    }
-
-    /// Forgets what was removed before the time given.
-    pub(super) fn forget_buried(&mut self, before_ms: i64) {
-        self.state.gone.retain(|_, remove| remove.deletion_timestamp >= Some(before_ms));
-    }
-
-    fn checkpoint_lines(&self) -> Result<(Vec<u8>, usize), LakeError> {
         let state = &self.state;
         let mut draft = Draft::new("CHECKPOINT", 0);
         draft.protocol(&state.protocol)?;
@@ -89,26 +86,72 @@ impl Table {
         for (app_id, version) in &state.txns {
             draft.txn(app_id, *version, self.lake.clock().now().as_millisecond())?;
         }
-        for remove in self.tombstones() {
-            draft.remove(remove)?;
-        }
         for file in self.files() {
             let add = self.add_action(file, file.deletion_vector.clone());
             draft.add(deltalake::kernel::Add { data_change: false, ..add })?;
         }
-        Ok(draft.into_lines())
+        let (lines, actions) = draft.into_lines();
+        Ok(CheckpointDraft {
+            lake: self.lake.clone(),
+            table: self.path.clone(),
+            version: state.version,
+            info: state.info.clone().unwrap_or_default(),
+            lines,
+            tombstones: state.gone.values().cloned().collect(),
+            actions,
+            files: state.files.len(),
+        })
     }
 
-    /// What was removed, each file with each vector once.
-    fn tombstones(&self) -> impl Iterator<Item = deltalake::kernel::Remove> {
-        let mut removes: Vec<_> = self.state.gone.values().cloned().collect();
-        let place = |remove: &deltalake::kernel::Remove| {
-            let vector = remove.deletion_vector.as_ref();
-            (remove.path.clone(), vector.map(|v| (v.path_or_inline_dv.clone(), v.offset)))
-        };
-        removes.sort_by_cached_key(place);
-        removes.dedup_by_key(|remove| place(remove));
-        removes.into_iter().map(|remove| deltalake::kernel::Remove { data_change: false, ..remove })
+    /// Takes over that a checkpoint stands.
+    pub fn checkpointed(&mut self, written: &CheckpointWritten) {
+        self.state.checkpoint = self.state.checkpoint.max(written.version);
+    }
+
+    /// How many commits a reader has to read after the newest checkpoint.
+    pub fn commits_since_checkpoint(&self) -> u64 {
+        u64::try_from(self.state.version - self.state.checkpoint.max(0)).unwrap_or(0)
+    }
+
+    /// How many lines a checkpoint would have, about.
+    pub fn checkpoint_lines(&self) -> u64 {
+        (self.state.files.len() + self.state.gone.len()) as u64
+    }
+
+    /// Forgets what was removed before the time given.
+    pub(super) fn forget_buried(&mut self, before_ms: i64) {
+        self.state.gone.retain(|_, tombstone| tombstone.at_ms >= Some(before_ms));
+    }
+}
+
+impl CheckpointDraft {
+    /// Writes it, durably.
+    pub async fn write(self) -> Result<CheckpointWritten, LakeError> {
+        let Self { lake, table, version, info, mut lines, mut tombstones, mut actions, files } =
+            self;
+        let encoded = tokio::task::spawn_blocking(move || {
+            // What a file left and what its vector left may be told by one line.
+            tombstones.sort_unstable_by(|a, b| a.line.cmp(&b.line));
+            tombstones.dedup_by(|a, b| a.line == b.line);
+            for tombstone in &tombstones {
+                lines.push(b'\n');
+                lines.extend_from_slice(&tombstone.line);
+            }
+            actions += tombstones.len();
+            encode(&lines, &info).map(|bytes| (bytes, actions))
+        });
+        let (bytes, actions) = encoded
+            .await
+            .map_err(LakeError::lost)?
+            .map_err(|e| LakeError::Bug(format!("writing a checkpoint: {e}")))?;
+        let size = bytes.len() as u64;
+        lake.put(&path(&table, version), PutPayload::from(bytes)).await?;
+        let hint = json!({
+            "version": version, "size": actions, "sizeInBytes": size, "numOfAddFiles": files,
+        });
+        let hint_path = log::folder(&table).join("_last_checkpoint");
+        lake.put(&hint_path, PutPayload::from(hint.to_string())).await?;
+        Ok(CheckpointWritten { version, bytes: size })
     }
 }
 

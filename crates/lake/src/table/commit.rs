@@ -83,7 +83,7 @@ impl Table {
             return Ok(CommitOutcome::Conflict);
         }
         let descriptors = file.map(|file| file.descriptors).unwrap_or_default();
-        let added = self.take_over(version, commit, deletions, descriptors);
+        let added = self.take_over(version, commit, deletions, descriptors)?;
         Ok(CommitOutcome::Written { version, added, bytes })
     }
 
@@ -207,7 +207,7 @@ impl Table {
         commit: Commit,
         deletions: Deletions,
         mut descriptors: BTreeMap<FileId, DeletionVectorDescriptor>,
-    ) -> Vec<FileId> {
+    ) -> Result<Vec<FileId>, LakeError> {
         let now = self.lake.clock().now().as_millisecond();
         let touched = deletions.emptied.iter().chain(deletions.vectors.keys());
         let replaced: Vec<Remove> = touched
@@ -224,7 +224,7 @@ impl Table {
                 state.remove(&path);
             }
         }
-        replaced.into_iter().for_each(|remove| state.bury(remove));
+        replaced.into_iter().try_for_each(|remove| state.bury(remove))?;
         for (id, deleted) in deletions.vectors {
             if let Some(file) = state.files.get_mut(&id) {
                 file.deleted = deleted;
@@ -237,7 +237,7 @@ impl Table {
             state.insert(as_file(id, staged, now));
             added.push(id);
         }
-        added
+        Ok(added)
     }
 }
 

@@ -180,7 +180,7 @@ impl Table {
         self.state.version = version;
         for remove in gone {
             self.state.remove(&remove.path);
-            self.state.bury(remove);
+            self.state.bury(remove)?;
         }
         let to = new.as_ref().map(|file| file.path.clone());
         if let Some(file) = new {

@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) removes: Vec<Remove>,
     pub(super) adds: Vec<Add>,
     pub(super) info: Option<Value>,
+    /// Whether this program wrote it.
+    pub(super) is_ours: bool,
 }
 
 /// What a reader and a writer of the table must know.
@@ -95,7 +97,7 @@ impl Entry {
             (_, Some(expected)) if lines != expected + 1 => {
                 Err(format!("it has {lines} lines of {}", expected + 1))
             }
-            _ => Ok(entry),
+            (_, expected) => Ok(Entry { is_ours: expected.is_some(), ..entry }),
         }
     }
 

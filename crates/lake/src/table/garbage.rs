@@ -87,7 +87,7 @@ impl Table {
         let is_ours = (name.starts_with("part-") && name.ends_with(".parquet"))
             || (name.starts_with("deletion_vector_") && name.ends_with(".bin"));
         if is_ours {
-            let left = self.state.gone.get(&relative).map(|gone| gone.deletion_timestamp);
+            let left = self.state.gone.get(&relative).map(|gone| gone.at_ms);
             let long_ago = left.is_none_or(|at| at < Some(garbage.before_ms));
             return long_ago && !live.contains(&relative);
         }

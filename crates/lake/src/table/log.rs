@@ -48,6 +48,21 @@ pub(super) async fn load(
     Ok(Some(state))
 }
 
+/// Loads the state at a version; `None` if the log does not tell of it.
+pub(super) async fn load_at(
+    lake: &Lake,
+    table: &Path,
+    version: i64,
+) -> Result<Option<State>, LakeError> {
+    let mut listing = list(lake, table).await?;
+    listing.entries.retain(|entry, _| *entry <= version);
+    listing.checkpoints.retain(|checkpoint, _| *checkpoint <= version);
+    let state = load_listed(lake, table, Torn::Refuse, &listing).await?;
+    let Some(mut state) = state.filter(|state| state.version == version) else { return Ok(None) };
+    deletion::read_all(lake, table, &mut state).await?;
+    Ok(Some(state))
+}
+
 /// [`load`], but which rows are deleted is left unread: of nothing but the log anything is asked.
 pub(super) async fn load_entries(
     lake: &Lake,
@@ -55,6 +70,15 @@ pub(super) async fn load_entries(
     torn: Torn,
 ) -> Result<Option<State>, LakeError> {
     let listing = list(lake, table).await?;
+    load_listed(lake, table, torn, &listing).await
+}
+
+async fn load_listed(
+    lake: &Lake,
+    table: &Path,
+    torn: Torn,
+    listing: &Listing,
+) -> Result<Option<State>, LakeError> {
     let mut state = State::empty();
     for version in listing.checkpoints.keys().rev() {
         // A damaged one is none: the entries from the one before it on are still there.
@@ -95,7 +119,7 @@ pub(super) async fn load_entries(
         )));
     }
     if state.info.is_none() {
-        state.info = look_back(lake, table, &listing).await?;
+        state.info = look_back(lake, table, listing).await?;
     }
     state.number_by_path();
     Ok(Some(state))
@@ -103,13 +127,20 @@ pub(super) async fn load_entries(
 
 /// Takes over the entries that came since.
 pub(super) async fn follow(lake: &Lake, table: &Path, state: &mut State) -> Result<(), LakeError> {
-    loop {
-        let version = state.version + 1;
-        let Some(bytes) = fetch(lake, table, version).await? else { break };
-        let entry = Entry::parse(&bytes).map_err(|how| unreadable(table, version, &how))?;
-        state.apply(version, entry)?;
+    while let Some(entry) = entry_at(lake, table, state.version + 1).await? {
+        state.apply(state.version + 1, entry)?;
     }
     deletion::read_all(lake, table, state).await
+}
+
+/// The entry of a version; `None` if there is none.
+pub(super) async fn entry_at(
+    lake: &Lake,
+    table: &Path,
+    version: i64,
+) -> Result<Option<Entry>, LakeError> {
+    let Some(bytes) = fetch(lake, table, version).await? else { return Ok(None) };
+    Entry::parse(&bytes).map(Some).map_err(|how| unreadable(table, version, &how))
 }
 
 /// Writes the entry of `version` if there is none; durable when it returns.
@@ -131,8 +162,7 @@ async fn look_back(
 ) -> Result<Option<serde_json::Value>, LakeError> {
     let covered = listing.checkpoints.keys().last().copied().unwrap_or(-1);
     for version in listing.entries.range(..=covered).map(|(version, _)| version).rev() {
-        let Some(bytes) = fetch(lake, table, *version).await? else { break };
-        let entry = Entry::parse(&bytes).map_err(|how| unreadable(table, *version, &how))?;
+        let Some(entry) = entry_at(lake, table, *version).await? else { break };
         if entry.info.is_some() {
             return Ok(entry.info);
         }

@@ -18,6 +18,7 @@ mod schema;
 mod stage;
 mod state;
 mod stats;
+mod step;
 mod travel;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ use object_store::path::Path;
 use serde_json::Value;
 use url::Url;
 
-pub use checkpoint::CheckpointWritten;
+pub use checkpoint::{CheckpointDraft, CheckpointWritten};
 pub use cleanup::LogCleaned;
 pub use commit::{Commit, CommitOutcome};
 pub use compact::{Compacted, Compaction, CompactionOutcome, CompactionPolicy, Moved};
@@ -36,6 +37,7 @@ pub use read::{Scan, ScanBatch};
 pub use replace::Replacement;
 pub use stage::StagedFile;
 pub use state::{DataFile, FileId};
+pub use step::Step;
 pub use travel::Versions;
 
 use crate::{Lake, LakeError};

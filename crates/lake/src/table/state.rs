@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use deltalake::kernel::{Add, DeletionVectorDescriptor, Remove};
 use object_store::path::Path;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::deletion;
-use super::entry::{Entry, Protocol, TableMetadata};
+use super::entry::{Draft, Entry, Protocol, TableMetadata};
 use crate::LakeError;
 
 /// A file of a table, as one handle calls it. Another handle may call it otherwise: what lasts is
@@ -48,6 +49,25 @@ pub struct DataFile {
     pub stats: String,
 }
 
+/// What is told of something that was removed, for as long as others may still read it. There are
+/// many of them: each commit that deletes rows leaves some.
+#[derive(Debug)]
+pub(super) struct Tombstone {
+    /// When it was removed, in milliseconds since 1970.
+    pub(super) at_ms: Option<i64>,
+    /// The line of a checkpoint.
+    pub(super) line: Box<[u8]>,
+}
+
+impl Tombstone {
+    fn of(remove: Remove) -> Result<Self, LakeError> {
+        let at_ms = remove.deletion_timestamp;
+        let mut draft = Draft::new("CHECKPOINT", 0);
+        draft.remove(Remove { data_change: false, ..remove })?;
+        Ok(Self { at_ms, line: draft.into_lines().0.into() })
+    }
+}
+
 /// The table at one version.
 #[derive(Debug)]
 pub(super) struct State {
@@ -62,7 +82,7 @@ pub(super) struct State {
     pub(super) unread: BTreeSet<FileId>,
     /// What no version refers to any more, by where it stands: data files and files of deletion
     /// vectors, each with the last action that removed it.
-    pub(super) gone: HashMap<String, Remove>,
+    pub(super) gone: HashMap<String, Arc<Tombstone>>,
     /// The version of the newest checkpoint; -1 if there is none.
     pub(super) checkpoint: i64,
     next: u32,
@@ -103,7 +123,7 @@ impl State {
         for path in gone {
             self.remove(&path);
         }
-        entry.removes.into_iter().for_each(|remove| self.bury(remove));
+        entry.removes.into_iter().try_for_each(|remove| self.bury(remove))?;
         self.txns.extend(entry.txns);
         if let Some(protocol) = entry.protocol {
             self.protocol = protocol;
@@ -141,13 +161,16 @@ impl State {
 
     /// Remembers what an action removed: the file, unless it stays under another deletion vector,
     /// and the vector's own file.
-    pub(super) fn bury(&mut self, remove: Remove) {
-        if let Some(Ok(path)) = remove.deletion_vector.as_ref().map(deletion::path_of) {
-            self.gone.insert(path, remove.clone());
+    pub(super) fn bury(&mut self, remove: Remove) -> Result<(), LakeError> {
+        let vector = remove.deletion_vector.as_ref().map(deletion::path_of).transpose();
+        // What no path can be told of, no file is kept for.
+        let vector = vector.ok().flatten();
+        let file = (!self.by_path.contains_key(&remove.path)).then(|| remove.path.clone());
+        let tombstone = Arc::new(Tombstone::of(remove)?);
+        for path in vector.into_iter().chain(file) {
+            self.gone.insert(path, Arc::clone(&tombstone));
         }
-        if !self.by_path.contains_key(&remove.path) {
-            self.gone.insert(remove.path.clone(), remove);
-        }
+        Ok(())
     }
 
     pub(super) fn insert(&mut self, file: DataFile) {

@@ -59,6 +59,14 @@ impl FileNumbers {
         Ok(found)
     }
 
+    /// Where a row that the index names stands now: the path of its file, and the row.
+    pub(super) fn place(&self, number: u32, row: u32) -> Option<(&str, u32)> {
+        let moved = self.moves.get(&number);
+        let path = self.paths.get(&moved.map_or(number, |moved| moved.to))?;
+        let row = moved.map_or(Some(row), |moved| moved.place(row))?;
+        Some((path, row))
+    }
+
     fn place_of(&self, table: &Table, number: u32) -> Option<(FileId, Option<&FileMove>)> {
         let moved = self.moves.get(&number);
         let path = self.paths.get(&moved.map_or(number, |moved| moved.to))?;

@@ -56,6 +56,7 @@ pub(super) struct SideState {
 }
 
 /// A hidden event as a side file tells it.
+#[derive(Clone)]
 pub(super) struct SideEvent {
     pub(super) key: u128,
     pub(super) run: String,
@@ -64,6 +65,13 @@ pub(super) struct SideEvent {
 }
 
 impl SideEvent {
+    /// What a side file would tell of a hidden event.
+    pub(super) fn new(key: u128, run: String, batch: String, event: &HiddenEntry<'_>) -> Self {
+        let mut entry = Vec::new();
+        event.put(&mut entry);
+        Self { key, run, batch, entry }
+    }
+
     /// The event, its run and batch under the numbers given.
     pub(super) fn entry(&self, run: u32, batch: u32) -> Option<HiddenEntry<'_>> {
         let entry = HiddenEntry::parse(&self.entry)?;
@@ -155,8 +163,9 @@ pub(super) async fn read_whole(
     Ok(None)
 }
 
-/// Reads a side file, for values of `columns` if any are given. Returns the name of the one before it, and what it tells.
-async fn read(
+/// Reads a side file, for values of `columns` if any are given. Returns the name of the one before
+/// it, and what it tells.
+pub(super) async fn read(
     lake: &Lake,
     table: &Path,
     name: i64,

@@ -13,6 +13,7 @@ mod control;
 mod evolve;
 mod expire;
 mod files;
+mod follow;
 mod gather;
 mod hidden;
 mod indexing;
@@ -25,8 +26,10 @@ mod rebuild;
 mod rows;
 mod shadow;
 mod shape;
+mod side;
 mod unsent;
 mod values;
+mod versions;
 
 use std::sync::Arc;
 
@@ -139,16 +142,9 @@ impl SilverStage {
             let newest = note.as_ref().and_then(|note| note.newest);
             let id = self.shape.entity.id();
             let progress = note.map(|note| note.check(&table, &id)).transpose()?;
-            let reflected = self.index.version(&self.shape.columns).map_err(index_error)?;
-            let mut closings = if reflected == Some(table.version()) {
-                match self.index.whole().map_err(index_error)? {
-                    Some(whole) => Closings::read(&whole, self.shape.first)?,
-                    None => Closings::default(),
-                }
-            } else {
-                let at = progress.map(|progress| (progress.epoch, progress.offset));
-                rebuild::rebuild(&self.lake, &table, at, &self.index, &self.shape).await?
-            };
+            let at = progress.map(|progress| (progress.epoch, progress.offset));
+            let brought = follow::bring(&self.lake, &table, at, &self.index, &self.shape).await;
+            let mut closings = brought?;
             if !self.inherited.is_empty() {
                 closings.borders = self.inherited.clone();
             }

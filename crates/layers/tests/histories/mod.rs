@@ -8,6 +8,7 @@
 mod choices;
 mod draft;
 
+use alluvium_lake::index::{CurrentEntry, EventMeta, HiddenEntry, KeyIndex, VersionEntry};
 use alluvium_layers::verify::verify;
 use alluvium_layers::{RawReplay, SilverStage};
 use alluvium_model::{Delivery, FetchLimit, Stage, Subscriber};
@@ -31,6 +32,8 @@ enum Before {
     FreshStage,
     IndexReopened,
     IndexLost,
+    /// Another worker takes over, whose index is behind by what this one did.
+    OtherWorker,
 }
 
 /// One delivery: so many further messages, with so many of those before again.
@@ -54,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Before::FreshStage),
         1 => Just(Before::IndexReopened),
         2 => Just(Before::IndexLost),
+        3 => Just(Before::OtherWorker),
     ];
     (before, 1..6u64, prop_oneof![2 => Just(0), 1 => 0..4u64])
         .prop_map(|(before, messages, again)| Step { before, messages, again })
@@ -100,6 +104,11 @@ fn prepare(before: Before, stage: Option<SilverStage>, platform: &mut Platform) 
             platform.open_index();
             platform.silver()
         }
+        (Before::OtherWorker, stage) => {
+            drop(stage);
+            platform.change_index();
+            platform.silver()
+        }
         (Before::Nothing | Before::FreshStage, _) => platform.silver(),
     }
 }
@@ -128,8 +137,80 @@ async fn run(stream: &Stream) -> Result<(), String> {
             return Err(format!("at offset {at}: {}", difference(&expected, &actual)));
         }
     }
+    drop(stage);
+    platform.change_index();
+    indexes_agree(&platform).await?;
     let (in_steps, at_once) = (all_columns(&platform).await, at_once_from_raw(stream).await?);
     if in_steps == at_once { Ok(()) } else { Err(format!("{in_steps:#?}\nat once:\n{at_once:#?}")) }
+}
+
+/// That an index which follows the table comes to hold what one holds that is made anew.
+async fn indexes_agree(platform: &Platform) -> Result<(), String> {
+    let progress = platform.silver().progress().await.map_err(|error| error.to_string())?;
+    let followed = told(platform.index());
+    platform.index().clear().unwrap();
+    let again = platform.silver().progress().await.map_err(|error| error.to_string())?;
+    assert_eq!(progress, again);
+    let anew = told(platform.index());
+    let closings = platform.index().whole().unwrap().unwrap_or_default();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let agree = |(followed, anew): (&Line, &Line)| {
+        // Closings that changed nothing of a key are known of it by one, and not by the other.
+        let known = match followed.known == anew.known {
+            true => followed.read == anew.read,
+            false => closings.contains(&hex(followed.known.as_slice().max(&anew.known))),
+        };
+        followed.told == anew.told && known
+    };
+    match followed.len() == anew.len() && followed.iter().zip(&anew).all(agree) {
+        true => Ok(()),
+        false => {
+            Err(format!("an index that followed has\n{followed:#?}\nand one made anew\n{anew:#?}"))
+        }
+    }
+}
+
+/// An entry of an index as it reads.
+#[derive(Debug, Default)]
+struct Line {
+    told: String,
+    known: Vec<u8>,
+    read: bool,
+}
+
+/// What an index holds of each key, with names for numbers.
+fn told(index: &KeyIndex) -> Vec<Line> {
+    let names = index.names().unwrap();
+    let (keys, more) = index.keys_from(0, usize::MAX).unwrap();
+    assert_eq!(more, None);
+    let named = |meta: &EventMeta| (names[&meta.run].clone(), names[&meta.batch].clone());
+    let mut lines = Vec::new();
+    for key in keys {
+        let version = |version: &VersionEntry<'_>| {
+            let place = (&names[&version.file], version.row, named(&version.meta));
+            let meta = EventMeta { run: 0, batch: 0, ..version.meta };
+            format!("{place:?} {:?}", VersionEntry { file: 0, row: 0, meta, ..*version })
+        };
+        if let Some(bytes) = &key.current {
+            let current = CurrentEntry::parse(bytes).unwrap();
+            let (known, read) = (current.known.to_vec(), current.read);
+            let open = current.open.as_ref().map(version);
+            let told = format!("{} {} {open:?}", key.key, current.completed);
+            lines.push(Line { told, known, read });
+        }
+        for bytes in &key.closed {
+            let told = format!("{} {}", key.key, version(&VersionEntry::parse(bytes).unwrap()));
+            lines.push(Line { told, ..Line::default() });
+        }
+        for bytes in &key.hidden {
+            let hidden = HiddenEntry::parse(bytes).unwrap();
+            let named = named(&hidden.meta);
+            let meta = EventMeta { run: 0, batch: 0, ..hidden.meta };
+            let told = format!("{} {named:?} {:?}", key.key, HiddenEntry { meta, ..hidden });
+            lines.push(Line { told, ..Line::default() });
+        }
+    }
+    lines
 }
 
 async fn apply(stage: &mut SilverStage, delivery: &Delivery) -> Result<(), String> {
