@@ -44,9 +44,7 @@ impl MessageSubject {
             }
             Log::Nats(nats) => nats.connection(),
         };
-        if self.failures > 0 {
-            connection["timeout_seconds"] = json!(1);
-        }
+        connection["timeout_seconds"] = json!(10);
         connection
     }
 }
@@ -108,7 +106,9 @@ impl Subject for MessageSubject {
                 cluster.topic_error("things", code).unwrap();
             }),
             (Log::Kafka(kafka), 2) => kafka.order(|cluster| cluster.broker_down(1).unwrap()),
-            (Log::Nats(nats), 1) => drop(nats.jetstream.delete_stream("THINGS").await.unwrap()),
+            (Log::Nats(nats), 1) => {
+                nats.jetstream.delete_stream("THINGS").await.unwrap();
+            }
             (Log::Nats(nats), 2) => nats.server.server.kill(),
             _ => return false,
         }
