@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use crate::world::{Kafka, Sent, all_told, entity, open, origin, run};
 
 fn event(op: &str, before: &str, after: &str) -> String {
+    let snapshot = op == "r";
     format!(
-        r#"{{"before":{before},"after":{after},"source":{{"version":"2.7.0","connector":"postgresql","name":"shop","ts_ms":1795222800000,"snapshot":"false","lsn":24023128}},"op":"{op}","ts_ms":1795222800500,"transaction":null}}"#
+        r#"{{"before":{before},"after":{after},"source":{{"version":"2.7.0","connector":"postgresql","name":"shop","ts_ms":1795222800000,"snapshot":"{snapshot}","lsn":24023128}},"op":"{op}","ts_ms":1795222800500,"transaction":null}}"#
     )
 }
 

@@ -340,3 +340,51 @@ fn arrived(message: &BorrowedMessage<'_>) -> Arrived {
         value: message.payload().map(ToOwned::to_owned),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A partition that was opened at 5 and ends at 10, in which these offsets are messages.
+    fn partition(offsets: &[i64], met_end: bool) -> Partition {
+        let arrived = |offset: &i64| Arrived { offset: *offset, ..Arrived::default() };
+        let ahead: VecDeque<_> = offsets.iter().map(arrived).collect();
+        let read = offsets.last().map_or(5, |last| last + 1);
+        Partition { next: 5, read, end: 10, end_at_open: 10, met_end, ahead }
+    }
+
+    fn taken(partition: &mut Partition, share: usize) -> Vec<i64> {
+        let mut messages = Vec::new();
+        partition.take(share, u64::MAX, &mut messages);
+        messages.iter().map(|message| message.offset).collect()
+    }
+
+    #[test]
+    fn marks_of_transactions_at_the_end_are_passed_once_the_end_was_met() {
+        let mut met = partition(&[5, 7], true);
+        assert_eq!(taken(&mut met, 10), [5, 7]);
+        assert_eq!((met.next, met.is_behind()), (10, false));
+        let mut none = partition(&[], true);
+        assert!(taken(&mut none, 10).is_empty());
+        assert_eq!(none.next, 10, "nothing but marks");
+    }
+
+    #[test]
+    fn before_the_end_was_met_nothing_is_passed() {
+        let mut early = partition(&[5, 7], false);
+        assert_eq!(taken(&mut early, 10), [5, 7]);
+        assert_eq!((early.next, early.is_behind()), (8, true));
+        assert!(early.lacks(1), "the rest may be on its way");
+        let mut full = partition(&[5, 7], true);
+        assert_eq!(taken(&mut full, 1), [5]);
+        assert_eq!((full.next, full.is_behind()), (6, true), "what is read ahead comes first");
+    }
+
+    #[test]
+    fn messages_that_came_after_the_opening_are_not_passed_by_an_end_met_before_them() {
+        let mut later = partition(&[5, 9], true);
+        later.end = 12;
+        assert_eq!(taken(&mut later, 10), [5, 9]);
+        assert_eq!((later.next, later.is_behind()), (10, true));
+    }
+}
