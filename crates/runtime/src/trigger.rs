@@ -53,11 +53,11 @@ pub enum Schedule {
     },
     /// So long after the last run's start.
     Interval(Duration),
-    /// As soon as the last run has ended: it is the source that waits.
+    /// Within a second of the last run's end: it is the source that waits.
     Message,
 }
 
-/// Runs on a message begin no faster than this.
+/// So often it is looked whether the last run has ended.
 const BETWEEN_MESSAGES: Duration = Duration::from_secs(1);
 
 impl Schedule {

@@ -53,8 +53,8 @@ pub enum Trigger {
         #[schemars(range(min = 1))]
         seconds: u64,
     },
-    /// As messages come: the next run begins as soon as the last one has ended, and a second after
-    /// its start at the earliest. For sources that wait for messages by themselves.
+    /// As messages come: the next run begins within a second of the last one's end. For sources that
+    /// wait for messages by themselves.
     Message {},
 }
 
