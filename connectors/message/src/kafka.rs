@@ -1,6 +1,7 @@
 //! Kafka as a log: a consumer of its own for each entity, told where to read.
 
 mod options;
+mod partition;
 mod reader;
 mod refusal;
 

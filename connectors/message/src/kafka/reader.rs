@@ -1,7 +1,7 @@
 //! A consumer of one topic: all partitions assigned at given offsets, what was read ahead kept per
 //! partition, and pages taken from it in the order of the partitions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alluvium_model::SourceError;
@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::partition::Partition;
 use super::refusal::{Heard, of_config};
 use crate::log::{Arrived, Brought, Want, another, lost, telling};
 use crate::settings::{OnLoss, Start};
@@ -30,22 +31,6 @@ pub(super) struct Reader {
     ahead: u64,
     lost: u64,
     is_spent: bool,
-}
-
-/// One partition of it.
-struct Partition {
-    /// The next offset of the last page's cursor.
-    next: i64,
-    /// The offset after what was read ahead.
-    read: i64,
-    /// The offset after the last message, as known last.
-    end: i64,
-    /// The same as it was before anything was read: between it and the last message that came stand
-    /// only marks of transactions, once the end was met.
-    end_at_open: i64,
-    /// Whether the end was met since `end` was asked for.
-    met_end: bool,
-    ahead: VecDeque<Arrived>,
 }
 
 impl Reader {
@@ -70,15 +55,7 @@ impl Reader {
         for id in reader.ids()? {
             let (first, end) = reader.reach(id)?;
             let next = reader.begin(want, id, first, end)?;
-            let partition = Partition {
-                next,
-                read: next,
-                end,
-                end_at_open: end,
-                met_end: false,
-                ahead: VecDeque::new(),
-            };
-            reader.partitions.insert(id, partition);
+            reader.partitions.insert(id, Partition::new(next, end));
         }
         let mut offsets = TopicPartitionList::new();
         for (id, partition) in &reader.partitions {
@@ -290,31 +267,6 @@ impl Reader {
     }
 }
 
-impl Partition {
-    fn is_behind(&self) -> bool {
-        !self.ahead.is_empty() || self.read < self.end
-    }
-
-    fn lacks(&self, share: usize) -> bool {
-        self.ahead.len() < share && self.read < self.end && !self.met_end
-    }
-
-    fn take(&mut self, share: usize, bytes: u64, messages: &mut Vec<Arrived>) {
-        let (mut count, mut taken) = (0, 0);
-        while count < share && (count == 0 || taken < bytes) {
-            let Some(message) = self.ahead.pop_front() else { break };
-            (count, taken) = (count + 1, taken + message.bytes());
-            self.next = message.offset + 1;
-            messages.push(message);
-        }
-        if self.ahead.is_empty() && self.met_end && self.next < self.end_at_open {
-            // What stands between was removed or is no message.
-            self.next = self.end_at_open;
-            self.read = self.read.max(self.next);
-        }
-    }
-}
-
 /// Lost connections are made anew by librdkafka; whoever waits runs into the time limit.
 fn is_passing(error: &KafkaError) -> bool {
     use rdkafka::error::RDKafkaErrorCode::{
@@ -338,53 +290,5 @@ fn arrived(message: &BorrowedMessage<'_>) -> Arrived {
         key: message.key().map(ToOwned::to_owned),
         headers: telling(headers),
         value: message.payload().map(ToOwned::to_owned),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A partition that was opened at 5 and ends at 10, in which these offsets are messages.
-    fn partition(offsets: &[i64], met_end: bool) -> Partition {
-        let arrived = |offset: &i64| Arrived { offset: *offset, ..Arrived::default() };
-        let ahead: VecDeque<_> = offsets.iter().map(arrived).collect();
-        let read = offsets.last().map_or(5, |last| last + 1);
-        Partition { next: 5, read, end: 10, end_at_open: 10, met_end, ahead }
-    }
-
-    fn taken(partition: &mut Partition, share: usize) -> Vec<i64> {
-        let mut messages = Vec::new();
-        partition.take(share, u64::MAX, &mut messages);
-        messages.iter().map(|message| message.offset).collect()
-    }
-
-    #[test]
-    fn marks_of_transactions_at_the_end_are_passed_once_the_end_was_met() {
-        let mut met = partition(&[5, 7], true);
-        assert_eq!(taken(&mut met, 10), [5, 7]);
-        assert_eq!((met.next, met.is_behind()), (10, false));
-        let mut none = partition(&[], true);
-        assert!(taken(&mut none, 10).is_empty());
-        assert_eq!(none.next, 10, "nothing but marks");
-    }
-
-    #[test]
-    fn before_the_end_was_met_nothing_is_passed() {
-        let mut early = partition(&[5, 7], false);
-        assert_eq!(taken(&mut early, 10), [5, 7]);
-        assert_eq!((early.next, early.is_behind()), (8, true));
-        assert!(early.lacks(1), "the rest may be on its way");
-        let mut full = partition(&[5, 7], true);
-        assert_eq!(taken(&mut full, 1), [5]);
-        assert_eq!((full.next, full.is_behind()), (6, true), "what is read ahead comes first");
-    }
-
-    #[test]
-    fn messages_that_came_after_the_opening_are_not_passed_by_an_end_met_before_them() {
-        let mut later = partition(&[5, 9], true);
-        later.end = 12;
-        assert_eq!(taken(&mut later, 10), [5, 9]);
-        assert_eq!((later.next, later.is_behind()), (10, true));
     }
 }
