@@ -31,6 +31,7 @@ use crate::cli::Cli;
 pub(crate) fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.register::<crate::push::Push>();
+    registry.register::<alluvium_connector_message::MessageConnector>();
     registry.register::<alluvium_connector_rest::RestConnector>();
     registry.register::<alluvium_connector_sqlite::SqliteConnector>();
     registry
