@@ -204,9 +204,10 @@ fn a_password_among_the_settings_is_refused_and_shown_nowhere() {
         "[ledger]\nurl = \"postgres://a:hunter2@db/x\"\n",
         "[ledger]\nurl = \"postgres://a@db/x?password=hunter2\"\n",
         "[ledger]\npassword = \"hunter2\"\nretention = \"x\"\n",
+        "[ledger]\npassword = \"hunter2\n",
     ] {
-        let folder = folder(&[("alluvium.toml", text)]);
-        let error = load(folder.path(), &[], &[]).unwrap_err();
+        let folder = folder(&[("ledger.toml", text)]);
+        let error = load(&folder.path().join("ledger.toml"), &[], &[]).unwrap_err();
         let text = format!("{error:?} {}", shown(&error));
         assert!(text.contains("ledger.") && !text.contains("hunter2"), "{text}");
     }

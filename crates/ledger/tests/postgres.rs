@@ -238,7 +238,8 @@ async fn the_certificate_of_a_server_is_checked() {
     let folder = TempDir::new().unwrap();
     let by_ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"];
     let by_ca = [&by_ca[..], &["-addext", "subjectAltName=IP:127.0.0.1"]].concat();
-    for (name, more) in [("ca", &[][..]), ("other", &[]), ("server", &by_ca)] {
+    let wanted: [(&str, &[&str]); 3] = [("ca", &[]), ("other", &[]), ("server", &by_ca)];
+    for (name, more) in wanted {
         if !certificate(folder.path(), name, more) {
             return;
         }

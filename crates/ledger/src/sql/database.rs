@@ -167,8 +167,8 @@ impl Tx {
 impl<'a> From<&'a mut Tx> for On<'a> {
     fn from(tx: &'a mut Tx) -> Self {
         match tx {
-            Tx::Sqlite(tx) => On::SqliteConnection(&mut *tx),
-            Tx::Postgres(tx, limit) => On::PostgresConnection(&mut *tx, *limit),
+            Tx::Sqlite(tx) => On::SqliteConnection(tx),
+            Tx::Postgres(tx, limit) => On::PostgresConnection(tx, *limit),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgConnection, PgPool, Row};
+use sqlx::{ConnectOptions, Executor, PgConnection, PgPool, Row};
 
 use super::database::Database;
 use super::failure::{failed, not_migrated};
@@ -84,7 +84,7 @@ async fn migrate(server: &Server, options: PgConnectOptions) -> Result<(), Ledge
 /// Whether a connection is in no transaction. Who gave up while one began has left it open, which
 /// the library does not notice: what is written next would never be committed.
 async fn is_idle(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::raw_sql(IDLE).fetch_one(connection).await?.try_get(0)
+    connection.fetch_one(IDLE).await?.try_get(0)
 }
 
 fn connect_time(server: &Server) -> Duration {

@@ -57,16 +57,14 @@ macro_rules! given {
 
 /// The library's query of one engine, with all values.
 macro_rules! bound {
-    ($statement:ident) => {
-        $statement.values.into_iter().fold(
-            sqlx::query($statement.sql),
-            |query, value| match value {
-                Value::Number(number) => query.bind(number),
-                Value::Text(text) => query.bind(text),
-                Value::Bytes(bytes) => query.bind(bytes),
-            },
-        )
-    };
+    ($statement:ident, $engine:ty) => {{
+        let query = sqlx::query::<$engine>($statement.sql);
+        $statement.values.into_iter().fold(query, |query, value| match value {
+            Value::Number(number) => query.bind(number),
+            Value::Text(text) => query.bind(text),
+            Value::Bytes(bytes) => query.bind(bytes),
+        })
+    }};
 }
 
 impl Statement {
@@ -119,11 +117,11 @@ impl Statement {
     }
 
     fn sqlite(self) -> Query<'static, Sqlite, SqliteArguments> {
-        bound!(self)
+        bound!(self, Sqlite)
     }
 
     fn postgres(self) -> Query<'static, Postgres, PgArguments> {
-        bound!(self)
+        bound!(self, Postgres)
     }
 }
 

@@ -77,11 +77,7 @@ impl LedgerReader {
     /// The columns of a table; none if there is no such table.
     pub async fn columns(&mut self, table: &str) -> Result<Vec<(String, ColumnKind)>, LedgerError> {
         let rows = statement(self.told(COLUMNS)).bind(table).fetch_all(self, DOING).await?;
-        let read = |row| {
-            let row = Fields(row);
-            Ok((row.get("name")?, kind(row.get("type")?)))
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(|row| column(&Fields(row))).collect()
     }
 
     /// The rows of a table as they come: these columns in this order, at most `limit` rows.
@@ -134,6 +130,10 @@ impl LedgerRow {
 
 fn unreadable(column: usize) -> impl Fn(sqlx::Error) -> LedgerError {
     move |error| LedgerError::Corrupt(format!("column {column} that was asked for: {error}"))
+}
+
+fn column(row: &Fields<'_>) -> Result<(String, ColumnKind), LedgerError> {
+    Ok((row.get("name")?, kind(row.get("type")?)))
 }
 
 /// By the words of either engine.
