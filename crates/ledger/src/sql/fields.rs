@@ -14,7 +14,7 @@ use crate::LedgerError;
 pub(super) const SOURCE: &str = "source";
 
 /// A row whose columns are asked for by name.
-pub(super) struct Fields<'a>(pub(super) &'a SqliteRow);
+pub(super) struct Fields<'a>(pub(super) &'a Row);
 
 impl<'a> Fields<'a> {
     /// A value as the database has it.
