@@ -8,6 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
@@ -30,6 +31,9 @@ pub(super) struct Statement {
 pub(super) fn statement(sql: impl SqlSafeStr) -> Statement {
     Statement { sql: sql.into_sql_str(), values: Vec::new() }
 }
+
+/// What comes of a statement. Boxed, so that the library's futures, four to a call, end here.
+pub(super) type Answer<'a, T> = BoxFuture<'a, Result<T, LedgerError>>;
 
 /// Where a statement is executed; for a server also how long it may take to answer.
 pub(super) enum On<'a> {
@@ -75,31 +79,36 @@ impl Statement {
     }
 
     /// How many rows it altered.
-    pub(super) async fn execute(
-        self,
-        on: impl Into<On<'_>>,
-        doing: &'static str,
-    ) -> Result<u64, LedgerError> {
-        given!(self, on.into(), execute, |done| done.rows_affected()).map_err(failed(doing))
+    pub(super) fn execute<'a>(self, on: impl Into<On<'a>>, doing: &'static str) -> Answer<'a, u64> {
+        let on = on.into();
+        Box::pin(async move {
+            given!(self, on, execute, |done| done.rows_affected()).map_err(failed(doing))
+        })
     }
 
     /// All its rows.
-    pub(super) async fn fetch_all(
+    pub(super) fn fetch_all<'a>(
         self,
-        on: impl Into<On<'_>>,
+        on: impl Into<On<'a>>,
         doing: &'static str,
-    ) -> Result<Vec<Row>, LedgerError> {
-        given!(self, on.into(), fetch_all, |rows| rows.into_iter().map(Row::from).collect())
-            .map_err(failed(doing))
+    ) -> Answer<'a, Vec<Row>> {
+        let on = on.into();
+        Box::pin(async move {
+            given!(self, on, fetch_all, |rows| rows.into_iter().map(Row::from).collect())
+                .map_err(failed(doing))
+        })
     }
 
     /// Its first row, if it has one.
-    pub(super) async fn fetch_optional(
+    pub(super) fn fetch_optional<'a>(
         self,
-        on: impl Into<On<'_>>,
+        on: impl Into<On<'a>>,
         doing: &'static str,
-    ) -> Result<Option<Row>, LedgerError> {
-        given!(self, on.into(), fetch_optional, |row| row.map(Row::from)).map_err(failed(doing))
+    ) -> Answer<'a, Option<Row>> {
+        let on = on.into();
+        Box::pin(async move {
+            given!(self, on, fetch_optional, |row| row.map(Row::from)).map_err(failed(doing))
+        })
     }
 
     /// Its rows as they come. The time between two of them is not bounded: who reads may be slow.
