@@ -17,7 +17,7 @@ use std::time::Duration;
 use alluvium_bus::testkit::ScriptedPublisher;
 use alluvium_bus::{BusSettings, EmbeddedBus};
 use alluvium_connector::{ConnectContext, Registry};
-use alluvium_ledger::{Ledger, OutboxEvent, SqliteLedger};
+use alluvium_ledger::{Ledger, OutboxEvent, SqlLedger};
 use alluvium_model::{
     Clock, Column, ColumnType, EntityId, EntitySpec, Publisher, SystemClock, SystemName, SystemSpec,
 };
@@ -83,7 +83,7 @@ impl World {
             Arc::clone(&clock),
         );
         let bus = bus.unwrap();
-        let ledger = SqliteLedger::open(&folder.path().join("ledger.db"), clock).await.unwrap();
+        let ledger = SqlLedger::open(&folder.path().join("ledger.db"), clock).await.unwrap();
         let inner: Arc<dyn Publisher> = bus.clone();
         let build = BuildInfo { version: "0", revision: "test" };
         Self {
