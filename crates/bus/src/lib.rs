@@ -1,8 +1,10 @@
 //! Publisher and subscriber on each engine, and the contract suite that all of them pass.
 //!
-//! [`EmbeddedBus`] keeps every topic in one folder on local disk, for one process.
+//! [`EmbeddedBus`] keeps every topic in one folder on local disk, for one process; [`KafkaBus`] on a
+//! cluster of Kafka, for many.
 
 mod embedded;
+mod kafka;
 mod port;
 mod settings;
 mod stats;
@@ -13,6 +15,7 @@ pub mod contract;
 pub mod testkit;
 
 pub use embedded::EmbeddedBus;
+pub use kafka::{KafkaBus, KafkaSettings};
 pub use port::Bus;
 pub use settings::BusSettings;
 pub use stats::{BusStats, LayerStats, TopicStats};

@@ -184,6 +184,27 @@ fn settings_show_no_secret_of_the_environment() {
 }
 
 #[test]
+fn the_secrets_of_kafka_are_resolved_late_and_never_shown() {
+    let folder = folder(&[(
+        "alluvium.toml",
+        "[bus.kafka]\nusername = \"alluvium\"\npassword = \"${env:KAFKA}\"\n\
+         [bus.kafka.options]\n\"sasl.mechanism\" = \"PLAIN\"\n\
+         \"ssl.key.password\" = \"${env:KEY}\"\n",
+    )]);
+    let secrets = [("KAFKA", "canary-1"), ("KEY", "canary-2")];
+    let settings = load(folder.path(), &secrets, &[]).unwrap();
+    let kafka = settings.kafka().unwrap();
+    assert_eq!(kafka.password.as_ref().unwrap().expose(), "canary-1");
+    assert_eq!(kafka.options["ssl.key.password"].expose(), "canary-2");
+    assert_eq!(kafka.options["sasl.mechanism"].expose(), "PLAIN");
+    let shown = format!("{settings:?} {kafka:?} {}", serde_json::to_string(&kafka).unwrap());
+    assert!(!shown.contains("canary"), "{shown}");
+    let error = load(folder.path(), &secrets[..1], &[]).unwrap().kafka().unwrap_err();
+    let text = self::shown(&error);
+    assert!(text.contains("KEY") && !text.contains("canary"), "{text}");
+}
+
+#[test]
 fn settings_read_back_what_they_write() {
     let folder = folder(&[]);
     let settings = load(folder.path(), &[], &[("log.filter", "info,x=debug")]).unwrap();

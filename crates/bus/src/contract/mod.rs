@@ -61,6 +61,12 @@ pub trait BusUnderTest: Send + Sync {
     /// Kills the broker and starts it again while its ends are held. `false` if the bus has none:
     /// it lives and dies with its process.
     async fn kill_the_broker(&self) -> bool;
+
+    /// Why the engine under test cannot show a property, if it cannot: one that only acts as the
+    /// real one, or that is not there.
+    fn cannot(&self, _property: &str) -> Option<String> {
+        None
+    }
 }
 
 /// The limits that the suite expects.
@@ -112,6 +118,11 @@ macro_rules! bus_contract {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $property() {
                 let bus = $bus;
+                if let Some(why) = $crate::contract::BusUnderTest::cannot(&bus, stringify!($property))
+                {
+                    eprintln!("SKIPPED: {why}");
+                    return;
+                }
                 $crate::contract::$property(&bus).await;
             }
         )+

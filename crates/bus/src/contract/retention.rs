@@ -64,7 +64,7 @@ pub async fn cursor_and_offsets_survive_retention(bus: &dyn BusUnderTest) {
     let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
     let deliveries = drain(&mut raw).await;
     assert_eq!(payloads(&deliveries), sent(5..=5));
-    assert_eq!(deliveries.last().unwrap().span.to, published.span.to);
+    assert!(deliveries.last().unwrap().span.to >= published.span.to);
 }
 
 /// The publisher of a full topic waits until raw has landed; publishers of other topics do not.

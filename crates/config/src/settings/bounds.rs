@@ -34,12 +34,15 @@ pub(super) fn check_values(value: &Value) -> Vec<Breach> {
 pub(super) fn check(settings: &Settings, all_fit: bool) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let bus = &settings.bus.embedded;
+    let kafka = &settings.bus.kafka;
     let layers = &settings.layers;
     for (key, size, min, max) in [
         ("bus.embedded.retention_bytes", bus.retention_bytes, MB, u64::MAX),
         ("bus.embedded.max_unlanded_bytes", bus.max_unlanded_bytes, MB, u64::MAX),
         ("bus.embedded.max_message_bytes", bus.max_message_bytes, KB, GB),
         ("bus.embedded.cache_bytes", bus.cache_bytes, MB, 1_000 * GB),
+        ("bus.kafka.max_unlanded_bytes", kafka.max_unlanded_bytes, MB, u64::MAX),
+        ("bus.kafka.max_message_bytes", kafka.max_message_bytes, KB, GB),
         ("layers.batch_bytes", layers.batch_bytes, KB, 2 * GB),
         ("layers.raw_linger_bytes", layers.raw_linger_bytes, 1, 2 * GB),
         ("maintenance.file_bytes", settings.maintenance.file_bytes, MB, 10 * GB),
@@ -49,6 +52,8 @@ pub(super) fn check(settings: &Settings, all_fit: bool) -> Vec<Breach> {
     }
     for (key, period) in [
         ("bus.embedded.retention_time", bus.retention_time),
+        ("bus.kafka.retention_time", kafka.retention_time),
+        ("bus.kafka.timeout", kafka.timeout),
         ("ledger.retention", settings.ledger.retention),
         ("layers.raw_linger_time", layers.raw_linger_time),
         ("maintenance.log_retention", settings.maintenance.log_retention),

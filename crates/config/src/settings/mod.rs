@@ -1,6 +1,7 @@
 //! The settings of the process: typed, with the defaults of `default.toml`.
 
 mod bounds;
+mod kafka;
 mod known;
 mod load;
 
@@ -15,6 +16,7 @@ use crate::environment::Environment;
 use crate::secrets::Secrets;
 
 pub(crate) use bounds::LISTEN_PATTERN;
+pub use kafka::KafkaBusSettings;
 pub(crate) use known::schema;
 pub use load::{DEFAULT_SETTINGS, LoadOptions};
 
@@ -121,6 +123,8 @@ pub struct HttpSettings {
 pub struct BusSettings {
     /// The bus inside the process: a durable log on local disk.
     pub embedded: EmbeddedBusSettings,
+    /// The bus on a cluster of Kafka.
+    pub kafka: KafkaBusSettings,
 }
 
 /// The bus inside the process.
