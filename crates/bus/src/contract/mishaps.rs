@@ -94,7 +94,8 @@ pub async fn a_full_store_takes_no_part_of_a_page_for_all_of_it(bus: &dyn BusUnd
     loop {
         number += 1;
         assert!(number < 12, "a store of 256 KiB holds {} KiB", number * 80);
-        let publish = publisher.publish(&topic(), large(number), Some(record(1, number)));
+        let entity = topic();
+        let publish = publisher.publish(&entity, large(number), Some(record(1, number)));
         match tokio::time::timeout(Duration::from_secs(2), publish).await {
             Ok(Ok(_)) => {}
             Ok(Err(BusError::Full(_))) | Err(_) => break,

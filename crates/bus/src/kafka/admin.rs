@@ -38,8 +38,8 @@ pub(super) struct Admin {
 
 impl Admin {
     pub(super) fn new(settings: &KafkaSettings, context: Context) -> Result<Self, BusError> {
-        let client = settings.admin().create_with_context(context);
-        let client = client.map_err(|e| told("connecting", &e))?;
+        let client = settings.admin().create_with_context(context.clone());
+        let client = client.map_err(|e| context.refuses(&e))?;
         Ok(Self { client: Arc::new(client), settings: settings.clone() })
     }
 

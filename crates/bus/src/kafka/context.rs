@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use alluvium_model::Secret;
+use alluvium_model::{BusError, Secret};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
+
+use super::mishap::told;
 
 /// Given to every client of librdkafka. Knows the secrets, so that no line shows one.
 #[derive(Clone)]
@@ -17,6 +19,14 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(secrets: Vec<Secret>) -> Self {
         Self { secrets: secrets.into() }
+    }
+
+    /// Why there is no client with these options.
+    pub(super) fn refuses(&self, error: &KafkaError) -> BusError {
+        match told("connecting", error) {
+            BusError::Refused(why) => BusError::Refused(self.masked(&why)),
+            other => other,
+        }
     }
 
     /// The text with every secret in it masked.

@@ -98,7 +98,7 @@ impl Keeper {
 fn asking(shared: &Shared) -> Result<BaseConsumer<Context>, BusError> {
     let mut config = shared.settings.consumer(&shared.settings.group(Layer::Raw));
     config.set("statistics.interval.ms", "0");
-    config.create_with_context(shared.context.clone()).map_err(|e| told("connecting", &e))
+    config.create_with_context(shared.context.clone()).map_err(|e| shared.context.refuses(&e))
 }
 
 /// Removes what raw has landed and retention keeps no longer. `false` where the brokers never do.

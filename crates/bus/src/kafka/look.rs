@@ -42,7 +42,8 @@ impl Looker {
     pub(super) fn new(settings: &KafkaSettings, context: Context) -> Result<Self, BusError> {
         let mut config = settings.consumer(&settings.lookers());
         config.set("fetch.wait.max.ms", AT_THE_END);
-        let consumer = config.create_with_context(context).map_err(|e| told("connecting", &e))?;
+        let consumer =
+            config.create_with_context(context.clone()).map_err(|e| context.refuses(&e))?;
         Ok(Self {
             consumer: Arc::new(consumer),
             turn: Mutex::default(),

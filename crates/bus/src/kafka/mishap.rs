@@ -2,12 +2,16 @@
 
 use alluvium_model::BusError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::types::RDKafkaConfRes;
 
 /// The error of something that `doing` says, as the bus tells it. Shows no option's value.
 pub(super) fn told(doing: &str, error: &KafkaError) -> BusError {
     match error {
-        KafkaError::ClientConfig(_, what, name, _) => {
-            BusError::Refused(format!("option `{name}` of Kafka: {what}"))
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, name, _) => {
+            BusError::Refused(format!("Kafka's client knows no option `{name}`"))
+        }
+        KafkaError::ClientConfig(_, _, name, _) => {
+            BusError::Refused(format!("Kafka's client does not take the value of option `{name}`"))
         }
         KafkaError::ClientCreation(why) => BusError::Refused(format!("Kafka's options: {why}")),
         _ => match code(error) {

@@ -125,7 +125,7 @@ impl Owner {
             .settings
             .transactions(&topic.name)
             .create_with_context(shared.context.clone())
-            .map_err(|e| doing(&e))?;
+            .map_err(|e| shared.context.refuses(&e))?;
         let (asking, patience) = (client.clone(), shared.settings.patience);
         let asked = tokio::task::spawn_blocking(move || asking.init_transactions(patience));
         if let Err(error) = asked.await.map_err(|e| stopped(&e))? {

@@ -90,7 +90,7 @@ impl Pusher {
             .settings
             .producer()
             .create_with_context(shared.context.clone())
-            .map_err(|e| told("connecting", &e))?;
+            .map_err(|e| shared.context.refuses(&e))?;
         *slot = Some(client.clone());
         Ok(client)
     }

@@ -59,7 +59,7 @@ impl KafkaSubscriber {
         let reader: Reader = settings
             .consumer(&settings.group(self.layer))
             .create_with_context(self.shared.context.clone())
-            .map_err(|e| told("connecting", &e))?;
+            .map_err(|e| self.shared.context.refuses(&e))?;
         let from = i64::try_from(self.at + 1).unwrap_or(i64::MAX);
         let list = place(&self.topic.name, from)?;
         reader.assign(&list).map_err(|e| told("placing a reader", &e))?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_bus::contract::BusUnderTest;
 use alluvium_bus::{Bus, KafkaBus, KafkaSettings};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{
@@ -246,8 +245,6 @@ async fn a_cluster_that_is_not_there_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_tells_how_far_its_layers_are() {
     let mock = Mock::new();
-    let (publisher, subscribe) = mock.open().await;
-    drop((publisher, subscribe));
     let bus = mock.connect().await;
     let three = page((0..3).map(|n| vec![b'x'; 10 + n]));
     let span = bus.publish(&topic(), three, Some(record(1))).await.unwrap().span;
