@@ -4,6 +4,7 @@
 mod contract;
 mod embedded;
 mod kill;
+mod nats;
 mod speed;
 mod support;
 mod torn;
