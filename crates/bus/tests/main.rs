@@ -5,6 +5,7 @@ mod contract;
 mod embedded;
 mod kafka;
 mod kill;
+mod nats;
 mod speed;
 mod support;
 mod torn;

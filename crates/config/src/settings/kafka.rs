@@ -6,7 +6,6 @@ use alluvium_model::Secret;
 use alluvium_model::quantity::{ByteSize, Period};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Settings;
 use crate::error::ConfigError;
@@ -48,15 +47,10 @@ impl Settings {
     /// The settings of the Kafka bus with every reference to a secret replaced. Ask just before
     /// connecting. The error names the references that cannot be resolved.
     pub fn kafka(&self) -> Result<KafkaBusSettings, ConfigError> {
-        let secrets = self.secrets();
-        let resolve = |secret: &Secret| match secrets.resolve(&secret.expose().into())? {
-            Value::String(text) => Ok(Secret::new(text)),
-            _ => Ok(secret.clone()),
-        };
         let mut kafka = self.bus.kafka.clone();
-        kafka.password = kafka.password.as_ref().map(resolve).transpose()?;
+        kafka.password = kafka.password.as_ref().map(|p| self.secret(p)).transpose()?;
         for value in kafka.options.values_mut() {
-            *value = resolve(value)?;
+            *value = self.secret(value)?;
         }
         Ok(kafka)
     }
