@@ -1,11 +1,11 @@
-//! Concrete parts put together: the embedded bus, the local lake, the ledger's database, the
-//! connectors.
+//! Concrete parts put together: the bus that the settings name, the local lake, the ledger's
+//! database, the connectors.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_bus::{Bus, EmbeddedBus};
+use alluvium_bus::Bus;
 use alluvium_config::{
     ConfigError, ConnectorSchemas, LoadOptions, Metadata, Part, Reach, SchemaCatalog, Settings,
 };
@@ -147,7 +147,7 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
     // Relative paths in systems.json, such as a database file's, begin where alluvium.toml stands.
     std::env::set_current_dir(settings.folder())
         .with_context(|| format!("cannot enter {}", settings.folder().display()))?;
-    let bus = open_bus(settings, Arc::clone(&clock))?;
+    let (bus, events) = crate::buses::open(settings, Arc::clone(&clock)).await?;
     let lake = Lake::local(&settings.lake_path(), Arc::clone(&clock))?;
     let index = IndexStore::open(&settings.data_path().join("index"))?;
     if let Err(error) = remove_leftovers(&lake, &scratch(settings)).await {
@@ -176,24 +176,12 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
                 .map_err(|error| alluvium_model::error::chain(&error))?;
             Ok(alluvium_model::SystemSpec { connection, ..system.clone() })
         }),
-        events: Arc::new(alluvium_runtime::LogEvents),
+        events,
         settings: runtime_settings(settings)?,
         systems: metadata.systems,
         entities: metadata.entities,
     };
     Ok(Wired { platform, lake, index, bus, ledger, metrics })
-}
-
-fn open_bus(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
-    let of = &settings.bus.embedded;
-    let bus = alluvium_bus::BusSettings {
-        retention_bytes: of.retention_bytes.bytes(),
-        retention_age: of.retention_time.duration(),
-        max_unlanded_bytes: of.max_unlanded_bytes.bytes(),
-        max_message_bytes: usize::try_from(of.max_message_bytes.bytes())?,
-        cache_bytes: usize::try_from(of.cache_bytes.bytes())?,
-    };
-    Ok(EmbeddedBus::open(&settings.bus_path(), bus, clock)?)
 }
 
 fn runtime_settings(settings: &Settings) -> anyhow::Result<RuntimeSettings> {

@@ -166,6 +166,41 @@ fn values_that_do_not_fit_together_are_told() {
 }
 
 #[test]
+fn a_bus_on_nats_is_known_in_one_way_and_its_secrets_stay_references() {
+    let folder = folder(&[(
+        "alluvium.toml",
+        "[bus]\ntype = \"nats\"\n[bus.nats]\nuser = \"me\"\npassword = \"${env:NATS_PASSWORD}\"\n",
+    )]);
+    let environment = [
+        ("NATS_PASSWORD", "hunter2"),
+        ("ALLUVIUM_BUS__NATS__SERVERS", "tls://a.example, tls://b.example"),
+    ];
+    let settings = load(folder.path(), &environment, &[]).unwrap();
+    assert_eq!(settings.bus.kind, alluvium_config::BusType::Nats);
+    assert_eq!(settings.bus.nats.servers, ["tls://a.example", "tls://b.example"]);
+    let password = settings.bus.nats.password.clone().unwrap();
+    assert_eq!(settings.secret(&password).unwrap().expose(), "hunter2");
+    let shown = format!("{settings:?}{}", serde_json::to_string(&settings).unwrap());
+    assert!(!shown.contains("hunter2") && shown.contains("${env:NATS_PASSWORD}"), "{shown}");
+    let missing = load(folder.path(), &[], &[]).unwrap();
+    let error = missing.secret(&password).unwrap_err();
+    assert!(said(&error).join("\n").contains("NATS_PASSWORD"), "{error}");
+
+    let wrong = |key: &str, value: &str| {
+        let error = load(folder.path(), &environment, &[(key, value)]).unwrap_err();
+        said(&error).join("\n")
+    };
+    assert!(wrong("bus.nats.token", "${env:T}").contains("second way to be known"));
+    assert!(wrong("bus.nats.password", "${hunter2}").contains("no reference to a secret"));
+    assert!(!wrong("bus.nats.password", "${hunter2}").contains("hunter2"));
+    assert!(wrong("bus.nats.tls.cert", "c.pem").contains("belong together"));
+    assert!(wrong("bus.nats.prefix", "a.b").contains("bus.nats.prefix"));
+    assert!(wrong("bus.nats.replicas", "7").contains("too much"));
+    assert!(wrong("bus.type", "rabbit").contains("not one of the known values"));
+    assert!(wrong("bus.nats.max_unlanded_bytes", "32MB").contains("bus.nats.max_unlanded_bytes"));
+}
+
+#[test]
 fn a_broken_dotenv_does_not_show_its_lines() {
     let folder = folder(&[(".env", "TOKEN=hunter2 with 'an odd quote\n")]);
     let error = load(folder.path(), &[], &[]).unwrap_err();
@@ -226,6 +261,27 @@ fn a_ledger_is_a_file_or_a_database() {
     assert!(told(&[url, ("ledger.path", "x.db")]).contains("not both"));
     assert!(told(&[("ledger.password", "${env:A}")]).contains("give ledger.url"));
     assert!(told(&[("ledger.url", "mysql://db/x")]).contains("PostgreSQL"));
+}
+
+#[test]
+fn the_secrets_of_kafka_are_resolved_late_and_never_shown() {
+    let folder = folder(&[(
+        "alluvium.toml",
+        "[bus.kafka]\nusername = \"alluvium\"\npassword = \"${env:KAFKA}\"\n\
+         [bus.kafka.options]\n\"sasl.mechanism\" = \"PLAIN\"\n\
+         \"ssl.key.password\" = \"${env:KEY}\"\n",
+    )]);
+    let secrets = [("KAFKA", "canary-1"), ("KEY", "canary-2")];
+    let settings = load(folder.path(), &secrets, &[]).unwrap();
+    let kafka = settings.kafka().unwrap();
+    assert_eq!(kafka.password.as_ref().unwrap().expose(), "canary-1");
+    assert_eq!(kafka.options["ssl.key.password"].expose(), "canary-2");
+    assert_eq!(kafka.options["sasl.mechanism"].expose(), "PLAIN");
+    let shown = format!("{settings:?} {kafka:?} {}", serde_json::to_string(&kafka).unwrap());
+    assert!(!shown.contains("canary"), "{shown}");
+    let error = load(folder.path(), &secrets[..1], &[]).unwrap().kafka().unwrap_err();
+    let text = self::shown(&error);
+    assert!(text.contains("KEY") && !text.contains("canary"), "{text}");
 }
 
 #[test]

@@ -79,6 +79,28 @@ async fn messages_come_back_byte_for_byte_with_and_without_frames_and_line_feeds
     assert_eq!(read.len(), messages.len());
 }
 
+/// Some buses have offsets of their own between messages.
+#[tokio::test]
+async fn an_object_may_go_over_offsets_at_which_no_message_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = lake_in(folder.path());
+    let mut draft = RawDraft::new(entity(), EPOCH, 4).unwrap();
+    for offset in [6, 7, 11] {
+        draft.push(&message(offset, "{}", false)).unwrap();
+    }
+    assert!(draft.push(&message(11, "{}", false)).is_err(), "it stands there already");
+    let mut draft = RawDraft::new(entity(), EPOCH, 4).unwrap();
+    for offset in [6, 7, 11] {
+        draft.push(&message(offset, "{}", false)).unwrap();
+    }
+    draft.reach(12);
+    let header = written(raw::land(&lake, draft, RawTotals::default()).await.unwrap());
+    assert_eq!((header.after, header.to, header.messages), (4, 12, 3));
+    let object = raw::list(&lake, &entity()).await.unwrap().remove(0);
+    let (_, read) = raw::read(&lake, &object).await.unwrap();
+    assert_eq!(read.iter().map(|m| m.offset).collect::<Vec<_>>(), [6, 7, 11]);
+}
+
 #[tokio::test]
 async fn an_object_is_clean_ndjson_to_zstdcat() {
     let folder = tempfile::tempdir().unwrap();

@@ -157,6 +157,7 @@ impl Stage for RawStage {
             messages.iter().try_for_each(|message| waiting.push(message))
         })
         .map_err(lake_error)?;
+        waiting.draft.reach(span.to);
         let is_full = waiting.draft.bytes() >= self.linger_bytes as u64;
         self.waiting = Some(waiting);
         if is_full { self.land().await } else { Ok(Vec::new()) }

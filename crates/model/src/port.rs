@@ -222,6 +222,9 @@ pub enum BusError {
         /// The epoch on the bus.
         found: Epoch,
     },
+    /// It refuses us, or is not as it must be; it does not mend itself.
+    #[error("the bus cannot be used as it is: {0}")]
+    Refused(String),
     /// No room is left.
     #[error("the bus has no room left: {0}")]
     Full(String),
@@ -251,6 +254,9 @@ impl BusError {
             }
             Self::UnexpectedEpoch { .. } => {
                 Remedy::Operator("restore the bus, or accept that what only it had is gone")
+            }
+            Self::Refused(_) => {
+                Remedy::Operator("check the settings of the bus, its credentials and its server")
             }
             Self::Full(_) => Remedy::Operator("free disk space, then start again"),
             Self::Corrupt(_) => Remedy::Operator("restore the bus from a backup"),

@@ -43,6 +43,7 @@ pub(crate) struct Instruments {
     pub(crate) objects_removed: IntCounterVec,
     pub(crate) bus_messages: Gauge,
     pub(crate) bus_bytes: Gauge,
+    pub(crate) time_to_loss: GaugeVec,
     pub(crate) quarantine: IntGaugeVec,
     pub(crate) runs: IntCounterVec,
     pub(crate) runs_active: IntGaugeVec,
@@ -163,6 +164,12 @@ impl Instruments {
             )?,
             bus_messages: to.plain(BUS_MESSAGES, "Messages on the bus.")?,
             bus_bytes: to.plain(BUS_BYTES, "Bytes on the bus.")?,
+            time_to_loss: to.gauge(
+                BUS_TIME_TO_LOSS,
+                "How long it is until records that raw has not landed may be lost, by limits of the \
+                 bus that others have set.",
+                &OF_ENTITY,
+            )?,
             quarantine: to.whole_gauge(
                 QUARANTINE,
                 "Records in quarantine that wait for a decision.",

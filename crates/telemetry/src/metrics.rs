@@ -177,6 +177,18 @@ impl Metrics {
         self.of.bus_bytes.set(bytes as f64);
     }
 
+    /// How long it is until records of an entity's topic may be lost; `None` if they are not.
+    pub fn time_to_loss(&self, entity: &EntityId, left: Option<Duration>) {
+        let labels = of_entity(entity);
+        match left {
+            Some(left) => {
+                self.of.time_to_loss.with_label_values(&labels).set(left.as_secs_f64());
+            }
+            // There is nothing to tell, and mostly there never was.
+            None => drop(self.of.time_to_loss.remove_label_values(&labels)),
+        }
+    }
+
     /// How many records of an entity wait in quarantine for a decision.
     pub fn quarantine(&self, entity: &EntityId, records: u64) {
         let records = i64::try_from(records).unwrap_or(i64::MAX);

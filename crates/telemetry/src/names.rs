@@ -54,6 +54,8 @@ pub const MAINTENANCE_REMOVED: &str = "alluvium_maintenance_removed_objects_tota
 pub const BUS_MESSAGES: &str = "alluvium_bus_messages";
 /// Bytes on the bus.
 pub const BUS_BYTES: &str = "alluvium_bus_bytes";
+/// How long it is until records that raw has not landed may be lost by limits of the bus.
+pub const BUS_TIME_TO_LOSS: &str = "alluvium_bus_time_to_loss_seconds";
 /// Records in quarantine that wait for a decision.
 pub const QUARANTINE: &str = "alluvium_quarantine_records";
 /// Runs that have ended, by status.

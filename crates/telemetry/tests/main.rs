@@ -55,6 +55,7 @@ fn metrics() -> Metrics {
     metrics.committed(Layer::Silver, took);
     metrics.lag(&entity, Layer::Silver, 7, Duration::from_millis(1500));
     metrics.bus_depth(4, 4096);
+    metrics.time_to_loss(&entity, Some(Duration::from_secs(60)));
     metrics.quarantine(&entity, 2);
     metrics.run_finished(&entity.system, "succeeded", 1_800_000_000_500_000, took);
     metrics
@@ -86,6 +87,16 @@ fn what_happened_is_counted_by_entity_layer_and_outcome() {
     ] {
         assert!(text.lines().any(|line| line == expected), "no {expected} in\n{text}");
     }
+}
+
+#[test]
+fn a_time_to_loss_shows_only_while_something_may_be_lost() {
+    let metrics = metrics();
+    let shown = || metrics.encode().unwrap().contains("alluvium_bus_time_to_loss_seconds{");
+    assert!(shown());
+    metrics.time_to_loss(&orders(), None);
+    metrics.time_to_loss(&orders(), None);
+    assert!(!shown());
 }
 
 #[test]

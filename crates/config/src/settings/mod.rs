@@ -1,6 +1,7 @@
 //! The settings of the process: typed, with the defaults of `default.toml`.
 
 mod bounds;
+mod kafka;
 mod known;
 mod load;
 
@@ -14,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::ConfigError;
 use crate::environment::Environment;
+use crate::error::ConfigError;
 use crate::secrets::Secrets;
 
 pub(crate) use bounds::LISTEN_PATTERN;
+pub use kafka::KafkaBusSettings;
 pub(crate) use known::schema;
 pub use load::{DEFAULT_SETTINGS, LoadOptions};
 
@@ -121,8 +124,27 @@ pub struct HttpSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BusSettings {
+    /// Which bus it is; the settings of the others are not looked at.
+    #[serde(rename = "type")]
+    pub kind: BusType,
     /// The bus inside the process: a durable log on local disk.
     pub embedded: EmbeddedBusSettings,
+    /// The bus on NATS JetStream.
+    pub nats: NatsBusSettings,
+    /// The bus on a cluster of Kafka.
+    pub kafka: KafkaBusSettings,
+}
+
+/// Which bus it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BusType {
+    /// Inside the process.
+    Embedded,
+    /// NATS JetStream.
+    Nats,
+    /// Kafka.
+    Kafka,
 }
 
 /// The bus inside the process.
@@ -142,6 +164,71 @@ pub struct EmbeddedBusSettings {
     pub max_message_bytes: ByteSize,
     /// Memory for recently read blocks.
     pub cache_bytes: ByteSize,
+}
+
+/// The bus on NATS JetStream. How we are known there is said in one way at most: `user` and
+/// `password`, `token`, `nkey`, or `credentials`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NatsBusSettings {
+    /// The servers of one cluster, such as `nats://127.0.0.1:4222` or `tls://nats.example`.
+    #[schemars(length(min = 1))]
+    pub servers: Vec<String>,
+    /// The user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The user's password, as `${env:NAME}` or `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// A token, as `${env:NAME}` or `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// The seed of an nkey, as `${env:NAME}` or `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nkey: Option<Secret>,
+    /// The text of a credentials file, as `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Secret>,
+    /// How the connection is protected.
+    pub tls: NatsTlsSettings,
+    /// What the names of all streams and subjects begin with.
+    #[schemars(extend("pattern" = "^[A-Za-z0-9_-]{1,64}$"))]
+    pub prefix: String,
+    /// On how many servers of the cluster a stream is kept.
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: u32,
+    /// A bound for each topic's stream that the server holds, and sets aside when the stream is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_stream_bytes: Option<ByteSize>,
+    /// So much is kept of a topic, and more while raw has not landed it.
+    pub retention_bytes: ByteSize,
+    /// So long a topic's messages are kept, and longer while raw has not landed them.
+    pub retention_time: Period,
+    /// So much of a topic may wait for raw; then its publishers wait.
+    pub max_unlanded_bytes: ByteSize,
+    /// A larger message is refused. The server's `max_payload` bounds it further.
+    pub max_message_bytes: ByteSize,
+    /// So much is kept of the audit events.
+    pub audit_bytes: ByteSize,
+    /// So long audit events are kept.
+    pub audit_time: Period,
+}
+
+/// How the connection to NATS is protected. `tls://` in `servers` asks for TLS too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NatsTlsSettings {
+    /// Whether a connection without TLS is refused.
+    pub required: bool,
+    /// A file of certificates that are trusted beside those of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The file of our own certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// The file of its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }
 
 /// Raw objects and Delta tables.
@@ -300,6 +387,21 @@ impl Settings {
     /// folder of these settings.
     pub fn secrets(&self) -> Secrets {
         Secrets::new(self.origin.environment.clone(), &self.origin.folder)
+    }
+
+    /// A secret of the settings, its references replaced. Ask just before connecting.
+    pub fn secret(&self, secret: &Secret) -> Result<Secret, ConfigError> {
+        let resolved = self.secrets().resolve(&secret.expose().into())?;
+        Ok(Secret::new(resolved.as_str().unwrap_or_default()))
+    }
+
+    /// The largest message that the bus takes, as far as the settings say.
+    pub fn max_message_bytes(&self) -> ByteSize {
+        match self.bus.kind {
+            BusType::Embedded => self.bus.embedded.max_message_bytes,
+            BusType::Nats => self.bus.nats.max_message_bytes,
+            BusType::Kafka => self.bus.kafka.max_message_bytes,
+        }
     }
 
     fn own_or(&self, own: Option<&Path>, otherwise: &str) -> PathBuf {
