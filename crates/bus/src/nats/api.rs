@@ -3,10 +3,10 @@
 use alluvium_model::BusError;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::RequestErrorKind;
-use async_nats::jetstream::errors::{Error, ErrorCode};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, Info, RawMessage};
+use async_nats::jetstream::{Error, ErrorCode};
 use async_nats::jetstream::{consumer, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -6,8 +6,8 @@ use alluvium_model::{BusError, CursorRecord, EntityId, Epoch};
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::Context;
+use async_nats::jetstream::Error;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use async_nats::jetstream::errors::Error;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
