@@ -59,13 +59,18 @@ impl Document {
         Some(document)
     }
 
-    /// Parses TOML. What can be read is kept; the rest are findings.
-    pub(crate) fn toml(name: &str, text: &str, findings: &mut Findings) -> Option<Self> {
+    /// Parses TOML. What can be read is kept; the rest are findings. `excerpts` as for JSON.
+    pub(crate) fn toml(
+        name: &str,
+        text: &str,
+        excerpts: bool,
+        findings: &mut Findings,
+    ) -> Option<Self> {
         let (table, errors) = DeTable::parse_recoverable(text);
         let shared: Arc<str> = Arc::from(text);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
-            let shown = Some(Arc::clone(&shared));
+            let shown = excerpts.then(|| Arc::clone(&shared));
             let problem = format!("this is not TOML: {}", error.message());
             findings.push(Finding::in_text(name, text, shown, span, problem));
         }
@@ -206,7 +211,7 @@ mod tests {
     fn toml_values_are_found_where_they_stand() {
         let text = "data = \"x\"\n\n[http]\nlisten = 7 # seven\n";
         let mut findings = Findings::default();
-        let document = Document::toml("alluvium.toml", text, &mut findings).unwrap();
+        let document = Document::toml("alluvium.toml", text, true, &mut findings).unwrap();
         assert_eq!(document.value, serde_json::json!({"data": "x", "http": {"listen": 7}}));
         assert_eq!(document.finding("/http/listen", "x").located(), "alluvium.toml:4:10: x");
         assert_eq!(document.finding_at_key("/http/listen", "x").located(), "alluvium.toml:4:1: x");

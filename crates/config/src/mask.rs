@@ -54,6 +54,13 @@ impl Openness {
         self.secret.contains(name)
     }
 
+    /// Whether a text that cannot be read names a secret, or something like one, however misspelt.
+    pub(crate) fn names_a_secret(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        CREDENTIALS.iter().any(|word| text.contains(word))
+            || self.secret.iter().any(|name| text.contains(name.as_str()))
+    }
+
     fn is_open(&self, name: &str) -> bool {
         name == "type" || (self.open.contains(name) && !self.secret.contains(name))
     }

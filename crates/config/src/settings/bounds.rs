@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use alluvium_model::quantity::{ByteSize, Period};
 use serde_json::Value;
 
-use super::Settings;
+use super::{Settings, lake};
 
 /// How an address to listen at reads.
 pub(crate) const LISTEN_PATTERN: &str =
@@ -54,9 +54,11 @@ pub(super) fn check(settings: &Settings, all_fit: bool) -> Vec<Breach> {
         ("maintenance.log_retention", settings.maintenance.log_retention),
         ("maintenance.garbage_age", settings.maintenance.garbage_age),
         ("runtime.retry.initial", settings.runtime.retry.initial),
+        ("lake.s3.request_time", settings.lake.s3.request_time),
     ] {
         breaches.extend(some_time(key, period));
     }
+    breaches.extend(lake::check(&settings.lake));
     breaches.extend(settings.http.allowed_hosts.iter().filter_map(|host| not_a_name(host)));
     if all_fit {
         breaches.extend(fit_together(settings));

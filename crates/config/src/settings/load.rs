@@ -11,7 +11,9 @@ use crate::document::{Document, read_text};
 use crate::environment::Environment;
 use crate::error::{ConfigError, Finding, Findings};
 use crate::locate::token;
+use crate::mask::{Openness, in_the_open, masked};
 use crate::nearest::{nearest, suggestion};
+use crate::secrets::is_reference;
 
 /// The settings that stand where nobody says otherwise, with their comments.
 pub const DEFAULT_SETTINGS: &str = include_str!("../../default.toml");
@@ -110,7 +112,16 @@ impl Layered {
         let name = file.display().to_string();
         match read_text(file, &name, FILE_LIMIT) {
             Ok(Some(text)) => {
-                let Some(document) = Document::toml(&name, &text, findings) else { return };
+                let openness = Openness::of(&self.schema);
+                let quiet = openness.names_a_secret(&text);
+                let Some(mut document) = Document::toml(&name, &text, !quiet, findings) else {
+                    return;
+                };
+                document.mask(&masked(&document, "", &openness));
+                for problem in in_the_open(&document.value, "", &openness) {
+                    let finding = document.finding(&problem.pointer, problem.text);
+                    findings.push(finding.with_help(problem.help));
+                }
                 self.add_table(&document, &document.value, &mut Vec::new(), findings);
                 self.document = Some(document);
             }
@@ -158,6 +169,13 @@ impl Layered {
     fn add_flags(&mut self, overrides: &[(String, String)], findings: &mut Findings) {
         for (key, text) in overrides {
             let keys: Vec<&str> = key.split('.').collect();
+            let secret = keys.last().is_some_and(|key| Openness::of(&self.schema).is_secret(key));
+            if secret && !is_reference(text) {
+                let problem = "a secret must not stand in a command line, which others can see";
+                let help = "write ${env:NAME} or ${file:/path}".to_owned();
+                findings.push(Finding::at_name(format!("flag {key}"), problem).with_help(help));
+                continue;
+            }
             if let Err(finding) = self.add_text(&keys, text, &format!("flag {key}")) {
                 findings.push(finding);
             }

@@ -1,7 +1,9 @@
 //! The settings of the process: typed, with the defaults of `default.toml`.
 
+mod aws;
 mod bounds;
 mod known;
+mod lake;
 mod load;
 
 use std::net::SocketAddr;
@@ -16,6 +18,7 @@ use crate::secrets::Secrets;
 
 pub(crate) use bounds::LISTEN_PATTERN;
 pub(crate) use known::schema;
+pub use lake::{BucketCredentials, BucketPlace, LakePlace, LakeSettings, S3Settings};
 pub use load::{DEFAULT_SETTINGS, LoadOptions};
 
 /// All settings. Flags win over the environment, the environment over `alluvium.toml`, and that
@@ -140,15 +143,6 @@ pub struct EmbeddedBusSettings {
     pub max_message_bytes: ByteSize,
     /// Memory for recently read blocks.
     pub cache_bytes: ByteSize,
-}
-
-/// Raw objects and Delta tables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LakeSettings {
-    /// Its folder. Default: `lake` in the data folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
 }
 
 /// The ledger.
@@ -278,6 +272,10 @@ impl Settings {
     /// folder of these settings.
     pub fn secrets(&self) -> Secrets {
         Secrets::new(self.origin.environment.clone(), &self.origin.folder)
+    }
+
+    fn environment(&self) -> &Environment {
+        &self.origin.environment
     }
 
     fn own_or(&self, own: Option<&Path>, otherwise: &str) -> PathBuf {
