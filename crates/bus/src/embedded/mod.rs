@@ -28,7 +28,7 @@ use alluvium_model::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
-use self::block::{self, Prepared};
+use self::block::Prepared;
 use self::cache::Cache;
 use self::queue::{Queue, Request, Shared, closed};
 use self::store::Store;
