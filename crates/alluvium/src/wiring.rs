@@ -1,5 +1,5 @@
-//! Concrete parts put together: the bus that the settings name, the local lake, the ledger's
-//! database, the connectors.
+//! Concrete parts put together: the bus that the settings name, the lake in a folder or a bucket,
+//! the ledger's database, the connectors.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use alluvium_bus::Bus;
 use alluvium_config::{
-    ConfigError, ConnectorSchemas, LoadOptions, Metadata, Part, Reach, SchemaCatalog, Settings,
+    BucketCredentials, BucketPlace, ConfigError, ConnectorSchemas, LakePlace, LoadOptions,
+    Metadata, Part, Reach, SchemaCatalog, Settings,
 };
 use alluvium_connector::{ConnectContext, Registry};
-use alluvium_lake::Lake;
 use alluvium_lake::index::{IndexStore, KeyIndex};
 use alluvium_lake::table::CompactionPolicy;
 use alluvium_lake::upkeep::UpkeepPolicy;
+use alluvium_lake::{Credentials, Lake, S3Settings};
 use alluvium_layers::rebuild::remove_leftovers;
 use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
 use alluvium_ledger::{Ledger, LedgerTables, Place, Retention, Server, SqlLedger};
@@ -94,7 +95,35 @@ fn check(registry: &Registry, part: Part<'_>) -> Result<(), String> {
 
 /// The lake, for who only reads.
 pub(crate) fn lake(settings: &Settings) -> anyhow::Result<Lake> {
-    Ok(Lake::local(&settings.lake_path(), Arc::new(SystemClock))?)
+    let clock = Arc::new(SystemClock);
+    Ok(match settings.lake_place()? {
+        LakePlace::Folder(folder) => Lake::local(&folder, clock)?,
+        LakePlace::Bucket(place) => Lake::s3(&s3_settings(settings, *place)?, clock)?,
+    })
+}
+
+/// The lake, for who writes: its store has proved to be fit.
+pub(crate) async fn lake_to_write(settings: &Settings) -> anyhow::Result<Lake> {
+    Ok(lake(settings)?.fit_to_write().await?)
+}
+
+fn s3_settings(settings: &Settings, place: BucketPlace) -> anyhow::Result<S3Settings> {
+    let of = &settings.lake.s3;
+    let credentials = match place.credentials {
+        BucketCredentials::Keys(id, secret, token) => Credentials::Keys { id, secret, token },
+        BucketCredentials::Machine(told) => Credentials::Machine(told),
+    };
+    Ok(S3Settings {
+        bucket: place.bucket,
+        prefix: place.prefix,
+        endpoint: place.endpoint.as_deref().map(str::parse).transpose()?,
+        region: place.region,
+        path_style: of.path_style,
+        allow_http: of.allow_http,
+        credentials,
+        request_time: of.request_time.duration(),
+        retry_time: of.retry_time.duration(),
+    })
 }
 
 /// Where tables are made anew: the indexes of their shadows.
@@ -148,7 +177,7 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
     std::env::set_current_dir(settings.folder())
         .with_context(|| format!("cannot enter {}", settings.folder().display()))?;
     let (bus, events) = crate::buses::open(settings, Arc::clone(&clock)).await?;
-    let lake = Lake::local(&settings.lake_path(), Arc::clone(&clock))?;
+    let lake = lake_to_write(settings).await?;
     let index = IndexStore::open(&settings.data_path().join("index"))?;
     if let Err(error) = remove_leftovers(&lake, &scratch(settings)).await {
         tracing::warn!(%error, "what a rebuild left behind could not be removed");
@@ -209,10 +238,10 @@ fn runtime_settings(settings: &Settings) -> anyhow::Result<RuntimeSettings> {
     })
 }
 
-/// The layers of the local lake, for a command that needs nothing else. Only one process may have
-/// them open so.
-pub(crate) fn stages(settings: &Settings) -> anyhow::Result<impl Stages> {
-    let lake = lake(settings)?;
+/// The layers of the lake, for a command that needs nothing else. Only one process may have them
+/// open so.
+pub(crate) async fn stages(settings: &Settings) -> anyhow::Result<impl Stages> {
+    let lake = lake_to_write(settings).await?;
     let index = IndexStore::open(&settings.data_path().join("index"))?;
     stages_of(settings, lake, index)
 }
@@ -234,7 +263,7 @@ fn stages_of(settings: &Settings, lake: Lake, index: IndexStore) -> anyhow::Resu
     Ok(LakeStages { lake, index, linger_bytes, upkeep })
 }
 
-/// The layers of the local lake.
+/// The layers of the lake.
 struct LakeStages {
     lake: Lake,
     index: IndexStore,

@@ -193,6 +193,8 @@ fn a_bus_on_nats_is_known_in_one_way_and_its_secrets_stay_references() {
     assert!(wrong("bus.nats.token", "${env:T}").contains("second way to be known"));
     assert!(wrong("bus.nats.password", "${hunter2}").contains("no reference to a secret"));
     assert!(!wrong("bus.nats.password", "${hunter2}").contains("hunter2"));
+    assert!(wrong("bus.nats.servers", "nats://a:hunter2@b").contains("must not hold a user"));
+    assert!(!wrong("bus.nats.servers", "nats://a:hunter2@b").contains("hunter2"));
     assert!(wrong("bus.nats.tls.cert", "c.pem").contains("belong together"));
     assert!(wrong("bus.nats.prefix", "a.b").contains("bus.nats.prefix"));
     assert!(wrong("bus.nats.replicas", "7").contains("too much"));
@@ -233,7 +235,7 @@ fn the_ledgers_database_is_named_without_its_password_which_is_resolved_late() {
 }
 
 #[test]
-fn a_password_among_the_settings_is_refused_and_shown_nowhere() {
+fn a_password_in_the_open_is_refused_and_shown_nowhere() {
     for text in [
         "[ledger]\nurl = \"postgres://a@db/x\"\npassword = \"hunter2\"\n",
         "[ledger]\nurl = \"postgres://a:hunter2@db/x\"\n",
@@ -247,9 +249,36 @@ fn a_password_among_the_settings_is_refused_and_shown_nowhere() {
         assert!(text.contains("ledger.") && !text.contains("hunter2"), "{text}");
     }
     let folder = folder(&[]);
-    let error = load(folder.path(), &[("ALLUVIUM_LEDGER__PASSWORD", "hunter2")], &[]).unwrap_err();
+    let error = load(folder.path(), &[], &[("ledger.password", "hunter2")]).unwrap_err();
     let text = format!("{error:?} {}", shown(&error));
     assert!(text.contains("must not stand") && !text.contains("hunter2"), "{text}");
+    // The environment is a place for secrets.
+    let environment =
+        [("ALLUVIUM_LEDGER__URL", "postgres://a@db/x"), ("ALLUVIUM_LEDGER__PASSWORD", "hunter2")];
+    let settings = load(folder.path(), &environment, &[]).unwrap();
+    assert_eq!(settings.ledger_password().unwrap().unwrap().expose(), "hunter2");
+    let text = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn options_of_kafka_may_stand_in_the_open_but_for_secrets() {
+    let told = |option: &str| {
+        let text = format!("[bus.kafka.options]\n{option}\n");
+        let folder = folder(&[("alluvium.toml", &text)]);
+        load(folder.path(), &[], &[]).map_or_else(|error| said(&error), |_| Vec::new())
+    };
+    for option in [
+        "\"sasl.mechanism\" = \"PLAIN\"",
+        "\"ssl.key.location\" = \"/etc/k.pem\"",
+        "\"session.timeout.ms\" = \"45000\"",
+        "\"ssl.key.password\" = \"${env:KEY}\"",
+    ] {
+        assert!(told(option).is_empty(), "{option}");
+    }
+    let refused = told("\"ssl.key.password\" = \"canary-1\"");
+    assert!(refused[0].contains("alluvium.toml:2:22"), "{refused:?}");
+    assert!(refused[0].contains("must not stand") && !refused[0].contains("canary"), "{refused:?}");
 }
 
 #[test]

@@ -12,11 +12,11 @@ use crate::lake_in;
 
 const EPOCH: Epoch = Epoch(1_763_000_000_000);
 
-fn entity() -> EntityId {
+pub(crate) fn entity() -> EntityId {
     "shop.orders".parse().unwrap()
 }
 
-fn message(offset: u64, payload: &str, with_frame: bool) -> Arc<Message> {
+pub(crate) fn message(offset: u64, payload: &str, with_frame: bool) -> Arc<Message> {
     message_of(EPOCH, offset, payload, with_frame)
 }
 
@@ -28,11 +28,11 @@ fn message_of(epoch: Epoch, offset: u64, payload: &str, with_frame: bool) -> Arc
     Arc::new(Message::new(epoch, offset, 1_000 + offset as i64, encoded, frame))
 }
 
-fn span(after: u64, to: u64) -> Span {
+pub(crate) fn span(after: u64, to: u64) -> Span {
     Span { epoch: EPOCH, after, to }
 }
 
-async fn land(
+pub(crate) async fn land(
     lake: &Lake,
     span: Span,
     messages: &[Arc<Message>],

@@ -75,8 +75,12 @@ impl Query {
             .with_default_catalog_and_schema(catalog::DEFAULT, catalog::NOWHERE)
             .with_create_default_catalog_and_schema(false)
             .with_target_partitions(options.parallelism.max(1));
+        let runtime = runtime.build_arc()?;
+        if let Some((store, url)) = lake.root() {
+            runtime.register_object_store(&url, store);
+        }
         let places = Places::new(lake, ledger);
-        Ok(Query::of(config, runtime.build_arc()?, places, options.rows))
+        Ok(Query::of(config, runtime, places, options.rows))
     }
 
     /// The same, looking at tables from another moment. Memory and disk are shared.

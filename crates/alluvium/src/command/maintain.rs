@@ -28,7 +28,7 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Maintain) -> anyh
         return Err(UsageError("there is no such system or entity".to_owned()).into());
     }
     let tables: Vec<(EntitySpec, String, Layer)> = meant.into_iter().flat_map(tables_of).collect();
-    let stages = wiring::stages(settings)?;
+    let stages = wiring::stages(settings).await?;
     let bar = Bar::new(cli.quiet, "maintaining");
     let mut rows = Vec::new();
     for ((entity, timezone, layer), at) in tables.iter().zip(0..) {

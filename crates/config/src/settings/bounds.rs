@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use alluvium_model::quantity::{ByteSize, Period};
 use serde_json::Value;
 
-use super::{BusType, NatsBusSettings, Settings};
-use crate::mask::REFERENCE;
-use crate::{address, secrets};
+use super::{BusType, NatsBusSettings, Settings, lake};
+use crate::address;
 
 /// How an address to listen at reads.
 pub(crate) const LISTEN_PATTERN: &str =
@@ -33,10 +32,6 @@ pub(super) fn check_values(value: &Value) -> Vec<Breach> {
     if let Some(problem) = text("/ledger/url").and_then(address::wrong_database) {
         let help = "write postgres://user@host:5432/database, and ledger.password beside it";
         breaches.push(("ledger.url", problem.to_owned(), help.to_owned()));
-    }
-    if text("/ledger/password").is_some_and(|password| !secrets::is_reference(password)) {
-        let problem = "a secret must not stand among the settings".to_owned();
-        breaches.push(("ledger.password", problem, REFERENCE.to_owned()));
     }
     breaches
 }
@@ -78,6 +73,7 @@ pub(super) fn check(settings: &Settings, all_fit: bool) -> Vec<Breach> {
         ("maintenance.log_retention", settings.maintenance.log_retention),
         ("maintenance.garbage_age", settings.maintenance.garbage_age),
         ("runtime.retry.initial", settings.runtime.retry.initial),
+        ("lake.s3.request_time", settings.lake.s3.request_time),
     ] {
         breaches.extend(some_time(key, period));
     }
@@ -85,6 +81,7 @@ pub(super) fn check(settings: &Settings, all_fit: bool) -> Vec<Breach> {
         breaches.extend(size_within("bus.nats.max_stream_bytes", size, MB, 1_000_000 * GB));
     }
     breaches.extend(nats_access(nats));
+    breaches.extend(lake::check(&settings.lake));
     breaches.extend(settings.http.allowed_hosts.iter().filter_map(|host| not_a_name(host)));
     if all_fit {
         breaches.extend(fit_together(settings));
@@ -121,16 +118,9 @@ fn nats_access(nats: &NatsBusSettings) -> Vec<Breach> {
     if nats.tls.cert.is_some() != nats.tls.key.is_some() {
         breach("bus.nats.tls.cert", "cert and key belong together", "give both, or none");
     }
-    for (key, secret) in [
-        ("bus.nats.password", &nats.password),
-        ("bus.nats.token", &nats.token),
-        ("bus.nats.nkey", &nats.nkey),
-        ("bus.nats.credentials", &nats.credentials),
-    ] {
-        let Some(secret) = secret else { continue };
-        for problem in secrets::malformed(&secret.expose().into(), "") {
-            breach(key, &problem.text, &problem.help.unwrap_or_default());
-        }
+    if nats.servers.iter().any(|server| address::has_user(server)) {
+        let help = "leave it out; user and password have settings of their own";
+        breach("bus.nats.servers", "an address must not hold a user or a password", help);
     }
     breaches
 }

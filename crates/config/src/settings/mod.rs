@@ -1,8 +1,10 @@
 //! The settings of the process: typed, with the defaults of `default.toml`.
 
+mod aws;
 mod bounds;
 mod kafka;
 mod known;
+mod lake;
 mod load;
 
 use std::net::SocketAddr;
@@ -13,7 +15,6 @@ use alluvium_model::quantity::{ByteSize, Period};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ConfigError;
 use crate::environment::Environment;
 use crate::error::ConfigError;
 use crate::secrets::Secrets;
@@ -21,6 +22,7 @@ use crate::secrets::Secrets;
 pub(crate) use bounds::LISTEN_PATTERN;
 pub use kafka::KafkaBusSettings;
 pub(crate) use known::schema;
+pub use lake::{BucketCredentials, BucketPlace, LakePlace, LakeSettings, S3Settings};
 pub use load::{DEFAULT_SETTINGS, LoadOptions};
 
 /// All settings. Flags win over the environment, the environment over `alluvium.toml`, and that
@@ -231,15 +233,6 @@ pub struct NatsTlsSettings {
     pub key: Option<PathBuf>,
 }
 
-/// Raw objects and Delta tables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LakeSettings {
-    /// Its folder. Default: `lake` in the data folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-}
-
 /// The ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -363,9 +356,7 @@ impl Settings {
 
     /// The password of the ledger's server. Ask just before connecting.
     pub fn ledger_password(&self) -> Result<Option<Secret>, ConfigError> {
-        let Some(reference) = &self.ledger.password else { return Ok(None) };
-        let resolved = self.secrets().resolve(&reference.expose().into())?;
-        Ok(resolved.as_str().map(Secret::new))
+        self.ledger.password.as_ref().map(|password| self.secret(password)).transpose()
     }
 
     /// The ledger's file, absolute. It is none where [`LedgerSettings::url`] is given.
@@ -389,12 +380,6 @@ impl Settings {
         Secrets::new(self.origin.environment.clone(), &self.origin.folder)
     }
 
-    /// A secret of the settings, its references replaced. Ask just before connecting.
-    pub fn secret(&self, secret: &Secret) -> Result<Secret, ConfigError> {
-        let resolved = self.secrets().resolve(&secret.expose().into())?;
-        Ok(Secret::new(resolved.as_str().unwrap_or_default()))
-    }
-
     /// The largest message that the bus takes, as far as the settings say.
     pub fn max_message_bytes(&self) -> ByteSize {
         match self.bus.kind {
@@ -402,6 +387,15 @@ impl Settings {
             BusType::Nats => self.bus.nats.max_message_bytes,
             BusType::Kafka => self.bus.kafka.max_message_bytes,
         }
+    }
+
+    /// A secret of the settings, its references replaced. Ask just before connecting.
+    pub fn secret(&self, secret: &Secret) -> Result<Secret, ConfigError> {
+        self.secrets().secret(secret)
+    }
+
+    fn environment(&self) -> &Environment {
+        &self.origin.environment
     }
 
     fn own_or(&self, own: Option<&Path>, otherwise: &str) -> PathBuf {

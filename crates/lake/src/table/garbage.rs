@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
 
-use chrono::DateTime;
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -51,8 +50,7 @@ impl Table {
             .then(|| listed.last().map(|meta| meta.location.clone()))
             .flatten();
         let live = self.referred_to()?;
-        let before = DateTime::from_timestamp_millis(garbage.before_ms);
-        let before = before.unwrap_or(DateTime::UNIX_EPOCH);
+        let before = self.lake.written_before(garbage.before_ms);
         let doomed: Vec<&ObjectMeta> = listed
             .iter()
             .filter(|meta| meta.last_modified < before)
