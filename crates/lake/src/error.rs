@@ -21,6 +21,9 @@ pub enum LakeError {
         #[source]
         source: Cause,
     },
+    /// Another process owns what was to be written. Nothing was.
+    #[error("another process owns what was to be written: {0}")]
+    Fenced(String),
     /// The disk is full. What was being written is not there.
     #[error("no space is left in the lake: {what}")]
     Full {
@@ -54,7 +57,7 @@ impl LakeError {
     /// What mends it.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Unavailable { .. } => Remedy::Retry,
+            Self::Unavailable { .. } | Self::Fenced(_) => Remedy::Retry,
             Self::Full { .. } => Remedy::Operator(
                 "free space on the lake's disk; nothing unfinished was acknowledged",
             ),
@@ -78,7 +81,9 @@ impl LakeError {
             Self::Unavailable { what, source }
             | Self::Full { what, source }
             | Self::Refused { what, source } => format!("{what}: {}", error::chain(&**source)),
-            Self::Corrupt(what) | Self::Mismatch(what) | Self::Bug(what) => what.clone(),
+            Self::Corrupt(what) | Self::Mismatch(what) | Self::Fenced(what) | Self::Bug(what) => {
+                what.clone()
+            }
         }
     }
 

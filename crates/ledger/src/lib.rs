@@ -19,6 +19,7 @@ mod retention;
 mod run;
 mod sqlite;
 mod time;
+mod worker;
 
 pub use batch::{BatchFilter, BatchRow, LayerTotals, Reconciled};
 pub use conservation::{Finding, FindingKind};
@@ -33,3 +34,4 @@ pub use quarantine::{
 pub use retention::{Retained, Retention};
 pub use run::{EntityCounts, EntityStep, NewRun, RunEnd, RunFilter, RunRow, RunStatus, RunStep};
 pub use sqlite::SqliteLedger;
+pub use worker::{Beat, Worker};

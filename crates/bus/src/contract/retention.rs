@@ -6,7 +6,8 @@ use std::time::Duration;
 use alluvium_model::{BusError, EncodedPage, Layer, Position, Span};
 
 use super::{
-    BusUnderTest, at_once, drain, message, page, payloads, publish_pages, record, settings, topic,
+    BusUnderTest, OWNER, at_once, drain, message, page, payloads, publish_pages, record, settings,
+    topic,
 };
 
 /// However old: what raw has not landed stays.
@@ -14,9 +15,9 @@ pub async fn retention_spares_what_raw_has_not_landed(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
-    let mut bronze = subscribe.subscribe(&topic(), Layer::Bronze).await.unwrap();
+    let mut bronze = subscribe.subscribe(&topic(), Layer::Bronze, OWNER).await.unwrap();
     bronze.commit(&Span { epoch, after: 0, to: end }).await.unwrap();
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     raw.commit(&Span { epoch, after: 0, to: 3 }).await.unwrap();
     bus.grow_old().await;
     raw.seek(&Position { epoch, offset: 3, index: 0 }).await.unwrap();
@@ -28,8 +29,8 @@ pub async fn what_retention_removed_is_gone_and_never_skipped(bus: &dyn BusUnder
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
-    let mut silver = subscribe.subscribe(&topic(), Layer::Silver).await.unwrap();
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut silver = subscribe.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     raw.commit(&Span { epoch, after: 0, to: 6 }).await.unwrap();
     bus.grow_old().await;
     let gone = silver.fetch(at_once()).await;
@@ -49,7 +50,7 @@ pub async fn cursor_and_offsets_survive_retention(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     raw.commit(&Span { epoch, after: 0, to: end }).await.unwrap();
     bus.grow_old().await;
     drop((publisher, subscribe, raw));
@@ -57,7 +58,7 @@ pub async fn cursor_and_offsets_survive_retention(bus: &dyn BusUnderTest) {
     assert_eq!(publisher.cursor(&topic()).await.unwrap(), Some(record(1, 4)));
     let published = publisher.publish(&topic(), page(5, 2), Some(record(1, 5))).await.unwrap();
     assert_eq!(published.span, Span { epoch, after: end, to: end + 2 });
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     assert_eq!(drain(&mut raw).await[0].span, published.span);
 }
 
@@ -81,7 +82,7 @@ pub async fn a_full_topic_makes_its_publisher_wait_and_no_other(bus: &dyn BusUnd
 
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
     assert_eq!(end, fits);
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     raw.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
     let published = tokio::time::timeout(Duration::from_secs(20), waiting).await;
     let published = published.expect("the wait ends").unwrap().unwrap();

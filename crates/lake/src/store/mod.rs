@@ -8,7 +8,7 @@ mod upload;
 use std::path::Path as FsPath;
 use std::sync::Arc;
 
-use alluvium_model::Clock;
+use alluvium_model::{Clock, Ownership};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -33,6 +33,7 @@ pub struct Lake {
     local: Option<Arc<DurableLocal>>,
     url: Url,
     clock: Arc<dyn Clock>,
+    owner: Option<Ownership>,
 }
 
 /// What became of putting an object where none may be yet.
@@ -62,7 +63,31 @@ impl Lake {
             local: Some(local),
             url,
             clock,
+            owner: None,
         })
+    }
+
+    /// The same lake in the hands of an owner: what is written through it is written only as long as
+    /// the owner's lease can be relied upon, and tables are written only by their latest owner.
+    #[must_use]
+    pub fn held_by(&self, owner: Ownership) -> Lake {
+        Lake { owner: Some(owner), ..self.clone() }
+    }
+
+    /// Whose hands it is in; `None` where nobody else can write.
+    pub fn owner(&self) -> Option<&Ownership> {
+        self.owner.as_ref()
+    }
+
+    /// That the lease holds now. Asked just before whatever others may build upon.
+    pub(crate) fn guard(&self, doing: impl FnOnce() -> String) -> Result<(), LakeError> {
+        match &self.owner {
+            Some(owner) if !owner.holds() => {
+                let token = owner.token().0;
+                Err(LakeError::Fenced(format!("{}: lease {token} is over", doing())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The store, its root being the lake's. A put is durable when it returns.
@@ -89,8 +114,10 @@ impl Lake {
         &self.clock
     }
 
-    /// Writes an object where none is yet; durable when it returns.
+    /// Writes an object where none is yet; durable when it returns. [`LakeError::Fenced`] where the
+    /// owner's lease is over.
     pub async fn create(&self, path: &Path, payload: PutPayload) -> Result<Created, LakeError> {
+        self.guard(|| format!("writing {path}"))?;
         match self.store.put_opts(path, payload, PutMode::Create.into()).await {
             Ok(_) => Ok(Created::Written),
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
@@ -148,9 +175,12 @@ impl Lake {
         }
     }
 
-    /// Removes objects, several at once.
+    /// Removes objects, several at once, as long as the owner's lease holds.
     pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<(), LakeError> {
-        let deletes = paths.into_iter().map(|path| async move { self.delete(&path).await });
+        let deletes = paths.into_iter().map(|path| async move {
+            self.guard(|| format!("removing {path}"))?;
+            self.delete(&path).await
+        });
         stream::iter(deletes).buffer_unordered(PARALLEL_DELETES).try_collect().await
     }
 

@@ -151,6 +151,7 @@ pub(crate) fn lake_error(error: LakeError) -> StageError {
         // A stage knows no such kind, so the error says it whole.
         LakeError::Refused { .. } => StageError::Mismatch(alluvium_model::error::chain(&error)),
         LakeError::Bug(_) => StageError::Bug(text),
+        LakeError::Fenced(_) => StageError::Fenced(text),
         LakeError::Unavailable { .. } => StageError::Unavailable(text),
     }
 }
@@ -168,6 +169,7 @@ mod tests {
             LakeError::Refused { what: what(), source: source() },
             LakeError::Corrupt(what()),
             LakeError::Mismatch(what()),
+            LakeError::Fenced(what()),
             LakeError::Bug(what()),
         ] {
             let said = lake_error(error).to_string();

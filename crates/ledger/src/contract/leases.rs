@@ -60,3 +60,27 @@ pub(super) async fn of_many_at_once_one_gets_the_lease(given: Given) {
     let tokens: BTreeSet<_> = granted.into_iter().filter_map(Result::unwrap).collect();
     assert_eq!(tokens.len(), 1, "{tokens:?}");
 }
+
+pub(super) async fn many_are_granted_and_given_back_at_once(given: Given) {
+    let ledger = &*given.ledger;
+    let names: Vec<_> = Layer::ALL.map(|layer| LeaseName::layer(layer, &orders())).into();
+    let theirs = ledger.acquire_lease(&names[1], "b", TTL).await.unwrap().unwrap();
+    let ours = ledger.acquire_leases(&names, "a", TTL).await.unwrap();
+    let mut granted: Vec<_> = ours.iter().map(|(name, _)| name.clone()).collect();
+    granted.sort();
+    let mut free = vec![names[0].clone(), names[2].clone()];
+    free.sort();
+    assert_eq!(granted, free);
+    assert!(ledger.acquire_leases(&[], "a", TTL).await.unwrap().is_empty());
+    let mut given_back = ours.clone();
+    given_back.push((names[1].clone(), FencingToken(theirs.0 - 1)));
+    ledger.release_leases(&given_back).await.unwrap();
+    let next = ledger.acquire_leases(&names, "c", TTL).await.unwrap();
+    let mut granted: Vec<_> = next.iter().map(|(name, _)| name.clone()).collect();
+    granted.sort();
+    assert_eq!(granted, free, "what another holds is not given back");
+    for (name, token) in next {
+        let before = ours.iter().find(|(ours, _)| *ours == name).unwrap().1;
+        assert!(token > before);
+    }
+}

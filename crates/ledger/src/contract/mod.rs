@@ -10,6 +10,7 @@ mod given;
 mod keeping;
 mod leases;
 mod runs;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,4 +73,10 @@ pub async fn all(fixture: &dyn Fixture) {
     leases::one_holds_a_lease_and_each_grant_has_a_higher_token(fixture.given().await).await;
     leases::a_lease_that_ran_out_is_not_renewed(fixture.given().await).await;
     leases::of_many_at_once_one_gets_the_lease(fixture.given().await).await;
+    leases::many_are_granted_and_given_back_at_once(fixture.given().await).await;
+    workers::workers_see_each_other_until_they_are_gone(fixture.given().await).await;
+    workers::a_beat_prolongs_what_is_held_and_tells_what_was_lost(fixture.given().await).await;
+    workers::who_waits_is_heard_and_the_furthest_counts(fixture.given().await).await;
+    workers::a_change_of_the_metadata_is_a_new_revision(fixture.given().await).await;
+    workers::runs_of_workers_that_are_alive_are_not_interrupted(fixture.given().await).await;
 }

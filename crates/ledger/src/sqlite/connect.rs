@@ -16,9 +16,10 @@ use super::failure::{failed, not_migrated};
 use crate::LedgerError;
 
 /// Version, name and statements. A migration that was released never changes; new ones follow it.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
     (2, "layer_stop", include_str!("../../migrations/sqlite/0002_layer_stop.sql")),
+    (3, "worker", include_str!("../../migrations/sqlite/0003_worker.sql")),
 ];
 
 /// How long a writer waits for another process's transaction.

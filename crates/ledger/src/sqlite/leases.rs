@@ -1,73 +1,71 @@
 //! Leases.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alluvium_model::FencingToken;
+use jiff::Timestamp;
+use sqlx::{Executor, Sqlite};
 
 use super::SqliteLedger;
 use super::failure::failed;
-use super::fields::{Fields, signed};
+use super::fields::Fields;
 use crate::lease::{Lease, LeaseName};
 use crate::{LedgerError, time};
 
-const ACQUIRE: &str = include_str!("../../queries/sqlite/lease_acquire.sql");
-const RENEW: &str = include_str!("../../queries/sqlite/lease_renew.sql");
-const RELEASE: &str = include_str!("../../queries/sqlite/lease_release.sql");
+const ACQUIRE: &str = include_str!("../../queries/sqlite/leases_acquire.sql");
+const PROLONG: &str = include_str!("../../queries/sqlite/leases_prolong.sql");
 const LIST: &str = include_str!("../../queries/sqlite/lease_list.sql");
+
+/// Leases with the tokens that they are held with.
+pub(super) type Held = [(LeaseName, FencingToken)];
 
 pub(super) async fn acquire(
     ledger: &SqliteLedger,
-    name: &LeaseName,
+    names: &[LeaseName],
     holder: &str,
     ttl: Duration,
-) -> Result<Option<FencingToken>, LedgerError> {
-    const DOING: &str = "grant a lease";
+) -> Result<Vec<(LeaseName, FencingToken)>, LedgerError> {
+    const DOING: &str = "grant leases";
     let now = ledger.clock.now();
-    let row = sqlx::query(ACQUIRE)
-        .bind(name.as_str())
+    let rows = sqlx::query(ACQUIRE)
+        .bind(json(DOING, names)?)
         .bind(holder)
         .bind(now.as_millisecond())
         .bind(time::text(now))
         .bind(time::text(time::after(now, ttl)))
-        .fetch_optional(ledger.writer(DOING)?)
+        .fetch_all(ledger.writer(DOING)?)
         .await
         .map_err(failed(DOING))?;
-    row.map(|row| Fields(&row).number("token").map(FencingToken)).transpose()
+    let granted = rows.iter().map(|row| {
+        let row = Fields(row);
+        Ok((LeaseName::read(row.get("name")?), FencingToken(row.number("token")?)))
+    });
+    granted.collect()
 }
 
-pub(super) async fn renew(
-    ledger: &SqliteLedger,
-    name: &LeaseName,
-    token: FencingToken,
+/// Prolongs leases, and tells which were. With no time left, they are given back.
+pub(super) async fn prolong(
+    executor: impl Executor<'_, Database = Sqlite>,
+    held: &Held,
+    now: Timestamp,
     ttl: Duration,
-) -> Result<bool, LedgerError> {
-    const DOING: &str = "renew a lease";
-    let now = ledger.clock.now();
-    let done = sqlx::query(RENEW)
-        .bind(name.as_str())
-        .bind(signed(token.0))
+) -> Result<BTreeSet<LeaseName>, LedgerError> {
+    const DOING: &str = "prolong leases";
+    let rows: Vec<String> = sqlx::query_scalar(PROLONG)
+        .bind(json(DOING, held)?)
         .bind(time::text(now))
         .bind(time::text(time::after(now, ttl)))
-        .execute(ledger.writer(DOING)?)
+        .fetch_all(executor)
         .await
         .map_err(failed(DOING))?;
-    Ok(done.rows_affected() > 0)
+    Ok(rows.into_iter().map(LeaseName::read).collect())
 }
 
-pub(super) async fn release(
-    ledger: &SqliteLedger,
-    name: &LeaseName,
-    token: FencingToken,
-) -> Result<bool, LedgerError> {
-    const DOING: &str = "take a lease back";
-    let done = sqlx::query(RELEASE)
-        .bind(name.as_str())
-        .bind(signed(token.0))
-        .bind(time::text(ledger.clock.now()))
-        .execute(ledger.writer(DOING)?)
-        .await
-        .map_err(failed(DOING))?;
-    Ok(done.rows_affected() > 0)
+pub(super) async fn release(ledger: &SqliteLedger, held: &Held) -> Result<u64, LedgerError> {
+    let writer = ledger.writer("take leases back")?;
+    let given = prolong(writer, held, ledger.clock.now(), Duration::ZERO).await?;
+    Ok(given.len() as u64)
 }
 
 pub(super) async fn list(ledger: &SqliteLedger) -> Result<Vec<Lease>, LedgerError> {
@@ -86,4 +84,12 @@ pub(super) async fn list(ledger: &SqliteLedger) -> Result<Vec<Lease>, LedgerErro
             })
         })
         .collect()
+}
+
+fn json<T: serde::Serialize + ?Sized>(
+    doing: &'static str,
+    what: &T,
+) -> Result<String, LedgerError> {
+    serde_json::to_string(what)
+        .map_err(|error| LedgerError::Bug { doing, source: sqlx::Error::Encode(Box::new(error)) })
 }

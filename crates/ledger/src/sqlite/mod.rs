@@ -17,6 +17,7 @@ mod retention;
 mod runs;
 mod steps;
 mod stops;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +28,15 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BatchId, Clock, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, Quarantined,
-    RunId, Span, SystemSpec,
+    Applied, BatchId, Clock, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, Position,
+    Quarantined, RunId, Span, SystemSpec,
 };
 
 use crate::{
-    BatchFilter, BatchRow, CursorCopy, EntityStep, Finding, LayerStop, LayerTotals, Lease,
+    BatchFilter, BatchRow, Beat, CursorCopy, EntityStep, Finding, LayerStop, LayerTotals, Lease,
     LeaseName, Ledger, LedgerError, MetadataEntry, MetadataKind, MetadataVersion, NewRun,
     OutboxEvent, QuarantineFilter, QuarantineRow, Reconciled, Resolution, Retained, Retention,
-    RunEnd, RunFilter, RunRow, RunStep,
+    RunEnd, RunFilter, RunRow, RunStep, Worker,
 };
 use failure::failed;
 
@@ -188,7 +189,17 @@ impl Ledger for SqliteLedger {
         holder: &str,
         ttl: Duration,
     ) -> Result<Option<FencingToken>, LedgerError> {
-        leases::acquire(self, name, holder, ttl).await
+        let granted = leases::acquire(self, std::slice::from_ref(name), holder, ttl).await?;
+        Ok(granted.into_iter().next().map(|(_, token)| token))
+    }
+
+    async fn acquire_leases(
+        &self,
+        names: &[LeaseName],
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Vec<(LeaseName, FencingToken)>, LedgerError> {
+        leases::acquire(self, names, holder, ttl).await
     }
 
     async fn renew_lease(
@@ -197,7 +208,8 @@ impl Ledger for SqliteLedger {
         token: FencingToken,
         ttl: Duration,
     ) -> Result<bool, LedgerError> {
-        leases::renew(self, name, token, ttl).await
+        let (writer, held) = (self.writer("prolong a lease")?, [(name.clone(), token)]);
+        Ok(!leases::prolong(writer, &held, self.clock.now(), ttl).await?.is_empty())
     }
 
     async fn release_lease(
@@ -205,7 +217,31 @@ impl Ledger for SqliteLedger {
         name: &LeaseName,
         token: FencingToken,
     ) -> Result<bool, LedgerError> {
-        leases::release(self, name, token).await
+        Ok(leases::release(self, &[(name.clone(), token)]).await? > 0)
+    }
+
+    async fn release_leases(
+        &self,
+        leases: &[(LeaseName, FencingToken)],
+    ) -> Result<(), LedgerError> {
+        leases::release(self, leases).await.map(drop)
+    }
+
+    async fn beat(
+        &self,
+        worker: &Worker,
+        leases: &[(LeaseName, FencingToken)],
+        ttl: Duration,
+    ) -> Result<Beat, LedgerError> {
+        workers::beat(self, worker, leases, ttl).await
+    }
+
+    async fn sign_off(&self, worker: &str) -> Result<(), LedgerError> {
+        workers::sign_off(self, worker).await
+    }
+
+    async fn want(&self, entity: &EntityId, up_to: Position) -> Result<(), LedgerError> {
+        workers::want(self, entity, up_to).await
     }
 
     async fn leases(&self) -> Result<Vec<Lease>, LedgerError> {

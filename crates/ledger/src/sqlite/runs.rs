@@ -36,6 +36,7 @@ pub(super) async fn open(ledger: &SqliteLedger, run: NewRun) -> Result<RunId, Le
         .bind(&run.trigger)
         .bind(time::text(run.started_at))
         .bind(&run.traceparent)
+        .bind(&run.worker)
         .execute(ledger.writer(DOING)?)
         .await
         .map_err(failed(DOING))?;
@@ -109,19 +110,21 @@ pub(super) async fn get(ledger: &SqliteLedger, id: &RunId) -> Result<Option<RunR
 pub(super) async fn interrupt(ledger: &SqliteLedger, now: Timestamp) -> Result<u64, LedgerError> {
     const DOING: &str = "mark interrupted runs";
     let mut tx = ledger.begin(DOING).await?;
-    let mut found = 0;
-    for (index, statement) in [INTERRUPT].into_iter().chain(INTERRUPT_PARTS).enumerate() {
-        let done = sqlx::query(statement)
+    let interrupted = sqlx::query(INTERRUPT)
+        .bind(time::text(now))
+        .bind(time::text(ledger.clock.now()))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(DOING))?;
+    for statement in INTERRUPT_PARTS {
+        sqlx::query(statement)
             .bind(time::text(now))
             .execute(&mut *tx)
             .await
             .map_err(failed(DOING))?;
-        if index == 0 {
-            found = done.rows_affected();
-        }
     }
     tx.commit().await.map_err(failed(DOING))?;
-    Ok(found)
+    Ok(interrupted.rows_affected())
 }
 
 fn read(row: &SqliteRow) -> Result<RunRow, LedgerError> {
