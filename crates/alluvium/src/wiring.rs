@@ -1,4 +1,5 @@
-//! Concrete parts put together: the embedded bus, the local lake, the SQLite ledger, the connectors.
+//! Concrete parts put together: the embedded bus, the local lake, the ledger's database, the
+//! connectors.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use alluvium_lake::table::CompactionPolicy;
 use alluvium_lake::upkeep::UpkeepPolicy;
 use alluvium_layers::rebuild::remove_leftovers;
 use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
-use alluvium_ledger::{Ledger, Retention, SqliteLedger};
+use alluvium_ledger::{Ledger, LedgerTables, Place, Retention, Server, SqlLedger};
 use alluvium_model::{
     BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Ownership, Position,
     Quarantined, Stage, StageError, Subscriber, SystemClock,
@@ -102,10 +103,25 @@ pub(crate) fn scratch(settings: &Settings) -> PathBuf {
 }
 
 /// The ledger, for who reads and decides.
-pub(crate) async fn ledger(settings: &Settings) -> anyhow::Result<Arc<SqliteLedger>> {
-    let path = settings.ledger_path();
-    make_folder(path.parent())?;
-    Ok(Arc::new(SqliteLedger::open(&path, Arc::new(SystemClock)).await?))
+pub(crate) async fn ledger(settings: &Settings) -> anyhow::Result<Arc<dyn Ledger>> {
+    let place = ledger_place(settings)?;
+    if let Place::File(path) = &place {
+        make_folder(path.parent())?;
+    }
+    Ok(Arc::new(SqlLedger::open(place, Arc::new(SystemClock)).await?))
+}
+
+/// The ledger's tables, for who asks in SQL.
+pub(crate) fn ledger_tables(settings: &Settings) -> anyhow::Result<LedgerTables> {
+    Ok(LedgerTables::at(ledger_place(settings)?))
+}
+
+fn ledger_place(settings: &Settings) -> anyhow::Result<Place> {
+    let of = &settings.ledger;
+    let Some(url) = &of.url else { return Ok(settings.ledger_path().into()) };
+    let server = Server::new(url.as_str(), settings.ledger_password()?);
+    let (max_connections, statement_time) = (of.max_connections, of.statement_time.duration());
+    Ok(Server { max_connections, statement_time, ..server }.into())
 }
 
 fn make_folder(path: Option<&Path>) -> anyhow::Result<()> {
@@ -120,7 +136,7 @@ pub(crate) struct Wired {
     pub(crate) lake: Lake,
     pub(crate) index: IndexStore,
     pub(crate) bus: Arc<dyn Bus>,
-    pub(crate) ledger: Arc<SqliteLedger>,
+    pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -148,7 +164,7 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
         publisher: Arc::clone(&bus) as _,
         subscribe: Arc::clone(&bus) as _,
         topics: Arc::new(move || topics.topic_stats()),
-        ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
+        ledger: Arc::clone(&ledger),
         stages: Arc::new(stages_of(settings, lake.clone(), index.clone())?),
         registry: Arc::new(registry()),
         connect: ConnectContext::new(Arc::clone(&clock)),

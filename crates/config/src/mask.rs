@@ -15,7 +15,8 @@ use crate::document::Document;
 use crate::locate::token;
 use crate::secrets::{has_reference, is_reference};
 
-const REFERENCE: &str =
+/// Where a secret belongs.
+pub(crate) const REFERENCE: &str =
     "put it in the environment or in a file and write ${env:NAME} or ${file:/path}";
 const USER: &str = "leave it out, and say in a member of its own (`auth`) how to authenticate, with ${env:NAME} or \
      ${file:/path}";

@@ -14,6 +14,9 @@ pub fn validate(
 ) -> Result<(Settings, Metadata), ConfigError> {
     let mut findings = Findings::default();
     let settings = Settings::find(options, &mut findings)?;
+    if let Err(error) = settings.ledger_password() {
+        findings.take(error)?;
+    }
     let metadata = Metadata::find(&settings, catalog, own, Reach::All, &mut findings)?;
     findings.into_result()?;
     Ok((settings, metadata))

@@ -184,6 +184,51 @@ fn settings_show_no_secret_of_the_environment() {
 }
 
 #[test]
+fn the_ledgers_database_is_named_without_its_password_which_is_resolved_late() {
+    let url = "postgres://alluvium@db:5432/ledger";
+    let text = format!("[ledger]\nurl = \"{url}\"\npassword = \"${{env:LEDGER}}\"\n");
+    let folder = folder(&[("alluvium.toml", &text), ("secret", "hunter2\n")]);
+    let settings = load(folder.path(), &[("LEDGER_FILE", "secret")], &[]).unwrap();
+    assert_eq!(settings.ledger.url.as_deref(), Some(url));
+    assert_eq!(settings.ledger_password().unwrap().unwrap().expose(), "hunter2");
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let settings = load(folder.path(), &[], &[]).unwrap();
+    let error = settings.ledger_password().unwrap_err();
+    assert!(said(&error)[0].contains("neither LEDGER nor LEDGER_FILE"), "{error}");
+}
+
+#[test]
+fn a_password_among_the_settings_is_refused_and_shown_nowhere() {
+    for text in [
+        "[ledger]\nurl = \"postgres://a@db/x\"\npassword = \"hunter2\"\n",
+        "[ledger]\nurl = \"postgres://a:hunter2@db/x\"\n",
+        "[ledger]\nurl = \"postgres://a@db/x?password=hunter2\"\n",
+        "[ledger]\npassword = \"hunter2\"\nretention = \"x\"\n",
+        "[ledger]\npassword = \"hunter2\n",
+    ] {
+        let folder = folder(&[("ledger.toml", text)]);
+        let error = load(&folder.path().join("ledger.toml"), &[], &[]).unwrap_err();
+        let text = format!("{error:?} {}", shown(&error));
+        assert!(text.contains("ledger.") && !text.contains("hunter2"), "{text}");
+    }
+    let folder = folder(&[]);
+    let error = load(folder.path(), &[("ALLUVIUM_LEDGER__PASSWORD", "hunter2")], &[]).unwrap_err();
+    let text = format!("{error:?} {}", shown(&error));
+    assert!(text.contains("must not stand") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_ledger_is_a_file_or_a_database() {
+    let folder = folder(&[]);
+    let url = ("ledger.url", "postgres://a@db/x");
+    let told =
+        |flags: &[(&str, &str)]| said(&load(folder.path(), &[], flags).unwrap_err()).join("\n");
+    assert!(told(&[url, ("ledger.path", "x.db")]).contains("not both"));
+    assert!(told(&[("ledger.password", "${env:A}")]).contains("give ledger.url"));
+    assert!(told(&[("ledger.url", "mysql://db/x")]).contains("PostgreSQL"));
+}
+
+#[test]
 fn settings_read_back_what_they_write() {
     let folder = folder(&[]);
     let settings = load(folder.path(), &[], &[("log.filter", "info,x=debug")]).unwrap();

@@ -252,6 +252,9 @@ pub trait Ledger: fmt::Debug + Send + Sync {
 
     /// Forgets what the policy does not keep. Running totals stay.
     async fn retain(&self, policy: &Retention, now: Timestamp) -> Result<Retained, LedgerError>;
+
+    /// Waits until all connections are closed, at the end of a process. Nothing is asked after it.
+    async fn close(&self);
 }
 
 /// A layer that has stopped.

@@ -1,7 +1,6 @@
 //! `alluvium maintain`: all the upkeep that `alluvium run` does by and by, to its end.
 
 use alluvium_config::Settings;
-use alluvium_ledger::Ledger;
 use alluvium_model::{EntitySpec, Layer, Maintained, Upkeep};
 use alluvium_runtime::Stages;
 use serde::Serialize;

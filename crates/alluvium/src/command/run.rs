@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use alluvium_api::ApiState;
 use alluvium_config::{Reach, Settings};
-use alluvium_ledger::Ledger;
 use alluvium_model::Role;
 use alluvium_runtime::{Runtime, Triggers};
 use anyhow::Context;
@@ -38,7 +37,7 @@ pub(crate) async fn run(settings: &Settings, args: &Run) -> anyhow::Result<Exit>
         tracing::info!(address = %settings.http.listen, "listening");
         let state = ApiState::new(
             handle.clone(),
-            std::sync::Arc::clone(&wired.ledger) as std::sync::Arc<dyn Ledger>,
+            std::sync::Arc::clone(&wired.ledger),
             std::sync::Arc::clone(&wired.metrics),
         )
         .called(settings.http.allowed_hosts.clone())

@@ -7,7 +7,7 @@ use alluvium_config::Settings;
 use alluvium_layers::verify::{
     Check, Difference, DifferenceKind, RebuildOptions, Rebuilt, Step, verify_rebuild,
 };
-use alluvium_ledger::{LayerStop, LayerTotals, Ledger};
+use alluvium_ledger::{LayerStop, LayerTotals};
 use alluvium_model::{EntityId, EntitySpec, Epoch, Layer};
 use serde::Serialize;
 

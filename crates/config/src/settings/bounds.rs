@@ -7,6 +7,9 @@ use alluvium_model::quantity::{ByteSize, Period};
 use serde_json::Value;
 
 use super::Settings;
+use crate::address;
+use crate::mask::REFERENCE;
+use crate::secrets::is_reference;
 
 /// How an address to listen at reads.
 pub(crate) const LISTEN_PATTERN: &str =
@@ -27,6 +30,15 @@ pub(super) fn check_values(value: &Value) -> Vec<Breach> {
     {
         let help = "write an IP address and a port, such as 127.0.0.1:7411".to_owned();
         breaches.push(("http.listen", "this is no address".to_owned(), help));
+    }
+    let text = |pointer| value.pointer(pointer).and_then(Value::as_str);
+    if let Some(problem) = text("/ledger/url").and_then(address::wrong_database) {
+        let help = "write postgres://user@host:5432/database, and ledger.password beside it";
+        breaches.push(("ledger.url", problem.to_owned(), help.to_owned()));
+    }
+    if text("/ledger/password").is_some_and(|password| !is_reference(password)) {
+        let problem = "a secret must not stand among the settings".to_owned();
+        breaches.push(("ledger.password", problem, REFERENCE.to_owned()));
     }
     breaches
 }
@@ -51,6 +63,7 @@ pub(super) fn check(settings: &Settings, all_fit: bool) -> Vec<Breach> {
     for (key, period) in [
         ("bus.embedded.retention_time", bus.retention_time),
         ("ledger.retention", settings.ledger.retention),
+        ("ledger.statement_time", settings.ledger.statement_time),
         ("layers.raw_linger_time", layers.raw_linger_time),
         ("maintenance.log_retention", settings.maintenance.log_retention),
         ("maintenance.garbage_age", settings.maintenance.garbage_age),
@@ -125,6 +138,15 @@ fn fit_together(settings: &Settings) -> Vec<Breach> {
     if layers.batch_bytes > settings.runtime.memory_bytes {
         let problem = format!("a batch would not fit in {}", settings.runtime.memory_bytes);
         breaches.push(("layers.batch_bytes", problem, "at most runtime.memory_bytes".to_owned()));
+    }
+    let ledger = &settings.ledger;
+    if ledger.url.is_some() && ledger.path.is_some() {
+        let problem = "the ledger is a database or a file, not both".to_owned();
+        breaches.push(("ledger.path", problem, "leave ledger.path or ledger.url out".to_owned()));
+    }
+    if ledger.url.is_none() && ledger.password.is_some() {
+        let problem = "a file asks for no password".to_owned();
+        breaches.push(("ledger.password", problem, "give ledger.url, too".to_owned()));
     }
     if retry.max < retry.initial {
         let problem = format!("this is shorter than the first wait ({})", retry.initial);

@@ -11,6 +11,7 @@ use crate::document::{Document, read_text};
 use crate::environment::Environment;
 use crate::error::{ConfigError, Finding, Findings};
 use crate::locate::token;
+use crate::mask::{Openness, masked};
 use crate::nearest::{nearest, suggestion};
 
 /// The settings that stand where nobody says otherwise, with their comments.
@@ -110,7 +111,8 @@ impl Layered {
         let name = file.display().to_string();
         match read_text(file, &name, FILE_LIMIT) {
             Ok(Some(text)) => {
-                let Some(document) = Document::toml(&name, &text, findings) else { return };
+                let Some(mut document) = Document::toml(&name, &text, findings) else { return };
+                document.mask(&masked(&document, "", &Openness::of(&self.schema)));
                 self.add_table(&document, &document.value, &mut Vec::new(), findings);
                 self.document = Some(document);
             }

@@ -7,11 +7,12 @@ mod load;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use alluvium_model::Role;
 use alluvium_model::quantity::{ByteSize, Period};
+use alluvium_model::{Role, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ConfigError;
 use crate::environment::Environment;
 use crate::secrets::Secrets;
 
@@ -159,6 +160,19 @@ pub struct LedgerSettings {
     /// Its SQLite file. Default: `ledger.db` in the data folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// A PostgreSQL database that takes the file's place: `postgres://user@host:5432/database`, without
+    /// a password. `?sslmode=verify-full` asks for TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The password for `url`: `${env:NAME}` or `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// So many connections to PostgreSQL at the same time; who finds none waits for one.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub max_connections: u32,
+    /// A statement to PostgreSQL that takes longer is given up, and so is the transaction of a worker
+    /// that hangs.
+    pub statement_time: Period,
     /// Rows older than this are removed; running totals are kept.
     pub retention: Period,
 }
@@ -267,7 +281,14 @@ impl Settings {
         self.own_or(self.lake.path.as_deref(), "lake")
     }
 
-    /// The ledger's file, absolute.
+    /// The password of the ledger's server. Ask just before connecting.
+    pub fn ledger_password(&self) -> Result<Option<Secret>, ConfigError> {
+        let Some(reference) = &self.ledger.password else { return Ok(None) };
+        let resolved = self.secrets().resolve(&reference.expose().into())?;
+        Ok(resolved.as_str().map(Secret::new))
+    }
+
+    /// The ledger's file, absolute. It is none where [`LedgerSettings::url`] is given.
     pub fn ledger_path(&self) -> PathBuf {
         self.own_or(self.ledger.path.as_deref(), "ledger.db")
     }

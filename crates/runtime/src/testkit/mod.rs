@@ -17,7 +17,7 @@ use std::time::Duration;
 use alluvium_bus::testkit::ScriptedPublisher;
 use alluvium_bus::{BusSettings, EmbeddedBus};
 use alluvium_connector::{ConnectContext, Registry};
-use alluvium_ledger::{Ledger, OutboxEvent, SqliteLedger};
+use alluvium_ledger::{Ledger, OutboxEvent, SqlLedger};
 use alluvium_model::{
     Clock, Column, ColumnType, EntityId, EntitySpec, Publisher, SystemClock, SystemName, SystemSpec,
 };
@@ -86,7 +86,7 @@ impl World {
             Arc::clone(&clock),
         );
         let bus = bus.unwrap();
-        let ledger = SqliteLedger::open(&folder.path().join("ledger.db"), clock).await.unwrap();
+        let ledger = SqlLedger::open(&folder.path().join("ledger.db"), clock).await.unwrap();
         let inner: Arc<dyn Publisher> = bus.clone();
         let build = BuildInfo { version: "0", revision: "test" };
         Self {
@@ -154,9 +154,9 @@ impl World {
 
     /// What a worker is started with that shares the work with others: it is called `name`, and has
     /// a connection of its own to the ledger, which can be cut.
-    pub async fn worker(&self, name: &str) -> (Platform, Arc<SqliteLedger>) {
+    pub async fn worker(&self, name: &str) -> (Platform, Arc<SqlLedger>) {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let ledger = SqliteLedger::open(&self.folder.path().join("ledger.db"), clock).await;
+        let ledger = SqlLedger::open(&self.folder.path().join("ledger.db"), clock).await;
         let ledger = Arc::new(ledger.unwrap());
         let build = BuildInfo { version: "0", revision: "test" };
         let mut platform = self.platform();
