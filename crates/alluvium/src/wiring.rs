@@ -21,7 +21,7 @@ use alluvium_model::{
     BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Ownership, Position,
     Quarantined, Stage, StageError, Subscriber, SystemClock,
 };
-use alluvium_runtime::{Platform, RetryPolicy, RuntimeSettings, Stages};
+use alluvium_runtime::{Claim, Platform, RetryPolicy, RuntimeSettings, Stages};
 use alluvium_telemetry::{BuildInfo, Metrics};
 use anyhow::Context;
 use async_trait::async_trait;
@@ -138,6 +138,32 @@ pub(crate) struct Wired {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Wired {
+    /// The right to write layers of an entity, where others could have it too: whoever has it gives
+    /// it back first.
+    pub(crate) async fn claim(
+        &self,
+        id: &EntityId,
+        layers: &[Layer],
+    ) -> anyhow::Result<Option<Claim>> {
+        let Platform { ledger, clock, settings, .. } = &self.platform;
+        if !settings.shared {
+            return Ok(None);
+        }
+        let claim =
+            Claim::take(ledger, clock, &settings.holder, settings.lease_ttl, (id, layers)).await?;
+        Ok(Some(claim))
+    }
+
+    /// The lake, in the hands of whoever has claimed the layer.
+    pub(crate) fn lake_of(&self, claim: Option<&Claim>, layer: Layer) -> Lake {
+        match claim.and_then(|claim| claim.owner(layer)) {
+            Some(owner) => self.lake.held_by(owner.clone()),
+            None => self.lake.clone(),
+        }
+    }
 }
 
 /// Opens everything that ingesting needs. Only one process may have the data folder open so.

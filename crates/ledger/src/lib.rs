@@ -36,5 +36,7 @@ pub use quarantine::{
 };
 pub use retention::{Retained, Retention};
 pub use run::{EntityCounts, EntityStep, NewRun, RunEnd, RunFilter, RunRow, RunStatus, RunStep};
+#[cfg(feature = "testkit")]
+pub use sql::Hold;
 pub use sql::{ColumnKind, LedgerReader, LedgerRow, LedgerTables, SqlLedger};
 pub use worker::{Beat, Worker};

@@ -69,6 +69,12 @@ impl SqlLedger {
         statement::statement(limit).execute(self.writer(), "limit its size").await.map(drop)
     }
 
+    /// Keeps everybody from writing until it is dropped, as a database that hangs.
+    #[cfg(feature = "testkit")]
+    pub async fn hold(&self) -> Result<Hold, LedgerError> {
+        Ok(Hold { _writer: self.begin("hold it").await? })
+    }
+
     fn readers(&self) -> On<'_> {
         self.database.readers()
     }
@@ -85,6 +91,12 @@ impl SqlLedger {
     async fn now(&self, doing: &'static str) -> Result<Timestamp, LedgerError> {
         self.database.now(&*self.clock, doing).await
     }
+}
+
+/// A ledger that nobody can write.
+#[cfg(feature = "testkit")]
+pub struct Hold {
+    _writer: Tx,
 }
 
 /// How many rows a listing gives where nobody said.

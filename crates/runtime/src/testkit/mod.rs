@@ -35,7 +35,7 @@ use crate::{EventSink, Platform, RetryPolicy, Runtime, RuntimeHandle, RuntimeSet
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long the leases of workers last: short, but long for a machine under load.
-pub const LEASE: Duration = Duration::from_secs(3);
+pub const LEASE: Duration = Duration::from_secs(5);
 
 /// Everything a runtime stands on; outlives the runtimes that are started on it.
 pub struct World {
