@@ -19,13 +19,14 @@ use alluvium_layers::rebuild::remove_leftovers;
 use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
 use alluvium_ledger::{Ledger, LedgerTables, Place, Retention, Server, SqlLedger};
 use alluvium_model::{
-    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Position, Quarantined, Stage,
-    StageError, Subscriber, SystemClock,
+    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Ownership, Position,
+    Quarantined, Stage, StageError, Subscriber, SystemClock,
 };
-use alluvium_runtime::{Platform, RetryPolicy, RuntimeSettings, Stages};
+use alluvium_runtime::{Claim, Platform, RetryPolicy, RuntimeSettings, Stages};
 use alluvium_telemetry::{BuildInfo, Metrics};
 use anyhow::Context;
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::cli::Cli;
 
@@ -169,6 +170,32 @@ pub(crate) struct Wired {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+impl Wired {
+    /// The right to write layers of an entity, where others could have it too: whoever has it gives
+    /// it back first.
+    pub(crate) async fn claim(
+        &self,
+        id: &EntityId,
+        layers: &[Layer],
+    ) -> anyhow::Result<Option<Claim>> {
+        let Platform { ledger, clock, settings, .. } = &self.platform;
+        if !settings.shared {
+            return Ok(None);
+        }
+        let claim =
+            Claim::take(ledger, clock, &settings.holder, settings.lease_ttl, (id, layers)).await?;
+        Ok(Some(claim))
+    }
+
+    /// The lake, in the hands of whoever has claimed the layer.
+    pub(crate) fn lake_of(&self, claim: Option<&Claim>, layer: Layer) -> Lake {
+        match claim.and_then(|claim| claim.owner(layer)) {
+            Some(owner) => self.lake.held_by(owner.clone()),
+            None => self.lake.clone(),
+        }
+    }
+}
+
 /// Opens everything that ingesting needs. Only one process may have the data folder open so.
 pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Result<Wired> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -206,14 +233,14 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
             Ok(alluvium_model::SystemSpec { connection, ..system.clone() })
         }),
         events,
-        settings: runtime_settings(settings)?,
+        settings: runtime_settings(settings, bus.is_shared())?,
         systems: metadata.systems,
         entities: metadata.entities,
     };
     Ok(Wired { platform, lake, index, bus, ledger, metrics })
 }
 
-fn runtime_settings(settings: &Settings) -> anyhow::Result<RuntimeSettings> {
+fn runtime_settings(settings: &Settings, shared: bool) -> anyhow::Result<RuntimeSettings> {
     let (runtime, layers) = (&settings.runtime, &settings.layers);
     let kept = settings.ledger.retention.duration();
     Ok(RuntimeSettings {
@@ -233,9 +260,29 @@ fn runtime_settings(settings: &Settings) -> anyhow::Result<RuntimeSettings> {
             resolved_age: kept,
             ..Retention::default()
         },
-        lease_ttl: Duration::from_secs(60),
-        ..RuntimeSettings::default()
+        ..who(settings, shared)
     })
+}
+
+/// Who we are to other processes. Alone, the same in each life, so that what a life that was killed
+/// had is taken up at once; among others a new one each time, so that no two are taken for one.
+fn who(settings: &Settings, shared: bool) -> RuntimeSettings {
+    let alone = RuntimeSettings::default();
+    match shared {
+        false => RuntimeSettings { lease_ttl: Duration::from_secs(60), ..alone },
+        true => RuntimeSettings {
+            shared,
+            holder: worker_name(),
+            lease_ttl: settings.runtime.lease_time.duration(),
+            ..alone
+        },
+    }
+}
+
+/// A name that no other process has, and no later one will have.
+pub(crate) fn worker_name() -> String {
+    let unique = Uuid::new_v4().simple().to_string();
+    format!("{}-{}", std::process::id(), &unique[..12])
 }
 
 /// The layers of the lake, for a command that needs nothing else. Only one process may have them
@@ -285,8 +332,13 @@ impl Stages for LakeStages {
         entity: &EntitySpec,
         timezone: &str,
         layer: Layer,
+        owner: Option<&Ownership>,
     ) -> Result<Box<dyn Stage>, StageError> {
-        let (lake, upkeep) = (self.lake.clone(), self.upkeep.clone());
+        let upkeep = self.upkeep.clone();
+        let lake = match owner {
+            Some(owner) => self.lake.held_by(owner.clone()),
+            None => self.lake.clone(),
+        };
         Ok(match layer {
             Layer::Raw => Box::new(RawStage::new(lake, entity.id(), self.linger_bytes)),
             Layer::Bronze => {

@@ -23,6 +23,9 @@ pub enum LakeError {
         #[source]
         source: Cause,
     },
+    /// Another process owns what was to be written. Nothing was.
+    #[error("another process owns what was to be written: {0}")]
+    Fenced(String),
     /// The disk is full. What was being written is not there.
     #[error("no space is left in the lake: {what}")]
     Full {
@@ -72,7 +75,7 @@ impl LakeError {
     /// What mends it.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Unavailable { .. } => Remedy::Retry,
+            Self::Unavailable { .. } | Self::Fenced(_) => Remedy::Retry,
             Self::Full { .. } => Remedy::Operator(
                 "free space on the lake's disk; nothing unfinished was acknowledged",
             ),
@@ -105,9 +108,11 @@ impl LakeError {
             | Self::Full { what, source }
             | Self::Refused { what, source }
             | Self::Denied { what, source } => format!("{what}: {}", error::chain(&**source)),
-            Self::Unfit(what) | Self::Corrupt(what) | Self::Mismatch(what) | Self::Bug(what) => {
-                what.clone()
-            }
+            Self::Unfit(what)
+            | Self::Corrupt(what)
+            | Self::Mismatch(what)
+            | Self::Fenced(what)
+            | Self::Bug(what) => what.clone(),
         }
     }
 

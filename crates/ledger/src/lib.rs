@@ -21,6 +21,7 @@ mod retention;
 mod run;
 mod sql;
 mod time;
+mod worker;
 
 pub use batch::{BatchFilter, BatchRow, LayerTotals, Reconciled};
 pub use conservation::{Finding, FindingKind};
@@ -35,4 +36,7 @@ pub use quarantine::{
 };
 pub use retention::{Retained, Retention};
 pub use run::{EntityCounts, EntityStep, NewRun, RunEnd, RunFilter, RunRow, RunStatus, RunStep};
+#[cfg(feature = "testkit")]
+pub use sql::Hold;
 pub use sql::{ColumnKind, LedgerReader, LedgerRow, LedgerTables, SqlLedger};
+pub use worker::{Beat, Worker};

@@ -26,6 +26,7 @@ fn new_run(seconds: i64) -> NewRun {
         trigger: "manual".to_owned(),
         started_at: Timestamp::from_second(1_800_000_000 + seconds).unwrap(),
         traceparent: None,
+        worker: None,
     }
 }
 

@@ -99,7 +99,10 @@ async fn the_ledgers_tables_are_read_as_they_stand() {
     for (trigger, runs) in [("manual", 1), ("cron", 2)] {
         let started_at = "2026-01-01T00:00:00Z".parse().unwrap();
         let (system, trigger) = ("shop".parse().unwrap(), trigger.to_owned());
-        ledger.open_run(NewRun { system, trigger, started_at, traceparent: None }).await.unwrap();
+        ledger
+            .open_run(NewRun { system, trigger, started_at, traceparent: None, worker: None })
+            .await
+            .unwrap();
         for table in ["ledger.system_run", "ledger.main.system_run"] {
             let count = json(&query, &format!("SELECT count(*) AS n FROM {table}")).await.unwrap();
             assert_eq!(count, [json!({"n": runs})]);

@@ -25,6 +25,7 @@ pub(crate) struct Instruments {
     pub(crate) bytes: IntCounterVec,
     pub(crate) lag_records: IntGaugeVec,
     pub(crate) lag_seconds: GaugeVec,
+    pub(crate) layer_owned: IntGaugeVec,
     pub(crate) poll_seconds: HistogramVec,
     pub(crate) publish_seconds: HistogramVec,
     pub(crate) apply_seconds: HistogramVec,
@@ -88,6 +89,12 @@ impl Instruments {
             lag_seconds: to.gauge(
                 LAG_SECONDS,
                 "How long the oldest record that a layer has not applied has waited.",
+                &OF_LAYER,
+            )?,
+            layer_owned: to.whole_gauge(
+                LAYER_OWNED,
+                "Whether the layer is at work in this process (1) or not (0), where several share the \
+                 work.",
                 &OF_LAYER,
             )?,
             poll_seconds: to.histogram(POLL_SECONDS, "How long a poll took.", &OF_ENTITY)?,

@@ -171,6 +171,12 @@ impl Metrics {
         self.of.lag_seconds.with_label_values(&labels).set(waited.as_secs_f64());
     }
 
+    /// Whether a layer is at work in this process, where several share the work.
+    pub fn layer_owned(&self, entity: &EntityId, layer: Layer, is_ours: bool) {
+        let labels = of_layer(entity, layer);
+        self.of.layer_owned.with_label_values(&labels).set(i64::from(is_ours));
+    }
+
     /// How much stands on the bus.
     pub fn bus_depth(&self, messages: u64, bytes: u64) {
         self.of.bus_messages.set(messages as f64);

@@ -18,6 +18,8 @@ pub const BYTES_WRITTEN: &str = "alluvium_written_bytes_total";
 pub const LAG_RECORDS: &str = "alluvium_lag_records";
 /// How long the oldest of them has waited.
 pub const LAG_SECONDS: &str = "alluvium_lag_seconds";
+/// Whether a layer is at work in this process, where several share the work.
+pub const LAYER_OWNED: &str = "alluvium_layer_owned";
 /// How long a poll took.
 pub const POLL_SECONDS: &str = "alluvium_poll_duration_seconds";
 /// How long publishing a page took, to its durability.

@@ -34,7 +34,7 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Maintain) -> anyh
     for ((entity, timezone, layer), at) in tables.iter().zip(0..) {
         bar.set(at, tables.len() as u64);
         bar.say(&format!("maintaining {layer} of {}", entity.id()));
-        let mut stage = stages.open(entity, timezone, *layer).await?;
+        let mut stage = stages.open(entity, timezone, *layer, None).await?;
         // Nothing has landed: nothing is there to look after, and nothing is to be made.
         if !ledger.totals(&entity.id()).await?.iter().any(|total| total.layer == *layer) {
             continue;

@@ -129,6 +129,9 @@ macro_rules! bus_contract {
     };
 }
 
+/// Who reads, where it does not matter who.
+const OWNER: FencingToken = FencingToken(1);
+
 fn topic() -> EntityId {
     "shop.orders".parse().unwrap()
 }

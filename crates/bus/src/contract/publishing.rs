@@ -5,7 +5,9 @@ use std::sync::Arc;
 use alluvium_model::{BusError, EncodedPage, Headers, Layer, Publisher, Span};
 use bytes::Bytes;
 
-use super::{BusUnderTest, drain, message, page, payloads, publish_pages, record, settings, topic};
+use super::{
+    BusUnderTest, OWNER, drain, message, page, payloads, publish_pages, record, settings, topic,
+};
 
 /// A topic begins empty, and its epoch is the same after a restart.
 pub async fn a_new_topic_is_empty_and_keeps_its_epoch(bus: &dyn BusUnderTest) {
@@ -34,7 +36,7 @@ pub async fn what_is_acknowledged_survives_a_restart(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.restart().await;
     assert_eq!(publisher.end(&topic()).await.unwrap(), (epoch, end));
     assert_eq!(publisher.cursor(&topic()).await.unwrap(), Some(record(1, 3)));
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let sent: Vec<Bytes> = (1..=3).flat_map(|n| page(n, 2).messages).map(|m| m.payload).collect();
     assert_eq!(payloads(&drain(&mut subscriber).await), sent);
 }
@@ -51,7 +53,7 @@ pub async fn headers_and_bytes_come_back_unaltered(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publisher.publish(&topic(), EncodedPage { messages: sent.clone() }, None).await.unwrap();
     let check = async |subscribe: &Arc<dyn alluvium_model::port::Subscribe>| {
-        let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+        let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
         let deliveries = drain(&mut subscriber).await;
         let got: Vec<_> = deliveries.iter().flat_map(|d| &d.messages).collect();
         assert_eq!(got.len(), sent.len());
@@ -152,7 +154,7 @@ pub async fn concurrent_publishers_keep_each_page_in_one_piece(bus: &dyn BusUnde
         spans.push(task.await.unwrap());
     }
     spans.sort_by_key(|(_, span)| span.after);
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let got = payloads(&drain(&mut subscriber).await);
     let (mut at, mut end) = (0, 0);
     for (number, span) in spans {

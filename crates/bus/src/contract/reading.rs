@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use alluvium_model::{BusError, Epoch, FetchLimit, Layer, Position};
 
-use super::{BusUnderTest, at_once, drain, offsets, page, payloads, publish_pages, sent, topic};
+use super::{
+    BusUnderTest, OWNER, at_once, drain, offsets, page, payloads, publish_pages, sent, topic,
+};
 
 /// Deliveries join without holes, and messages come in the order in which they were published;
 /// publish times never go back.
 pub async fn messages_come_in_order_and_without_holes(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=20).await;
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Bronze).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Bronze, OWNER).await.unwrap();
     let limit = FetchLimit { records: 7, ..at_once() };
     let (mut at, mut time, mut got) = (0, 0, Vec::new());
     while got.len() < 40 {
@@ -37,7 +39,7 @@ pub async fn a_fetch_brings_at_least_one_message_and_no_more_than_its_limit(
 ) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=5).await;
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let size = page(1, 1).bytes();
     for (limit, expected) in [
         (FetchLimit { records: 3, ..at_once() }, 3),
@@ -53,7 +55,7 @@ pub async fn a_fetch_brings_at_least_one_message_and_no_more_than_its_limit(
 /// A reader that waits wakes as soon as something comes.
 pub async fn a_fetch_waits_for_the_first_message(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let limit = FetchLimit { wait: Duration::from_secs(60), ..FetchLimit::default() };
     let fetch = tokio::spawn(async move { subscriber.fetch(limit).await });
     publish_pages(&publisher, 1..=1).await;
@@ -65,7 +67,7 @@ pub async fn a_fetch_waits_for_the_first_message(bus: &dyn BusUnderTest) {
 /// Nothing there: an empty delivery with an empty span, where the reader stands.
 pub async fn a_fetch_without_messages_ends_after_its_wait(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     publish_pages(&publisher, 1..=1).await;
     let at = drain(&mut subscriber).await.last().unwrap().span.to;
     let delivery = subscriber.fetch(at_once()).await.unwrap();
@@ -77,13 +79,13 @@ pub async fn a_fetch_without_messages_ends_after_its_wait(bus: &dyn BusUnderTest
 pub async fn what_is_not_committed_comes_again(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=3).await;
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let first = payloads(&drain(&mut subscriber).await);
-    let mut other = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut other = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     assert_eq!(payloads(&drain(&mut other).await), first);
     drop((publisher, subscribe, subscriber, other));
     let (_publisher, subscribe) = bus.restart().await;
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     assert_eq!(payloads(&drain(&mut subscriber).await), first);
     assert_eq!(first.len(), 6);
 }
@@ -93,7 +95,7 @@ pub async fn a_seek_goes_on_after_the_position(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=3).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let all = offsets(&drain(&mut subscriber).await);
     assert_eq!(all.len(), 6);
     for after in [all[3], all[0], 0, end] {
@@ -108,7 +110,7 @@ pub async fn a_seek_into_another_epoch_is_refused(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=1).await;
     let (epoch, _) = publisher.end(&topic()).await.unwrap();
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let asked = Epoch(epoch.0 - 1);
     let refused = subscriber.seek(&Position { epoch: asked, offset: 1, index: 0 }).await;
     assert!(
@@ -126,7 +128,7 @@ pub async fn a_seek_beyond_the_end_is_refused(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=1).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let refused = subscriber.seek(&Position { epoch, offset: end + 1, index: 0 }).await;
     assert!(refused.is_err());
 }
@@ -137,7 +139,7 @@ pub async fn layers_read_independently_of_each_other(bus: &dyn BusUnderTest) {
     publish_pages(&publisher, 1..=3).await;
     let mut counts = Vec::new();
     for layer in Layer::ALL {
-        let mut subscriber = subscribe.subscribe(&topic(), layer).await.unwrap();
+        let mut subscriber = subscribe.subscribe(&topic(), layer, OWNER).await.unwrap();
         let deliveries = drain(&mut subscriber).await;
         for delivery in &deliveries {
             subscriber.commit(&delivery.span).await.unwrap();

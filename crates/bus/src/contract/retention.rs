@@ -6,8 +6,8 @@ use std::time::Duration;
 use alluvium_model::{BusError, EncodedPage, FetchLimit, Layer, Position, Span};
 
 use super::{
-    BusUnderTest, at_once, drain, message, offsets, page, payloads, publish_pages, record, sent,
-    settings, topic,
+    BusUnderTest, OWNER, at_once, drain, message, offsets, page, payloads, publish_pages, record,
+    sent, settings, topic,
 };
 
 /// However old: what raw has not landed stays.
@@ -15,9 +15,9 @@ pub async fn retention_spares_what_raw_has_not_landed(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
-    let mut bronze = subscribe.subscribe(&topic(), Layer::Bronze).await.unwrap();
+    let mut bronze = subscribe.subscribe(&topic(), Layer::Bronze, OWNER).await.unwrap();
     bronze.commit(&Span { epoch, after: 0, to: end }).await.unwrap();
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let landed = offsets(&drain(&mut bronze).await)[2];
     raw.commit(&Span { epoch, after: 0, to: landed }).await.unwrap();
     bus.grow_old().await;
@@ -30,9 +30,9 @@ pub async fn what_retention_removed_is_gone_and_never_skipped(bus: &dyn BusUnder
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let all = offsets(&drain(&mut raw).await);
-    let mut silver = subscribe.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut silver = subscribe.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     raw.commit(&Span { epoch, after: 0, to: all[5] }).await.unwrap();
     bus.grow_old().await;
     let gone = silver.fetch(at_once()).await;
@@ -53,7 +53,7 @@ pub async fn cursor_and_offsets_survive_retention(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     raw.commit(&Span { epoch, after: 0, to: end }).await.unwrap();
     bus.grow_old().await;
     drop((publisher, subscribe, raw));
@@ -61,7 +61,7 @@ pub async fn cursor_and_offsets_survive_retention(bus: &dyn BusUnderTest) {
     assert_eq!(publisher.cursor(&topic()).await.unwrap(), Some(record(1, 4)));
     let published = publisher.publish(&topic(), page(5, 2), Some(record(1, 5))).await.unwrap();
     assert!(published.span.epoch == epoch && published.span.after >= end, "{}", published.span);
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let deliveries = drain(&mut raw).await;
     assert_eq!(payloads(&deliveries), sent(5..=5));
     assert!(deliveries.last().unwrap().span.to >= published.span.to);
@@ -88,7 +88,7 @@ pub async fn a_full_topic_makes_its_publisher_wait_and_no_other(bus: &dyn BusUnd
 
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
     assert_eq!(Some(end), last.map(|span| span.to));
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let first = raw.fetch(FetchLimit { records: 1, ..at_once() }).await.unwrap();
     raw.commit(&Span { epoch, after: 0, to: first.span.to }).await.unwrap();
     let published = tokio::time::timeout(Duration::from_secs(20), waiting).await;

@@ -1,6 +1,7 @@
 //! What the settings' types cannot say: bounds of single values, and values that must fit together.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use alluvium_model::quantity::{ByteSize, Period};
 use serde_json::Value;
@@ -82,6 +83,7 @@ pub(super) fn check(settings: &Settings, all_fit: bool) -> Vec<Breach> {
     }
     breaches.extend(nats_access(nats));
     breaches.extend(lake::check(&settings.lake));
+    breaches.extend(lease_time(settings.runtime.lease_time));
     breaches.extend(settings.http.allowed_hosts.iter().filter_map(|host| not_a_name(host)));
     if all_fit {
         breaches.extend(fit_together(settings));
@@ -139,6 +141,19 @@ fn size_within(key: &'static str, size: ByteSize, min: u64, max: u64) -> Option<
 fn some_time(key: &'static str, period: Period) -> Option<Breach> {
     period.duration().is_zero().then(|| {
         (key, "this must be longer than no time".to_owned(), "for instance 60s".to_owned())
+    })
+}
+
+fn lease_time(period: Period) -> Option<Breach> {
+    let key = "runtime.lease_time";
+    let (least, most) = (Duration::from_secs(2), Duration::from_secs(600));
+    if period.duration() < least {
+        let problem = "a moment's delay would cost a worker its work".to_owned();
+        return Some((key, problem, "at least 2s; 10s is a good start".to_owned()));
+    }
+    (period.duration() > most).then(|| {
+        let problem = "so long nobody would go on with the work of a worker that died".to_owned();
+        (key, problem, "at most 10m; 10s is a good start".to_owned())
     })
 }
 

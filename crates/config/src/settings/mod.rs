@@ -10,8 +10,8 @@ mod load;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use alluvium_model::Secret;
 use alluvium_model::quantity::{ByteSize, Period};
+use alluvium_model::{Role, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -297,6 +297,13 @@ pub struct MaintenanceSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeSettings {
+    /// What `alluvium run` does of the work, where several processes share a bus. With the embedded
+    /// bus one process does everything.
+    #[schemars(length(min = 1))]
+    pub roles: Vec<Role>,
+    /// Where several processes share the work: one that the ledger has not heard of for so long has
+    /// lost its work to the others. It stops by itself after half of it.
+    pub lease_time: Period,
     /// So many systems are polled at the same time.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_concurrent_runs: u32,

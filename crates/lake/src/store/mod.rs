@@ -7,10 +7,11 @@ mod probe;
 mod s3;
 mod upload;
 
+use std::future::ready;
 use std::path::Path as FsPath;
 use std::sync::Arc;
 
-use alluvium_model::Clock;
+use alluvium_model::{Clock, Ownership};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -36,6 +37,7 @@ pub struct Lake {
     place: Place,
     url: Url,
     clock: Arc<dyn Clock>,
+    owner: Option<Ownership>,
 }
 
 /// What the lake's store is.
@@ -77,6 +79,7 @@ impl Lake {
             place: Place::Folder(local),
             url,
             clock,
+            owner: None,
         })
     }
 
@@ -90,6 +93,7 @@ impl Lake {
             place: Place::Bucket { root, behind: TimeDelta::zero() },
             url: settings.url()?,
             clock,
+            owner: None,
         })
     }
 
@@ -112,6 +116,29 @@ impl Lake {
         let mut url = self.url.clone();
         url.set_path("/");
         Some((Arc::clone(root), url))
+    }
+
+    /// The same lake in the hands of an owner: what is written through it is written only as long as
+    /// the owner's lease can be relied upon, and tables are written only by their latest owner.
+    #[must_use]
+    pub fn held_by(&self, owner: Ownership) -> Lake {
+        Lake { owner: Some(owner), ..self.clone() }
+    }
+
+    /// Whose hands it is in; `None` where nobody else can write.
+    pub fn owner(&self) -> Option<&Ownership> {
+        self.owner.as_ref()
+    }
+
+    /// That the lease holds now. Asked just before whatever others may build upon.
+    pub(crate) fn guard(&self, doing: impl FnOnce() -> String) -> Result<(), LakeError> {
+        match &self.owner {
+            Some(owner) if !owner.holds() => {
+                let token = owner.token().0;
+                Err(LakeError::Fenced(format!("{}: lease {token} is over", doing())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The store, its root being the lake's. A put is durable when it returns.
@@ -138,8 +165,10 @@ impl Lake {
         &self.clock
     }
 
-    /// Writes an object where none is yet; durable when it returns.
+    /// Writes an object where none is yet; durable when it returns. [`LakeError::Fenced`] where the
+    /// owner's lease is over.
     pub async fn create(&self, path: &Path, payload: PutPayload) -> Result<Created, LakeError> {
+        self.guard(|| format!("writing {path}"))?;
         match self.store.put_opts(path, payload, PutMode::Create.into()).await {
             Ok(_) => Ok(Created::Written),
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
@@ -198,16 +227,20 @@ impl Lake {
         }
     }
 
-    /// Removes objects, several at once; none being there is fine.
+    /// Removes objects, several at once, as long as the owner's lease holds; none being there is
+    /// fine.
     pub async fn delete_all(&self, paths: Vec<Path>) -> Result<(), LakeError> {
-        let mut deleted = self.store.delete_stream(stream::iter(paths).map(Ok).boxed());
+        let owner = self.owner.clone();
+        let holds = move |_: &Path| ready(owner.as_ref().is_none_or(Ownership::holds));
+        let doomed = stream::iter(paths).take_while(holds).map(Ok).boxed();
+        let mut deleted = self.store.delete_stream(doomed);
         while let Some(result) = deleted.next().await {
             match result {
                 Ok(_) | Err(StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(LakeError::store("deleting objects", error)),
             }
         }
-        Ok(())
+        self.guard(|| "deleting objects".to_owned())
     }
 
     /// Before which time of the store's own clock something was written that was written before

@@ -153,6 +153,7 @@ pub(crate) fn lake_error(error: LakeError) -> StageError {
             StageError::Mismatch(alluvium_model::error::chain(&error))
         }
         LakeError::Bug(_) => StageError::Bug(text),
+        LakeError::Fenced(_) => StageError::Fenced(text),
         LakeError::Unavailable { .. } => StageError::Unavailable(text),
     }
 }
@@ -171,6 +172,7 @@ mod tests {
             LakeError::Denied { what: what(), source: source() },
             LakeError::Corrupt(what()),
             LakeError::Mismatch(what()),
+            LakeError::Fenced(what()),
             LakeError::Bug(what()),
         ] {
             let said = lake_error(error).to_string();

@@ -50,3 +50,28 @@ pub(super) async fn a_lease_that_ran_out_is_not_renewed(given: Given) {
     assert!(!ledger.renew_lease(&name, first, TTL).await.unwrap());
     assert!(ledger.renew_lease(&name, second, TTL).await.unwrap());
 }
+
+pub(super) async fn many_are_granted_and_given_back_at_once(given: Given) {
+    let ledger = &*given.ledger;
+    let names: Vec<_> = Layer::ALL.map(|layer| LeaseName::layer(layer, &orders())).into();
+    let theirs = ledger.acquire_lease(&names[1], "b", TTL).await.unwrap().unwrap();
+    let ours = ledger.acquire_leases(&names, "a", TTL).await.unwrap();
+    let sorted = |leases: &[(LeaseName, FencingToken)]| {
+        let mut names: Vec<_> = leases.iter().map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    };
+    let mut free = vec![names[0].clone(), names[2].clone()];
+    free.sort();
+    assert_eq!(sorted(&ours), free);
+    assert!(ledger.acquire_leases(&[], "a", TTL).await.unwrap().is_empty());
+    let mut given_back = ours.clone();
+    given_back.push((names[1].clone(), FencingToken(theirs.0 - 1)));
+    ledger.release_leases(&given_back).await.unwrap();
+    let next = ledger.acquire_leases(&names, "c", TTL).await.unwrap();
+    assert_eq!(sorted(&next), free, "what another holds is not given back");
+    for (name, token) in next {
+        let before = ours.iter().find(|(ours, _)| *ours == name).unwrap().1;
+        assert!(token > before);
+    }
+}

@@ -17,6 +17,7 @@ const HISTORY: &str = include_str!("../../queries/metadata_history.sql");
 const END: &str = include_str!("../../queries/metadata_end.sql");
 const COMPLETE: &str = include_str!("../../queries/metadata_complete.sql");
 const REOPEN: &str = include_str!("../../queries/metadata_reopen.sql");
+const REVISED: &str = include_str!("../../queries/metadata_revised.sql");
 const BEGIN: &str = include_str!("../../queries/metadata_begin.sql");
 
 const DOING: &str = "store metadata";
@@ -33,12 +34,18 @@ pub(super) async fn store(
     })?;
     let mut tx = ledger.begin(DOING).await?;
     let mut known = known(&mut tx).await?;
+    let mut revised = false;
     for (kind, name, spec) in specs {
         let before = known.remove(&(kind, name.clone()));
+        revised |= before.as_ref() != Some(&spec);
         put(&mut tx, Put { kind, name: &name, spec: &spec }, before.as_deref(), at).await?;
     }
     for (kind, name) in known.into_keys() {
         end(&mut tx, kind, &name, at).await?;
+        revised = true;
+    }
+    if revised {
+        statement(REVISED).execute(&mut tx, DOING).await?;
     }
     tx.commit(DOING).await
 }

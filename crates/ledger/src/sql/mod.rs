@@ -23,6 +23,7 @@ mod statement;
 mod steps;
 mod stops;
 mod tables;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +33,15 @@ use jiff::Timestamp;
 
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BatchId, Clock, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, Quarantined,
-    RunId, Span, SystemSpec,
+    Applied, BatchId, Clock, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, Position,
+    Quarantined, RunId, Span, SystemSpec,
 };
 
 use crate::{
-    BatchFilter, BatchRow, CursorCopy, EntityStep, Finding, LayerStop, LayerTotals, Lease,
+    BatchFilter, BatchRow, Beat, CursorCopy, EntityStep, Finding, LayerStop, LayerTotals, Lease,
     LeaseName, Ledger, LedgerError, MetadataEntry, MetadataKind, MetadataVersion, NewRun,
     OutboxEvent, Place, QuarantineFilter, QuarantineRow, Reconciled, Resolution, Retained,
-    Retention, RunEnd, RunFilter, RunRow, RunStep,
+    Retention, RunEnd, RunFilter, RunRow, RunStep, Worker,
 };
 use database::{Database, Tx};
 use statement::On;
@@ -68,6 +69,12 @@ impl SqlLedger {
         statement::statement(limit).execute(self.writer(), "limit its size").await.map(drop)
     }
 
+    /// Keeps everybody from writing until it is dropped, as a database that hangs.
+    #[cfg(feature = "testkit")]
+    pub async fn hold(&self) -> Result<Hold, LedgerError> {
+        Ok(Hold { _writer: self.begin("hold it").await? })
+    }
+
     fn readers(&self) -> On<'_> {
         self.database.readers()
     }
@@ -84,6 +91,12 @@ impl SqlLedger {
     async fn now(&self, doing: &'static str) -> Result<Timestamp, LedgerError> {
         self.database.now(&*self.clock, doing).await
     }
+}
+
+/// A ledger that nobody can write.
+#[cfg(feature = "testkit")]
+pub struct Hold {
+    _writer: Tx,
 }
 
 /// How many rows a listing gives where nobody said.
@@ -199,6 +212,15 @@ impl Ledger for SqlLedger {
         leases::acquire(self, name, holder, ttl).await
     }
 
+    async fn acquire_leases(
+        &self,
+        names: &[LeaseName],
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Vec<(LeaseName, FencingToken)>, LedgerError> {
+        leases::acquire_many(self, names, holder, ttl).await
+    }
+
     async fn renew_lease(
         &self,
         name: &LeaseName,
@@ -214,6 +236,30 @@ impl Ledger for SqlLedger {
         token: FencingToken,
     ) -> Result<bool, LedgerError> {
         leases::release(self, name, token).await
+    }
+
+    async fn release_leases(
+        &self,
+        leases: &[(LeaseName, FencingToken)],
+    ) -> Result<(), LedgerError> {
+        leases::release_many(self, leases).await
+    }
+
+    async fn beat(
+        &self,
+        worker: &Worker,
+        leases: &[(LeaseName, FencingToken)],
+        ttl: Duration,
+    ) -> Result<Beat, LedgerError> {
+        workers::beat(self, worker, leases, ttl).await
+    }
+
+    async fn sign_off(&self, worker: &str) -> Result<(), LedgerError> {
+        workers::sign_off(self, worker).await
+    }
+
+    async fn want(&self, entity: &EntityId, up_to: Position) -> Result<(), LedgerError> {
+        workers::want(self, entity, up_to).await
     }
 
     async fn leases(&self) -> Result<Vec<Lease>, LedgerError> {

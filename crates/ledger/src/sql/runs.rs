@@ -35,6 +35,7 @@ pub(super) async fn open(ledger: &SqlLedger, run: NewRun) -> Result<RunId, Ledge
         .bind(run.trigger.as_str())
         .bind(time::text(run.started_at))
         .bind(run.traceparent)
+        .bind(run.worker)
         .execute(ledger.writer(), DOING)
         .await?;
     Ok(id)
@@ -102,13 +103,12 @@ pub(super) async fn get(ledger: &SqlLedger, id: &RunId) -> Result<Option<RunRow>
 
 pub(super) async fn interrupt(ledger: &SqlLedger, now: Timestamp) -> Result<u64, LedgerError> {
     const DOING: &str = "mark interrupted runs";
+    let alive_at = time::text(ledger.now(DOING).await?);
     let mut tx = ledger.begin(DOING).await?;
-    let mut found = 0;
-    for (index, sql) in [INTERRUPT].into_iter().chain(INTERRUPT_PARTS).enumerate() {
-        let done = statement(sql).bind(time::text(now)).execute(&mut tx, DOING).await?;
-        if index == 0 {
-            found = done;
-        }
+    let interrupt = statement(INTERRUPT).bind(time::text(now)).bind(alive_at);
+    let found = interrupt.execute(&mut tx, DOING).await?;
+    for sql in INTERRUPT_PARTS {
+        statement(sql).bind(time::text(now)).execute(&mut tx, DOING).await?;
     }
     tx.commit(DOING).await?;
     Ok(found)
