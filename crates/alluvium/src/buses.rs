@@ -24,7 +24,7 @@ pub(crate) async fn open(
             Ok((bus, Arc::new(LogEvents)))
         }
         BusType::Nats => {
-            let bus = NatsBus::connect(nats(settings)?, None, clock).await?;
+            let bus = NatsBus::connect(nats(settings)?, clock).await?;
             Ok((Arc::clone(&bus) as _, Arc::new(NatsEvents(bus))))
         }
         BusType::Kafka => {

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{
-    BusUnderTest, at_once, drain, message, page, payloads, publish_pages, record, sent, topic,
+    BusUnderTest, OWNER, at_once, drain, message, page, payloads, publish_pages, record, sent,
+    topic,
 };
 use crate::testkit::{Fault, ScriptedPublisher};
 
@@ -30,7 +31,7 @@ pub async fn a_recreated_topic_has_another_epoch_and_no_cursor(bus: &dyn BusUnde
     let (epoch, begin) = publisher.end(&topic()).await.unwrap();
     assert!(epoch > before, "epoch {epoch} after {before}");
     assert_eq!((begin, publisher.cursor(&topic()).await.unwrap()), (0, None));
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let refused = raw.seek(&Position { epoch: before, offset: end, index: 0 }).await;
     assert!(matches!(&refused, Err(BusError::UnexpectedEpoch { .. })), "{refused:?}");
     let refused = raw.commit(&Span { epoch: before, after: 0, to: end }).await;
@@ -43,8 +44,8 @@ pub async fn a_recreated_topic_has_another_epoch_and_no_cursor(bus: &dyn BusUnde
 /// everything when it comes to it.
 pub async fn a_slow_reader_holds_nobody_up_and_misses_nothing(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
-    let mut slow = subscribe.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let mut slow = subscribe.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let one = FetchLimit { records: 1, wait: Duration::from_secs(20), ..FetchLimit::default() };
     let (mut seen, mut landed) = (Vec::new(), Vec::new());
     for number in 1..=30 {
@@ -76,7 +77,7 @@ pub async fn a_page_whose_answer_was_lost_stands_once(bus: &dyn BusUnderTest) {
     let again = scripted.publish(&topic(), page(1, 2), Some(record(1, 1))).await;
     assert!(matches!(&again, Err(BusError::Fenced { token: 1, page: 1, .. })), "{again:?}");
     scripted.publish(&topic(), page(2, 2), Some(record(1, 2))).await.unwrap();
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     assert_eq!(payloads(&drain(&mut raw).await), sent(1..=2));
 }
 
@@ -104,7 +105,7 @@ pub async fn a_full_store_takes_no_part_of_a_page_for_all_of_it(bus: &dyn BusUnd
     }
     let last = publisher.cursor(&topic()).await.unwrap().map_or(0, |cursor| cursor.page);
     assert_eq!(last, number - 1);
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let mut landed = drain(&mut raw).await;
     let span = Span { after: 0, ..landed.last().unwrap().span };
     raw.commit(&span).await.unwrap();
@@ -179,7 +180,7 @@ async fn read_on(
     got: &mut Vec<Bytes>,
     at: &mut Option<Span>,
 ) -> Result<(), BusError> {
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw).await?;
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await?;
     if let Some(span) = at {
         raw.seek(&Position { epoch: span.epoch, offset: span.to, index: 0 }).await?;
         raw.commit(span).await?;

@@ -25,7 +25,8 @@ use std::sync::atomic::Ordering;
 
 use alluvium_model::port::{Published, Subscribe};
 use alluvium_model::{
-    BusError, Clock, CursorRecord, EncodedPage, EntityId, Epoch, Layer, Publisher, Span, Subscriber,
+    BusError, Clock, CursorRecord, EncodedPage, EntityId, Epoch, FencingToken, Layer, Publisher,
+    Span, Subscriber,
 };
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
@@ -152,6 +153,8 @@ impl Subscribe for KafkaBus {
         &self,
         topic: &EntityId,
         layer: Layer,
+        // Readers assign themselves, and what a group shows steers nobody: none disturbs another.
+        _: FencingToken,
     ) -> Result<Box<dyn Subscriber>, BusError> {
         self.check_open()?;
         let (topic, marks) = self.shared.current(topic).await?;
@@ -162,6 +165,10 @@ impl Subscribe for KafkaBus {
 
 #[async_trait]
 impl Bus for KafkaBus {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn topic_stats(&self) -> Vec<TopicStats> {
         let now_ms = self.shared.now_ms();
         let topics = self.shared.known_topics();

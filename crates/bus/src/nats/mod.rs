@@ -59,23 +59,18 @@ struct Shared {
     names: Names,
     settings: NatsSettings,
     clock: Arc<dyn Clock>,
-    /// As whom this process reads; what a lower one has is taken away.
-    owner: FencingToken,
     topics: Mutex<HashMap<EntityId, Arc<Topic>>>,
     opening: tokio::sync::Mutex<()>,
     audit: OnceCell<()>,
 }
 
 impl NatsBus {
-    /// Connects, checks server and streams, and makes those that all topics share. `owner` is the
-    /// fencing token as whose holder this process reads: readers of lower tokens are put out. Without
-    /// one, the reader that came last stays.
+    /// Connects, checks server and streams, and makes those that all topics share.
     ///
     /// A server that is not there yet is waited for, half a minute. [`BusError::Refused`] if the
     /// server refuses us, is too old, or has streams of our names that are not ours.
     pub async fn connect(
         settings: NatsSettings,
-        owner: Option<FencingToken>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, BusError> {
         let client = connect::connect(&settings, &clock).await?;
@@ -91,7 +86,6 @@ impl NatsBus {
             names,
             settings,
             clock,
-            owner: owner.unwrap_or_default(),
             topics: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             audit: OnceCell::new(),
@@ -326,14 +320,19 @@ impl Subscribe for NatsBus {
         &self,
         topic: &EntityId,
         layer: Layer,
+        owner: FencingToken,
     ) -> Result<Box<dyn Subscriber>, BusError> {
         let (topic, _) = self.shared.current(topic).await?;
-        Ok(Box::new(NatsSubscriber::new(Arc::clone(&self.shared), topic, layer)))
+        Ok(Box::new(NatsSubscriber::new(Arc::clone(&self.shared), topic, layer, owner)))
     }
 }
 
 #[async_trait]
 impl Bus for NatsBus {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn topic_stats(&self) -> Vec<TopicStats> {
         let now_us = self.shared.clock.now().as_microsecond();
         let mut stats: Vec<TopicStats> =

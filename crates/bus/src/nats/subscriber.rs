@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_model::{
-    BusError, Delivery, EncodedMessage, FetchLimit, Layer, Message, Position, Span, Subscriber,
+    BusError, Delivery, EncodedMessage, FencingToken, FetchLimit, Layer, Message, Position, Span,
+    Subscriber,
 };
 use async_nats::jetstream::{self, consumer};
 use async_trait::async_trait;
@@ -36,6 +37,8 @@ pub(super) struct NatsSubscriber {
     shared: Arc<Shared>,
     topic: Arc<Topic>,
     layer: Layer,
+    /// As whom it reads; what a lower one has is taken away.
+    owner: FencingToken,
     /// The offset of the last message that was delivered.
     at: u64,
     /// Messages that came and were not delivered yet, without a hole after `at`.
@@ -66,13 +69,19 @@ struct Mark {
 }
 
 impl NatsSubscriber {
-    pub(super) fn new(shared: Arc<Shared>, topic: Arc<Topic>, layer: Layer) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        topic: Arc<Topic>,
+        layer: Layer,
+        owner: FencingToken,
+    ) -> Self {
         topic.read_by(layer);
         let at = topic.first_after();
         Self {
             shared,
             topic,
             layer,
+            owner,
             at,
             ahead: VecDeque::new(),
             marks: VecDeque::new(),
@@ -122,7 +131,7 @@ impl NatsSubscriber {
         self.topic.check_there(self.head(), first_after(&info))?;
         let unique = self.shared.client.new_inbox();
         let unique = unique.rsplit('.').next().unwrap_or_default();
-        let name = format!("{}-{}-{unique}", self.layer, self.shared.owner.0);
+        let name = format!("{}-{}-{unique}", self.layer, self.owner.0);
         let config = json!({
             "durable_name": name,
             "description": format!("alluvium: layer {} of {}", self.layer, self.topic.id),
@@ -146,11 +155,11 @@ impl NatsSubscriber {
                 continue;
             }
             let token = token(&other.name, self.layer).unwrap_or(0);
-            if token > self.shared.owner.0 {
+            if token > self.owner.0 {
                 api::delete_consumer(js, stream, &mine.name).await?;
                 return Err(self.superseded(&other.name));
             }
-            if token < self.shared.owner.0 || other.created <= mine.created {
+            if token < self.owner.0 || other.created <= mine.created {
                 api::delete_consumer(js, stream, &other.name).await?;
             }
         }

@@ -17,7 +17,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
-use crate::support::{page, record, topic};
+use crate::support::{OWNER, page, record, topic};
 
 const VARIABLE: &str = "ALLUVIUM_TEST_KAFKA";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -132,7 +132,7 @@ alluvium_bus::bus_contract!(Broker::new());
 
 /// Everything that is there, as texts.
 async fn read(bus: &KafkaBus) -> Vec<String> {
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let mut all = Vec::new();
     let limit = FetchLimit { wait: Duration::from_secs(2), ..FetchLimit::default() };
     loop {
@@ -197,7 +197,7 @@ async fn a_topic_that_is_made_anew_under_its_readers_is_noticed() {
     let bus = broker.connect().await;
     bus.publish(&topic(), one("1"), Some(record(1))).await.unwrap();
     let (before, _) = bus.end(&topic()).await.unwrap();
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     assert_eq!(raw.fetch(FetchLimit::default()).await.unwrap().messages.len(), 1);
     broker.delete_topics().await;
     let again = broker.connect().await;

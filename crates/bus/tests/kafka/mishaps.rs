@@ -16,7 +16,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaApiKey as Call;
 
 use crate::kafka::mock::Mock;
-use crate::support::{noise, page, record, topic};
+use crate::support::{OWNER, noise, page, record, topic};
 
 fn one(text: &str) -> EncodedPage {
     page([text.as_bytes().to_vec()])
@@ -27,7 +27,7 @@ fn with(token: u64, page: u64) -> CursorRecord {
 }
 
 async fn read(bus: &KafkaBus) -> Vec<String> {
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let mut all = Vec::new();
     let limit = FetchLimit { wait: Duration::ZERO, ..FetchLimit::default() };
     loop {
@@ -148,7 +148,7 @@ async fn what_the_brokers_remove_is_told_and_never_skipped() {
     let mock = Mock::new();
     let settings = KafkaSettings { max_unlanded_bytes: 1 << 30, ..mock.settings() };
     let bus = KafkaBus::connect(settings, Arc::new(SystemClock)).await.unwrap();
-    let mut silver = bus.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut silver = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let (epoch, _) = bus.end(&topic()).await.unwrap();
     let full = |number| page((0..10).map(|n| noise(number * 10 + n, 60 << 10)));
     let mut last = 0;
@@ -162,7 +162,7 @@ async fn what_the_brokers_remove_is_told_and_never_skipped() {
     );
     let gone = silver.seek(&Position { epoch, offset: 1, index: 0 }).await;
     assert!(matches!(&gone, Err(BusError::Gone { asked: 2, .. })), "{gone:?}");
-    let mut fresh = bus.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut fresh = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let mut at = 0;
     while at < last {
         at = fresh.fetch(FetchLimit::default()).await.unwrap().span.to;
@@ -248,7 +248,7 @@ async fn a_topic_tells_how_far_its_layers_are() {
     let bus = mock.connect().await;
     let three = page((0..3).map(|n| vec![b'x'; 10 + n]));
     let span = bus.publish(&topic(), three, Some(record(1))).await.unwrap().span;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let stats = bus.topic_stats().remove(0);
     assert_eq!((stats.topic, stats.end, stats.unlanded_bytes), (topic(), span.to, 33));
     assert_eq!((stats.layers[0].committed, stats.layers[0].waiting_records), (0, 3));

@@ -16,7 +16,7 @@ const NKEY_SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU
 const NKEY_PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
 
 async fn refusal(settings: NatsSettings) -> String {
-    let error = NatsBus::connect(settings.clone(), None, Arc::new(SystemClock)).await;
+    let error = NatsBus::connect(settings.clone(), Arc::new(SystemClock)).await;
     let error = error.err().expect("it is refused");
     assert!(matches!(error, BusError::Refused(_)), "{error:?}");
     assert!(matches!(error.remedy(), Remedy::Operator(_)));

@@ -42,7 +42,7 @@ impl Nats {
     }
 
     async fn open_with(&self, settings: NatsSettings) -> Ends {
-        let bus = NatsBus::connect(settings, None, Arc::clone(&self.clock) as _).await.unwrap();
+        let bus = NatsBus::connect(settings, Arc::clone(&self.clock) as _).await.unwrap();
         *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
         (Arc::clone(&bus) as _, bus)
     }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use alluvium_bus::contract::settings as contract_settings;
 use alluvium_bus::{NatsBus, NatsSettings};
 use alluvium_model::port::Subscribe;
-use alluvium_model::{FencingToken, FetchLimit, Layer, Message, Subscriber, SystemClock};
+use alluvium_model::{FetchLimit, Layer, Message, Subscriber, SystemClock};
 use alluvium_testkit::NatsServer;
 use async_nats::jetstream;
 
-use crate::support::topic;
+use crate::support::{OWNER, topic};
 
 /// A running server, or a visible skip.
 macro_rules! server {
@@ -47,13 +47,7 @@ pub(crate) fn settings(server: &NatsServer) -> NatsSettings {
 
 /// A process of its own, as far as the server can tell.
 pub(crate) async fn connect(settings: NatsSettings) -> Arc<NatsBus> {
-    NatsBus::connect(settings, None, Arc::new(SystemClock)).await.unwrap()
-}
-
-/// Another process, that reads as the holder of `token`.
-pub(crate) async fn connect_as(settings: NatsSettings, token: u64) -> Arc<NatsBus> {
-    let owner = Some(FencingToken(token));
-    NatsBus::connect(settings, owner, Arc::new(SystemClock)).await.unwrap()
+    NatsBus::connect(settings, Arc::new(SystemClock)).await.unwrap()
 }
 
 /// JetStream for who looks at what the bus made.
@@ -87,5 +81,5 @@ pub(crate) async fn drain(subscriber: &mut Box<dyn Subscriber>) -> Vec<Arc<Messa
 
 /// All messages of the tests' topic.
 pub(crate) async fn all(bus: &NatsBus) -> Vec<Arc<Message>> {
-    drain(&mut bus.subscribe(&topic(), Layer::Silver).await.unwrap()).await
+    drain(&mut bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap()).await
 }

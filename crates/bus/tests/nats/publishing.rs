@@ -12,7 +12,7 @@ use alluvium_model::{
 use bytes::Bytes;
 
 use super::{all, connect, drain, jetstream, server, settings, stream};
-use crate::support::{page, record, topic};
+use crate::support::{OWNER, page, record, topic};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -74,7 +74,7 @@ async fn a_server_that_stays_away_is_said_to_be_so_and_trying_again_may_help() {
     let mut server = server!();
     let bus = connect(settings(&server)).await;
     bus.publish(&topic(), numbers(2), Some(record(1))).await.unwrap();
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     drain(&mut raw).await;
     tokio::task::block_in_place(|| server.server.kill());
     let cursor = bus.cursor(&topic()).await.unwrap_err();
@@ -142,7 +142,7 @@ async fn a_publisher_waits_for_a_raw_layer_in_another_process() {
         publisher.publish(&topic(), large(), None).await.unwrap();
     }
     let waiting = tokio::spawn(async move { publisher.publish(&topic(), large(), None).await });
-    let mut raw = reader.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = reader.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let landed = drain(&mut raw).await;
     assert_eq!(landed.len(), 4);
     assert!(!waiting.is_finished());

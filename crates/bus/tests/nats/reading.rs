@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use alluvium_bus::NatsSettings;
 use alluvium_model::port::Subscribe;
-use alluvium_model::{BusError, FetchLimit, Layer, Publisher, Span};
+use alluvium_model::{BusError, FencingToken, FetchLimit, Layer, Publisher, Span};
 use async_nats::jetstream::consumer;
 use futures::TryStreamExt as _;
 
-use super::{all, connect, connect_as, drain, limit, server, settings, stream};
-use crate::support::{noise, page, topic};
+use super::{all, connect, drain, limit, server, settings, stream};
+use crate::support::{OWNER, noise, page, topic};
 
 const SOON: Duration = Duration::from_millis(50);
 
@@ -22,10 +22,10 @@ async fn consumers(server: &alluvium_testkit::NatsServer) -> Vec<consumer::Info>
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tools_of_nats_show_how_far_a_layer_is_behind() {
     let server = server!();
-    let bus = connect_as(settings(&server), 7).await;
+    let bus = connect(settings(&server)).await;
     let pages = page((0..5).map(|n| vec![n]));
     let epoch = bus.publish(&topic(), pages, None).await.unwrap().span.epoch;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, FencingToken(7)).await.unwrap();
     let one = FetchLimit { records: 2, ..limit(Duration::from_secs(20)) };
     assert_eq!(raw.fetch(one).await.unwrap().messages.len(), 2);
     raw.commit(&Span { epoch, after: 0, to: 2 }).await.unwrap();
@@ -45,12 +45,12 @@ async fn the_tools_of_nats_show_how_far_a_layer_is_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_owner_puts_out_the_older_which_is_told_so() {
     let server = server!();
-    let (old, new) =
-        (connect_as(settings(&server), 1).await, connect_as(settings(&server), 2).await);
+    let (old, new) = (connect(settings(&server)).await, connect(settings(&server)).await);
+    let (older, newer) = (FencingToken(1), FencingToken(2));
     old.publish(&topic(), page([vec![1]]), None).await.unwrap();
-    let mut before = old.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut before = old.subscribe(&topic(), Layer::Raw, older).await.unwrap();
     assert_eq!(drain(&mut before).await.len(), 1);
-    let mut after = new.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut after = new.subscribe(&topic(), Layer::Raw, newer).await.unwrap();
     assert_eq!(drain(&mut after).await.len(), 1);
     old.publish(&topic(), page([vec![2]]), None).await.unwrap();
     let told = before.fetch(limit(Duration::from_secs(20))).await;
@@ -58,13 +58,13 @@ async fn a_newer_owner_puts_out_the_older_which_is_told_so() {
         matches!(&told, Err(BusError::Unavailable(text)) if text.contains("taken over")),
         "{told:?}"
     );
-    let mut again = old.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut again = old.subscribe(&topic(), Layer::Raw, older).await.unwrap();
     let told = again.fetch(limit(Duration::from_secs(20))).await;
     assert!(
         matches!(&told, Err(BusError::Unavailable(text)) if text.contains("raw-2-")),
         "{told:?}"
     );
-    let mut other = old.subscribe(&topic(), Layer::Bronze).await.unwrap();
+    let mut other = old.subscribe(&topic(), Layer::Bronze, older).await.unwrap();
     assert_eq!(drain(&mut other).await.len(), 2, "another layer is another matter");
     assert_eq!(drain(&mut after).await.len(), 1);
 }
@@ -75,7 +75,7 @@ async fn a_message_that_somebody_removed_is_missed_and_not_passed_over() {
     let bus = connect(settings(&server)).await;
     bus.publish(&topic(), page((0..5).map(|n| vec![n])), None).await.unwrap();
     stream(&server).await.delete_message(3).await.unwrap();
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let first = raw.fetch(limit(Duration::from_secs(20))).await.unwrap();
     assert_eq!(first.span.to, 2);
     let missing = raw.fetch(limit(Duration::from_secs(20))).await;
@@ -90,7 +90,7 @@ async fn a_consumer_that_somebody_removed_is_made_again() {
     let server = server!();
     let bus = connect(settings(&server)).await;
     bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     assert_eq!(drain(&mut raw).await.len(), 1);
     let name = consumers(&server).await.remove(0).name;
     stream(&server).await.delete_consumer(&name).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_consumer_that_somebody_removed_is_made_again() {
 async fn a_wait_that_is_given_up_loses_no_message() {
     let server = server!();
     let bus = connect(settings(&server)).await;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     for n in 0..30_u8 {
         let fetch = raw.fetch(limit(Duration::from_secs(20)));
         let given_up = tokio::time::timeout(Duration::from_millis(u64::from(n % 3)), fetch).await;
@@ -128,7 +128,7 @@ async fn much_is_fetched_at_once_within_the_limit_and_large_messages_come_too() 
     bus.publish(&topic(), page(small.clone()), None).await.unwrap();
     let large = noise(99, 7 << 20);
     bus.publish(&topic(), page([large.clone(), vec![1]]), None).await.unwrap();
-    let mut silver = bus.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut silver = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let first = silver.fetch(FetchLimit { bytes: 12 << 20, ..limit(SOON) }).await.unwrap();
     assert!(first.bytes() <= 12 << 20 && first.bytes() > 11 << 20, "{}", first.bytes());
     let rest = drain(&mut silver).await;
@@ -148,7 +148,7 @@ async fn layers_of_one_process_share_messages() {
     bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
     let mut shared = Vec::new();
     for layer in Layer::ALL {
-        let mut subscriber = bus.subscribe(&topic(), layer).await.unwrap();
+        let mut subscriber = bus.subscribe(&topic(), layer, OWNER).await.unwrap();
         shared.push(drain(&mut subscriber).await.remove(0));
     }
     assert!(Arc::ptr_eq(&shared[0], &shared[1]) && Arc::ptr_eq(&shared[0], &shared[2]));

@@ -10,7 +10,7 @@ use alluvium_model::{
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 
 use super::{STREAM, all, connect, drain, jetstream, server, settings, stream};
-use crate::support::{noise, page, record, topic};
+use crate::support::{OWNER, noise, page, record, topic};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_was_made_again_by_anybody_has_another_epoch() {
@@ -18,7 +18,7 @@ async fn a_stream_that_was_made_again_by_anybody_has_another_epoch() {
     let bus = connect(settings(&server)).await;
     let before = bus.publish(&topic(), page([vec![1], vec![2]]), Some(record(1))).await.unwrap();
     let epoch = before.span.epoch;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     drain(&mut raw).await;
     let js = jetstream(&server).await;
     let config = stream(&server).await.cached_info().config.clone();
@@ -62,7 +62,7 @@ async fn limits_that_lose_messages_are_told_with_the_time_that_is_left() {
     let server = server!();
     let bus = connect(settings(&server)).await;
     bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     assert_eq!(bus.topic_stats()[0].time_to_loss, None);
     let mut config = stream(&server).await.cached_info().config.clone();
     (config.max_age, config.discard) = (Duration::from_secs(7200), DiscardPolicy::Old);
@@ -80,7 +80,7 @@ async fn the_bus_tells_how_far_each_layer_is_behind_also_where_others_publish() 
     let server = server!();
     let (bus, other) = (connect(settings(&server)).await, connect(settings(&server)).await);
     let epoch = bus.publish(&topic(), page([vec![b'x'; 100]]), None).await.unwrap().span.epoch;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let first = drain(&mut raw).await.remove(0);
     raw.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
     let two = page([vec![b'x'; 100], vec![b'x'; 50]]);
@@ -115,7 +115,7 @@ async fn retention_by_size_removes_the_oldest_and_nothing_that_waits_for_raw() {
     let bus = connect(settings).await;
     let pages = page((0..40).map(|n| noise(n, 10 << 10)));
     let epoch = bus.publish(&topic(), pages, None).await.unwrap().span.epoch;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     bus.retain().await.unwrap();
     let state = || async { stream(&server).await.cached_info().state.clone() };
     assert_eq!(state().await.messages, 40, "raw has landed nothing");
@@ -215,7 +215,7 @@ async fn a_server_without_jetstream_is_refused_or_waited_for() {
         },
         ..settings(&server)
     };
-    let error = NatsBus::connect(settings, None, std::sync::Arc::new(SystemClock)).await;
+    let error = NatsBus::connect(settings, std::sync::Arc::new(SystemClock)).await;
     let error = error.err().unwrap().to_string();
     assert!(error.contains("JetStream") && error.contains("enable"), "{error}");
 }
