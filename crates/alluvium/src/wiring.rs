@@ -285,14 +285,6 @@ pub(crate) fn worker_name() -> String {
     format!("{}-{}", std::process::id(), &unique[..12])
 }
 
-/// The layers of the lake, for a command that needs nothing else. Only one process may have them
-/// open so.
-pub(crate) async fn stages(settings: &Settings) -> anyhow::Result<impl Stages> {
-    let lake = lake_to_write(settings).await?;
-    let index = IndexStore::open(&settings.data_path().join("index"))?;
-    stages_of(settings, lake, index)
-}
-
 fn stages_of(settings: &Settings, lake: Lake, index: IndexStore) -> anyhow::Result<LakeStages> {
     let of = &settings.maintenance;
     let upkeep = UpkeepPolicy {

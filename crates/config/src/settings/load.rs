@@ -275,10 +275,13 @@ impl Layered {
             |problem: &Problem| problem.pointer.split('/').any(|n| openness.is_secret(n));
         let no_references = malformed(&self.value, "").into_iter().filter(is_secret);
         let open = in_the_open(&self.value, "", &openness).into_iter();
-        let refused = open.filter_map(|problem| match self.given(&problem.pointer)?.1 {
-            Giver::File => Some(problem),
-            Giver::Variable(_) => None,
-            Giver::Flag(_) => Some(Problem { text: IN_A_FLAG.to_owned(), ..problem }),
+        let refused = open.filter_map(|problem| {
+            let (_, giver) = self.given(&problem.pointer)?;
+            match giver {
+                Giver::File => Some(problem),
+                Giver::Variable(_) => None,
+                Giver::Flag(_) => Some(Problem { text: IN_A_FLAG.to_owned(), ..problem }),
+            }
         });
         no_references.chain(refused).collect()
     }
