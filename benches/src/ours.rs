@@ -13,8 +13,8 @@ use alluvium_lake::{Lake, Table, path};
 use alluvium_layers::{BronzeStage, RawStage, SilverStage};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{
-    Applied, Clock, EncodedPage, EntityId, EntitySpec, FetchLimit, Position, Publisher, Stage,
-    Subscriber, SystemClock, Upkeep,
+    Applied, Clock, EncodedPage, EntityId, EntitySpec, FencingToken, FetchLimit, Position,
+    Publisher, Stage, Subscriber, SystemClock, Upkeep,
 };
 use alluvium_wire::{LineFormat, PublishContext, encode_lines};
 use bytes::Bytes;
@@ -91,7 +91,7 @@ impl Ours {
         ];
         let mut layers = Vec::new();
         for mut stage in stages {
-            let mut subscriber = bus.subscribe(&id, stage.layer()).await?;
+            let mut subscriber = bus.subscribe(&id, stage.layer(), FencingToken(1)).await?;
             let mut at = 0;
             if let Some(progress) = stage.progress().await? {
                 let (epoch, offset) = (progress.epoch, progress.offset);

@@ -5,7 +5,8 @@
     read_delta.py compare TABLE [NDJSON|-]      whether all engines see the same rows, and those
                                                 that `alluvium query --output ndjson` wrote, if given
 
-ENGINE is polars, duckdb or deltalake. Values are brought to one form, so that equal rows are equal
+ENGINE is polars, duckdb or deltalake; `--engines` names those to compare. TABLE is a folder, or an
+address s3://…, of whose store the variables AWS_… tell. Values are brought to one form, so that equal rows are equal
 text whoever read them: columns by name, bytes as lower-case hexadecimal digits, instants as
 microseconds since 1970, dates as 2026-01-31, decimals as text with all digits of their scale, and
 NaN and the infinities as text. `compare` prints one JSON object; exit code 1 means a difference.
@@ -134,8 +135,8 @@ def difference(a, b):
     return list((a - b).elements())[:SHOWN], list((b - a).elements())[:SHOWN]
 
 
-def compare(table, source):
-    seen = {engine: rows(engine, table) for engine in ENGINES}
+def compare(table, source, engines):
+    seen = {engine: rows(engine, table) for engine in engines}
     if source is not None:
         seen["alluvium"] = written(source, table)
     first, *others = seen
@@ -149,27 +150,32 @@ def compare(table, source):
     return 1 if differences else 0
 
 
+def place(text):
+    return text if "://" in text else pathlib.Path(text).resolve()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("rows")
     show.add_argument("engine", choices=sorted(ENGINES))
-    show.add_argument("table", type=pathlib.Path)
+    show.add_argument("table", type=place)
     check = commands.add_parser("compare")
-    check.add_argument("table", type=pathlib.Path)
+    check.add_argument("table", type=place)
     check.add_argument("ndjson", nargs="?")
+    check.add_argument("--engines", type=lambda text: text.split(","), default=list(ENGINES))
     asked = parser.parse_args()
-    table = asked.table.resolve()
+    table = asked.table
     if asked.command == "rows":
         for text in rows(asked.engine, table):
             print(text)
         return 0
     if asked.ndjson is None:
-        return compare(table, None)
+        return compare(table, None, asked.engines)
     if asked.ndjson == "-":
-        return compare(table, sys.stdin)
+        return compare(table, sys.stdin, asked.engines)
     with open(asked.ndjson, encoding="utf-8") as source:
-        return compare(table, source)
+        return compare(table, source, asked.engines)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ const CONCRETE: &[(&str, &[&str])] = &[
     ("tokio", &["alluvium-model", "alluvium-wire"]),
     ("sqlx", &["alluvium-model", "alluvium-wire", "alluvium-runtime", "alluvium-layers"]),
     ("fjall", &["alluvium-model", "alluvium-runtime", "alluvium-layers", "alluvium-api"]),
+    ("async-nats", &["alluvium-model", "alluvium-runtime", "alluvium-layers", "alluvium-api"]),
     ("deltalake", &["alluvium-model", "alluvium-runtime", "alluvium-layers", "alluvium-ledger"]),
     ("axum", &["alluvium-runtime", "alluvium-query", "alluvium-connector"]),
     ("anyhow", &["alluvium-model", "alluvium-lake", "alluvium-layers", "alluvium-runtime"]),

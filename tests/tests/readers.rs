@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// The Python that has the engines. Where it is not there yet it is made, if tests may not be
 /// skipped; else `None`.
-fn python(scripts: &Path) -> Option<PathBuf> {
+pub(crate) fn python(scripts: &Path) -> Option<PathBuf> {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
     let tools = std::env::var_os("ALLUVIUM_TOOLS")
         .map_or_else(|| home.join(".cache/alluvium/tools"), PathBuf::from);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use alluvium_model::{EntityId, SystemName, sequence};
+use alluvium_model::{EntityId, Role, SystemName, sequence};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -49,8 +49,9 @@ pub(crate) enum Command {
     Init(Init),
     /// Checks settings, systems and entities, and tells all that is wrong.
     Validate,
-    /// Runs everything: triggers, connectors, layers, and HTTP.
-    Run,
+    /// Runs everything: triggers, connectors, layers, and HTTP; or some of it, where several processes
+    /// share a bus.
+    Run(Run),
     /// Runs a system once, or one entity of it, until all layers have applied what came.
     Ingest(Ingest),
     /// Publishes changes from a file, one JSON object a line.
@@ -89,6 +90,14 @@ pub(crate) struct Init {
     /// The folder; made if it is not there.
     #[arg(default_value = ".")]
     pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct Run {
+    /// What this process does of the work, where several share a bus: connect, raw, bronze, silver,
+    /// api. Left out: what `runtime.roles` says, which is all of it.
+    #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
+    pub(crate) roles: Vec<Role>,
 }
 
 #[derive(Debug, Args)]
@@ -324,6 +333,15 @@ mod tests {
             assert!(parse(wrong).is_none(), "{wrong:?}");
         }
         assert!(parse(&["--at", "yesterday"]).is_none());
+    }
+
+    #[test]
+    fn roles_are_written_with_commas_and_unknown_ones_are_told() {
+        let parse = |roles: &str| Cli::try_parse_from(["alluvium", "run", "--roles", roles]);
+        let Ok(Command::Run(run)) = parse("connect,raw").map(|cli| cli.command) else { panic!() };
+        assert_eq!(run.roles, [Role::Connect, Role::Raw]);
+        let error = parse("raw,gold").unwrap_err().to_string();
+        assert!(error.contains("`gold`") && error.contains("silver"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! How the program ends: 0 done, 1 findings or a failed run, 2 usage or configuration.
 
 use alluvium_config::ConfigError;
-use alluvium_model::SourceError;
+use alluvium_lake::LakeError;
+use alluvium_model::{Remedy, SourceError};
 use alluvium_query::QueryError;
 use alluvium_runtime::RuntimeError;
 
@@ -56,8 +57,14 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
             text.push_str(&cause);
         }
     }
+    let lake: Option<&LakeError> = error.downcast_ref();
+    if let Some(Remedy::Operator(what)) = lake.map(LakeError::remedy) {
+        text.push_str("; ");
+        text.push_str(what);
+    }
     eprintln!("alluvium: {text}");
     let usage = error.is::<UsageError>()
+        || matches!(lake, Some(LakeError::Denied { .. } | LakeError::Unfit(_)))
         || error.downcast_ref().is_some_and(is_asked_wrongly)
         || error.downcast_ref().is_some_and(is_configured_wrongly);
     if usage { Exit::Usage } else { Exit::Failed }

@@ -1,5 +1,6 @@
 //! The binary: command line and wiring. The only crate that names concrete connectors and backends.
 
+mod buses;
 mod cli;
 mod command;
 mod demo;

@@ -1,29 +1,32 @@
-//! Concrete parts put together: the embedded bus, the local lake, the SQLite ledger, the connectors.
+//! Concrete parts put together: the bus that the settings name, the lake in a folder or a bucket,
+//! the ledger's database, the connectors.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_bus::{Bus, EmbeddedBus};
+use alluvium_bus::Bus;
 use alluvium_config::{
-    ConfigError, ConnectorSchemas, LoadOptions, Metadata, Part, Reach, SchemaCatalog, Settings,
+    BucketCredentials, BucketPlace, ConfigError, ConnectorSchemas, LakePlace, LoadOptions,
+    Metadata, Part, Reach, SchemaCatalog, Settings,
 };
 use alluvium_connector::{ConnectContext, Registry};
-use alluvium_lake::Lake;
 use alluvium_lake::index::{IndexStore, KeyIndex};
 use alluvium_lake::table::CompactionPolicy;
 use alluvium_lake::upkeep::UpkeepPolicy;
+use alluvium_lake::{Credentials, Lake, S3Settings};
 use alluvium_layers::rebuild::remove_leftovers;
 use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
-use alluvium_ledger::{Ledger, Retention, SqliteLedger};
+use alluvium_ledger::{Ledger, LedgerTables, Place, Retention, Server, SqlLedger};
 use alluvium_model::{
-    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Position, Quarantined, Stage,
-    StageError, Subscriber, SystemClock,
+    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Ownership, Position,
+    Quarantined, Stage, StageError, Subscriber, SystemClock,
 };
-use alluvium_runtime::{Platform, RetryPolicy, RuntimeSettings, Stages};
+use alluvium_runtime::{Claim, Platform, RetryPolicy, RuntimeSettings, Stages};
 use alluvium_telemetry::{BuildInfo, Metrics};
 use anyhow::Context;
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::cli::Cli;
 
@@ -31,6 +34,7 @@ use crate::cli::Cli;
 pub(crate) fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.register::<crate::push::Push>();
+    registry.register::<alluvium_connector_message::MessageConnector>();
     registry.register::<alluvium_connector_rest::RestConnector>();
     registry.register::<alluvium_connector_sqlite::SqliteConnector>();
     registry
@@ -92,7 +96,35 @@ fn check(registry: &Registry, part: Part<'_>) -> Result<(), String> {
 
 /// The lake, for who only reads.
 pub(crate) fn lake(settings: &Settings) -> anyhow::Result<Lake> {
-    Ok(Lake::local(&settings.lake_path(), Arc::new(SystemClock))?)
+    let clock = Arc::new(SystemClock);
+    Ok(match settings.lake_place()? {
+        LakePlace::Folder(folder) => Lake::local(&folder, clock)?,
+        LakePlace::Bucket(place) => Lake::s3(&s3_settings(settings, *place)?, clock)?,
+    })
+}
+
+/// The lake, for who writes: its store has proved to be fit.
+pub(crate) async fn lake_to_write(settings: &Settings) -> anyhow::Result<Lake> {
+    Ok(lake(settings)?.fit_to_write().await?)
+}
+
+fn s3_settings(settings: &Settings, place: BucketPlace) -> anyhow::Result<S3Settings> {
+    let of = &settings.lake.s3;
+    let credentials = match place.credentials {
+        BucketCredentials::Keys(id, secret, token) => Credentials::Keys { id, secret, token },
+        BucketCredentials::Machine(told) => Credentials::Machine(told),
+    };
+    Ok(S3Settings {
+        bucket: place.bucket,
+        prefix: place.prefix,
+        endpoint: place.endpoint.as_deref().map(str::parse).transpose()?,
+        region: place.region,
+        path_style: of.path_style,
+        allow_http: of.allow_http,
+        credentials,
+        request_time: of.request_time.duration(),
+        retry_time: of.retry_time.duration(),
+    })
 }
 
 /// Where tables are made anew: the indexes of their shadows.
@@ -101,10 +133,25 @@ pub(crate) fn scratch(settings: &Settings) -> PathBuf {
 }
 
 /// The ledger, for who reads and decides.
-pub(crate) async fn ledger(settings: &Settings) -> anyhow::Result<Arc<SqliteLedger>> {
-    let path = settings.ledger_path();
-    make_folder(path.parent())?;
-    Ok(Arc::new(SqliteLedger::open(&path, Arc::new(SystemClock)).await?))
+pub(crate) async fn ledger(settings: &Settings) -> anyhow::Result<Arc<dyn Ledger>> {
+    let place = ledger_place(settings)?;
+    if let Place::File(path) = &place {
+        make_folder(path.parent())?;
+    }
+    Ok(Arc::new(SqlLedger::open(place, Arc::new(SystemClock)).await?))
+}
+
+/// The ledger's tables, for who asks in SQL.
+pub(crate) fn ledger_tables(settings: &Settings) -> anyhow::Result<LedgerTables> {
+    Ok(LedgerTables::at(ledger_place(settings)?))
+}
+
+fn ledger_place(settings: &Settings) -> anyhow::Result<Place> {
+    let of = &settings.ledger;
+    let Some(url) = &of.url else { return Ok(settings.ledger_path().into()) };
+    let server = Server::new(url.as_str(), settings.ledger_password()?);
+    let (max_connections, statement_time) = (of.max_connections, of.statement_time.duration());
+    Ok(Server { max_connections, statement_time, ..server }.into())
 }
 
 fn make_folder(path: Option<&Path>) -> anyhow::Result<()> {
@@ -119,8 +166,34 @@ pub(crate) struct Wired {
     pub(crate) lake: Lake,
     pub(crate) index: IndexStore,
     pub(crate) bus: Arc<dyn Bus>,
-    pub(crate) ledger: Arc<SqliteLedger>,
+    pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Wired {
+    /// The right to write layers of an entity, where others could have it too: whoever has it gives
+    /// it back first.
+    pub(crate) async fn claim(
+        &self,
+        id: &EntityId,
+        layers: &[Layer],
+    ) -> anyhow::Result<Option<Claim>> {
+        let Platform { ledger, clock, settings, .. } = &self.platform;
+        if !settings.shared {
+            return Ok(None);
+        }
+        let claim =
+            Claim::take(ledger, clock, &settings.holder, settings.lease_ttl, (id, layers)).await?;
+        Ok(Some(claim))
+    }
+
+    /// The lake, in the hands of whoever has claimed the layer.
+    pub(crate) fn lake_of(&self, claim: Option<&Claim>, layer: Layer) -> Lake {
+        match claim.and_then(|claim| claim.owner(layer)) {
+            Some(owner) => self.lake.held_by(owner.clone()),
+            None => self.lake.clone(),
+        }
+    }
 }
 
 /// Opens everything that ingesting needs. Only one process may have the data folder open so.
@@ -130,8 +203,8 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
     // Relative paths in systems.json, such as a database file's, begin where alluvium.toml stands.
     std::env::set_current_dir(settings.folder())
         .with_context(|| format!("cannot enter {}", settings.folder().display()))?;
-    let bus = open_bus(settings, Arc::clone(&clock))?;
-    let lake = Lake::local(&settings.lake_path(), Arc::clone(&clock))?;
+    let (bus, events) = crate::buses::open(settings, Arc::clone(&clock)).await?;
+    let lake = lake_to_write(settings).await?;
     let index = IndexStore::open(&settings.data_path().join("index"))?;
     if let Err(error) = remove_leftovers(&lake, &scratch(settings)).await {
         tracing::warn!(%error, "what a rebuild left behind could not be removed");
@@ -147,7 +220,7 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
         publisher: Arc::clone(&bus) as _,
         subscribe: Arc::clone(&bus) as _,
         topics: Arc::new(move || topics.topic_stats()),
-        ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
+        ledger: Arc::clone(&ledger),
         stages: Arc::new(stages_of(settings, lake.clone(), index.clone())?),
         registry: Arc::new(registry()),
         connect: ConnectContext::new(Arc::clone(&clock)),
@@ -159,27 +232,15 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
                 .map_err(|error| alluvium_model::error::chain(&error))?;
             Ok(alluvium_model::SystemSpec { connection, ..system.clone() })
         }),
-        events: Arc::new(alluvium_runtime::LogEvents),
-        settings: runtime_settings(settings)?,
+        events,
+        settings: runtime_settings(settings, bus.is_shared())?,
         systems: metadata.systems,
         entities: metadata.entities,
     };
     Ok(Wired { platform, lake, index, bus, ledger, metrics })
 }
 
-fn open_bus(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Bus>> {
-    let of = &settings.bus.embedded;
-    let bus = alluvium_bus::BusSettings {
-        retention_bytes: of.retention_bytes.bytes(),
-        retention_age: of.retention_time.duration(),
-        max_unlanded_bytes: of.max_unlanded_bytes.bytes(),
-        max_message_bytes: usize::try_from(of.max_message_bytes.bytes())?,
-        cache_bytes: usize::try_from(of.cache_bytes.bytes())?,
-    };
-    Ok(EmbeddedBus::open(&settings.bus_path(), bus, clock)?)
-}
-
-fn runtime_settings(settings: &Settings) -> anyhow::Result<RuntimeSettings> {
+fn runtime_settings(settings: &Settings, shared: bool) -> anyhow::Result<RuntimeSettings> {
     let (runtime, layers) = (&settings.runtime, &settings.layers);
     let kept = settings.ledger.retention.duration();
     Ok(RuntimeSettings {
@@ -199,17 +260,29 @@ fn runtime_settings(settings: &Settings) -> anyhow::Result<RuntimeSettings> {
             resolved_age: kept,
             ..Retention::default()
         },
-        lease_ttl: Duration::from_secs(60),
-        ..RuntimeSettings::default()
+        ..who(settings, shared)
     })
 }
 
-/// The layers of the local lake, for a command that needs nothing else. Only one process may have
-/// them open so.
-pub(crate) fn stages(settings: &Settings) -> anyhow::Result<impl Stages> {
-    let lake = lake(settings)?;
-    let index = IndexStore::open(&settings.data_path().join("index"))?;
-    stages_of(settings, lake, index)
+/// Who we are to other processes. Alone, the same in each life, so that what a life that was killed
+/// had is taken up at once; among others a new one each time, so that no two are taken for one.
+fn who(settings: &Settings, shared: bool) -> RuntimeSettings {
+    let alone = RuntimeSettings::default();
+    match shared {
+        false => RuntimeSettings { lease_ttl: Duration::from_secs(60), ..alone },
+        true => RuntimeSettings {
+            shared,
+            holder: worker_name(),
+            lease_ttl: settings.runtime.lease_time.duration(),
+            ..alone
+        },
+    }
+}
+
+/// A name that no other process has, and no later one will have.
+pub(crate) fn worker_name() -> String {
+    let unique = Uuid::new_v4().simple().to_string();
+    format!("{}-{}", std::process::id(), &unique[..12])
 }
 
 fn stages_of(settings: &Settings, lake: Lake, index: IndexStore) -> anyhow::Result<LakeStages> {
@@ -229,7 +302,7 @@ fn stages_of(settings: &Settings, lake: Lake, index: IndexStore) -> anyhow::Resu
     Ok(LakeStages { lake, index, linger_bytes, upkeep })
 }
 
-/// The layers of the local lake.
+/// The layers of the lake.
 struct LakeStages {
     lake: Lake,
     index: IndexStore,
@@ -251,8 +324,13 @@ impl Stages for LakeStages {
         entity: &EntitySpec,
         timezone: &str,
         layer: Layer,
+        owner: Option<&Ownership>,
     ) -> Result<Box<dyn Stage>, StageError> {
-        let (lake, upkeep) = (self.lake.clone(), self.upkeep.clone());
+        let upkeep = self.upkeep.clone();
+        let lake = match owner {
+            Some(owner) => self.lake.held_by(owner.clone()),
+            None => self.lake.clone(),
+        };
         Ok(match layer {
             Layer::Raw => Box::new(RawStage::new(lake, entity.id(), self.linger_bytes)),
             Layer::Bronze => {

@@ -53,6 +53,10 @@ impl Readiness {
             Phase::Draining => vec!["it is stopping".to_owned()],
             Phase::Stopped => vec!["it has stopped".to_owned()],
         };
+        if status.worker.as_ref().is_some_and(|worker| !worker.is_heard) {
+            let what = "the ledger has not heard of this worker in time: others may have its work";
+            reasons.push(what.to_owned());
+        }
         reasons.extend(status.stopped_layers().map(|(entity, layer)| {
             let why = layer.state.error.as_deref().unwrap_or("for an unknown reason");
             format!("{} of {entity} has stopped: {why}", layer.layer)

@@ -39,18 +39,34 @@ pub struct ApiState {
     /// web page may have bent its own name to our address.
     hosts: Vec<String>,
     connections: usize,
+    /// Whether runs are listed and started here, beside health and metrics.
+    answers_runs: bool,
 }
 
 impl ApiState {
     /// What is called by an address only.
     pub fn new(runtime: RuntimeHandle, ledger: Arc<dyn Ledger>, metrics: Arc<Metrics>) -> Self {
-        Self { runtime, ledger, metrics, hosts: Vec::new(), connections: CONNECTIONS }
+        Self {
+            runtime,
+            ledger,
+            metrics,
+            hosts: Vec::new(),
+            connections: CONNECTIONS,
+            answers_runs: true,
+        }
     }
 
     /// The same, also called by these names.
     #[must_use]
     pub fn called(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
         self.hosts.extend(hosts);
+        self
+    }
+
+    /// The same, which lists and starts runs, or leaves that to other processes.
+    #[must_use]
+    pub fn answering_runs(mut self, answers: bool) -> Self {
+        self.answers_runs = answers;
         self
     }
 
@@ -70,14 +86,19 @@ pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationTok
 }
 
 fn routes(state: ApiState) -> Router {
-    Router::new()
+    let probes = Router::new()
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
-        .route("/v1/status", get(probes::status))
-        .route("/v1/runs", get(runs::list))
-        .route("/v1/runs/{id}", get(runs::one))
-        .route("/v1/systems/{system}/runs", post(runs::start))
+        .route("/v1/status", get(probes::status));
+    let routes = match state.answers_runs {
+        false => probes,
+        true => probes
+            .route("/v1/runs", get(runs::list))
+            .route("/v1/runs/{id}", get(runs::one))
+            .route("/v1/systems/{system}/runs", post(runs::start)),
+    };
+    routes
         .fallback(error::no_such_place)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn_with_state(Arc::from(state.hosts.clone()), guard::check))

@@ -1,8 +1,11 @@
 //! Publisher and subscriber on each engine, and the contract suite that all of them pass.
 //!
-//! [`EmbeddedBus`] keeps every topic in one folder on local disk, for one process.
+//! [`EmbeddedBus`] keeps every topic in one folder on local disk, for one process. [`NatsBus`] keeps
+//! them on NATS JetStream and [`KafkaBus`] on a cluster of Kafka, for as many as wanted.
 
 mod embedded;
+mod kafka;
+mod nats;
 mod port;
 mod settings;
 mod stats;
@@ -13,6 +16,8 @@ pub mod contract;
 pub mod testkit;
 
 pub use embedded::EmbeddedBus;
+pub use kafka::{KafkaBus, KafkaSettings};
+pub use nats::{NatsAccess, NatsBus, NatsSettings, NatsTls};
 pub use port::Bus;
 pub use settings::BusSettings;
 pub use stats::{BusStats, LayerStats, TopicStats};

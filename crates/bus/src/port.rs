@@ -14,6 +14,9 @@ pub trait Bus: Publisher + Subscribe {
     /// from memory: a bus on another machine is asked beside, every few seconds.
     fn topic_stats(&self) -> Vec<TopicStats>;
 
+    /// Whether several processes may have it open at the same time.
+    fn is_shared(&self) -> bool;
+
     /// Writes what waits, and takes nothing more.
     async fn close(&self);
 }

@@ -1,5 +1,7 @@
 //! What the bus tells about itself, for metrics and for people.
 
+use std::time::Duration;
+
 use alluvium_model::{EntityId, Epoch, Layer};
 
 /// The bus as a whole.
@@ -34,6 +36,9 @@ pub struct TopicStats {
     pub unlanded_bytes: u64,
     /// When the last message was published, in microseconds since 1970.
     pub last_published_at_us: Option<i64>,
+    /// How long it is until messages that raw has not landed may be lost, as things go. `None` where
+    /// nothing is lost by itself: the bus then makes publishers wait.
+    pub time_to_loss: Option<Duration>,
     /// The layers that have read from the topic, in the order of [`Layer::ALL`].
     pub layers: Vec<LayerStats>,
 }

@@ -44,6 +44,22 @@ impl BusUnderTest for Embedded {
         let bus = self.bus.lock().unwrap().clone().unwrap();
         bus.retain().await;
     }
+
+    async fn lose(&self) -> Ends {
+        drop(self.bus.lock().unwrap().take());
+        std::fs::remove_dir_all(self.folder.path()).unwrap();
+        // Whoever loses a disk takes longer than this.
+        self.clock.advance(Duration::from_secs(1));
+        self.open().await
+    }
+
+    async fn open_with_a_store_of(&self, _bytes: u64) -> Option<Ends> {
+        None
+    }
+
+    async fn kill_the_broker(&self) -> bool {
+        false
+    }
 }
 
 alluvium_bus::bus_contract!(Embedded::new());

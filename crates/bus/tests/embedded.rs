@@ -10,7 +10,7 @@ use alluvium_bus::{BusSettings, EmbeddedBus, LayerStats};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{BusError, Clock, EntityId, FetchLimit, Layer, Publisher, Span, SystemClock};
 
-use crate::support::{clock, noise, open, page, read_all, record, topic};
+use crate::support::{OWNER, clock, noise, open, page, read_all, record, topic};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_layers_share_one_message_whether_from_memory_or_from_disk() {
@@ -22,7 +22,7 @@ async fn three_layers_share_one_message_whether_from_memory_or_from_disk() {
         }
         let mut shared = Vec::new();
         for layer in Layer::ALL {
-            let mut subscriber = bus.subscribe(&topic(), layer).await.unwrap();
+            let mut subscriber = bus.subscribe(&topic(), layer, OWNER).await.unwrap();
             let delivery = subscriber.fetch(FetchLimit::default()).await.unwrap();
             shared.push(Arc::clone(&delivery.messages[0]));
         }
@@ -70,7 +70,7 @@ async fn retention_by_size_removes_the_oldest_and_gives_the_disk_space_back() {
         ..BusSettings::default()
     };
     let bus = EmbeddedBus::open(folder.path(), settings, Arc::new(SystemClock)).unwrap();
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let mut last = bus.publish(&topic(), page([noise(0, 1 << 20)]), None).await.unwrap().span;
     for n in 1..160 {
         last = bus.publish(&topic(), page([noise(n, 1 << 20)]), None).await.unwrap().span;
@@ -99,7 +99,7 @@ async fn retention_by_size_removes_the_oldest_and_gives_the_disk_space_back() {
 }
 
 async fn read_from(bus: &EmbeddedBus, after: u64) -> usize {
-    let mut subscriber = bus.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut subscriber = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let delivery = subscriber.fetch(FetchLimit::default()).await.unwrap();
     assert_eq!(delivery.span.after, after);
     delivery.messages.len()
@@ -159,8 +159,8 @@ async fn the_bus_tells_how_far_each_layer_is_behind() {
         bus.publish(&topic(), page([vec![b'x'; 100]]), None).await.unwrap();
         clock.advance(Duration::from_secs(5));
     }
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
-    let _silver = bus.subscribe(&topic(), Layer::Silver).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let _silver = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let epoch = bus.end(&topic()).await.unwrap().0;
     raw.commit(&Span { epoch, after: 0, to: 2 }).await.unwrap();
     let check = |bus: &EmbeddedBus, silver: bool| {

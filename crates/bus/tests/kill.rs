@@ -11,7 +11,7 @@ use alluvium_bus::{BusSettings, EmbeddedBus};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{EntityId, FetchLimit, Layer, Position, Publisher, Span, SystemClock};
 
-use crate::support::{noise, open, page, record, topic};
+use crate::support::{OWNER, noise, open, page, record, topic};
 
 const FOLDER: &str = "ALLUVIUM_TEST_BUS_FOLDER";
 const MESSAGES: u64 = 3;
@@ -41,7 +41,7 @@ async fn publish_until_killed() {
             beside.publish(&pushed(), page([vec![b'x'; 50]]), None).await.unwrap();
         }
     });
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let mut number = bus.cursor(&topic()).await.unwrap().map_or(1, |c| c.page + 1);
     loop {
         let messages = page((0..MESSAGES).map(|m| payload(number, m)));
@@ -100,7 +100,7 @@ async fn check(folder: &Path, acknowledged: (u64, u64)) -> u64 {
     assert_eq!(end, last * MESSAGES, "the cursor and the messages are of the same page");
     let stats = bus.topic_stats();
     let first_after = stats.iter().find(|t| t.topic == topic()).unwrap().first_after;
-    let mut subscriber = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     subscriber.seek(&Position { epoch, offset: first_after, index: 0 }).await.unwrap();
     let mut at = first_after;
     while at < end {

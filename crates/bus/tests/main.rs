@@ -1,9 +1,11 @@
-//! The embedded bus under the contract of all buses, and what is promised of it alone.
+//! Each bus under the contract of all buses, and what is promised of it alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
 mod contract;
 mod embedded;
+mod kafka;
 mod kill;
+mod nats;
 mod speed;
 mod support;
 mod torn;

@@ -8,7 +8,7 @@ use alluvium_model::port::Subscribe;
 use alluvium_model::{Clock, FetchLimit, SystemClock};
 use alluvium_model::{Layer, Publisher};
 
-use crate::support::{page, topic};
+use crate::support::{OWNER, page, topic};
 
 const MESSAGES: usize = 1024;
 const MESSAGE_BYTES: usize = 256 << 10;
@@ -69,7 +69,7 @@ async fn publish_and_read_messages_of_256_kib() {
     }
     report("publish, all pages at once", &clock, start, bytes);
 
-    let mut subscriber = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let start = clock.instant();
     let mut read = 0;
     while read < 2 * bytes {

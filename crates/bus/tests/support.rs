@@ -52,9 +52,12 @@ pub(crate) fn noise(seed: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
+/// Who reads, where it does not matter who.
+pub(crate) const OWNER: FencingToken = FencingToken(1);
+
 /// All messages that are there, checked for holes.
 pub(crate) async fn read_all(bus: &EmbeddedBus, topic: &EntityId) -> Vec<Arc<Message>> {
-    let mut subscriber = bus.subscribe(topic, Layer::Silver).await.unwrap();
+    let mut subscriber = bus.subscribe(topic, Layer::Silver, OWNER).await.unwrap();
     let limit = FetchLimit { wait: std::time::Duration::ZERO, ..FetchLimit::default() };
     let mut messages: Vec<Arc<Message>> = Vec::new();
     loop {

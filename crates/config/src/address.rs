@@ -11,8 +11,37 @@ pub(crate) fn wrong(address: &str) -> Option<&'static str> {
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return Some("only addresses of http and https are asked");
     }
+    wrong_host(host(rest))
+}
+
+/// What is wrong with the address of a PostgreSQL database.
+pub(crate) fn wrong_database(address: &str) -> Option<&'static str> {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return Some("this is no address of a database");
+    };
+    if !["postgres", "postgresql"].iter().any(|known| scheme == *known) {
+        return Some("only databases of PostgreSQL are asked");
+    }
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let user = authority(rest).rsplit_once('@').map_or("", |(user, _)| user);
+    if user.contains(':') || query.split('&').any(|part| part.starts_with("password=")) {
+        return Some("an address must not hold a password");
+    }
+    // A socket in the file system stands in the query.
+    let socket = host(rest).is_empty() && query.split('&').any(|part| part.starts_with("host="));
+    match path.split_once('/') {
+        Some((_, database)) if !database.is_empty() && socket => None,
+        Some((_, database)) if !database.is_empty() => wrong_host(host(rest)),
+        _ => Some("this address has no database"),
+    }
+}
+
+fn host(rest: &str) -> &str {
     let authority = authority(rest);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+fn wrong_host(host: &str) -> Option<&'static str> {
     if host.contains("${") {
         return None;
     }
@@ -92,6 +121,30 @@ mod tests {
             ("http://[::1]x/", "no such port"),
         ] {
             let said = wrong(address).unwrap_or_default();
+            assert!(said.contains(told), "{address}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_named_without_a_password() {
+        for address in [
+            "postgres://alluvium@db.example:5432/ledger?sslmode=verify-full",
+            "postgresql://[::1]/ledger",
+            "postgres:///ledger?host=/run/postgresql",
+        ] {
+            assert_eq!(wrong_database(address), None, "{address}");
+        }
+        for (address, told) in [
+            ("mysql://db/ledger", "PostgreSQL"),
+            ("/var/lib/ledger.db", "no address"),
+            ("postgres://me:hunter2@db/ledger", "password"),
+            ("postgres://me@db/ledger?password=hunter2", "password"),
+            ("postgres://me@db", "no database"),
+            ("postgres://me@db/", "no database"),
+            ("postgres://me@/ledger", "no host"),
+            ("postgres://me@db:99999/ledger", "no such port"),
+        ] {
+            let said = wrong_database(address).unwrap_or_default();
             assert!(said.contains(told), "{address}: {said}");
         }
     }

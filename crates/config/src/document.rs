@@ -59,15 +59,13 @@ impl Document {
         Some(document)
     }
 
-    /// Parses TOML. What can be read is kept; the rest are findings.
+    /// Parses TOML. A broken text is not quoted, since it may hold secrets and cannot be masked.
     pub(crate) fn toml(name: &str, text: &str, findings: &mut Findings) -> Option<Self> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let shared: Arc<str> = Arc::from(text);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
-            let shown = Some(Arc::clone(&shared));
             let problem = format!("this is not TOML: {}", error.message());
-            findings.push(Finding::in_text(name, text, shown, span, problem));
+            findings.push(Finding::in_text(name, text, None, span, problem));
         }
         if !errors.is_empty() {
             return None;
@@ -75,8 +73,8 @@ impl Document {
         let mut spans = HashMap::new();
         let value = toml_table(table.get_ref(), "", &mut spans);
         spans.insert(String::new(), Spans { key: None, value: 0..0 });
-        let shown = Arc::clone(&shared);
-        Some(Self { name: name.to_owned(), shown, text: shared, spans, value })
+        let text: Arc<str> = Arc::from(text);
+        Some(Self { name: name.to_owned(), shown: Arc::clone(&text), text, spans, value })
     }
 
     /// Masks these parts of the text in every excerpt.

@@ -73,6 +73,15 @@ impl Findings {
         self.0.push(finding);
     }
 
+    /// Takes over what an error found. A defect stays an error.
+    pub(crate) fn take(&mut self, error: ConfigError) -> Result<(), ConfigError> {
+        match error {
+            ConfigError::Invalid(findings) => self.0.extend(findings.0),
+            defect @ ConfigError::Defect(_) => return Err(defect),
+        }
+        Ok(())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -28,8 +28,9 @@ pub use metadata::{Metadata, Named, Part, PartCheck, Reach};
 pub use schemas::{ConnectorSchemas, SchemaCatalog, render_schema, schemas};
 pub use secrets::{Secrets, resolve};
 pub use settings::{
-    BusSettings, DEFAULT_SETTINGS, EmbeddedBusSettings, HttpSettings, LakeSettings, LayerSettings,
-    LedgerSettings, LoadOptions, LogFormat, LogLevel, LogSettings, MetadataSettings, RetrySettings,
-    RuntimeSettings, Settings,
+    BucketCredentials, BucketPlace, BusSettings, BusType, DEFAULT_SETTINGS, EmbeddedBusSettings,
+    HttpSettings, KafkaBusSettings, LakePlace, LakeSettings, LayerSettings, LedgerSettings,
+    LoadOptions, LogFormat, LogLevel, LogSettings, MetadataSettings, NatsBusSettings,
+    NatsTlsSettings, RetrySettings, RuntimeSettings, S3Settings, Settings,
 };
 pub use validate::validate;

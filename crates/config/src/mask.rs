@@ -1,4 +1,4 @@
-//! Which parts of a metadata file an excerpt must not show.
+//! Which parts of a settings or metadata file an excerpt must not show.
 //!
 //! A schema marks secrets by `writeOnly`. Shown are references, and texts whose member the schema
 //! knows under a name that is never a secret; all other texts are masked, so also the value of a
@@ -13,7 +13,7 @@ use crate::address::has_user;
 use crate::conform::{Problem, resolve};
 use crate::document::Document;
 use crate::locate::token;
-use crate::secrets::{has_reference, is_reference};
+use crate::secrets::{each_text, is_plain, is_reference};
 
 const REFERENCE: &str =
     "put it in the environment or in a file and write ${env:NAME} or ${file:/path}";
@@ -33,6 +33,9 @@ const CREDENTIALS: [&str; 11] = [
     "signature",
     "credential",
 ];
+
+/// How names end that say where a secret is or how long it holds: `ssl.key.location`.
+const ABOUT: [&str; 3] = ["location", "url", "ms"];
 
 /// What may stand in the open, by the names of members.
 #[derive(Debug, Default)]
@@ -128,6 +131,18 @@ pub(crate) fn in_the_open(value: &Value, pointer: &str, openness: &Openness) -> 
     found
 }
 
+/// What of `value`, which stands at `pointer`, is an address with a user or a password.
+pub(crate) fn with_users(value: &Value, pointer: &str) -> Vec<Problem> {
+    let mut found = Vec::new();
+    each_text(value, pointer, &mut |at, text| {
+        if has_user(text) {
+            let text = "an address must not hold a user or a password";
+            found.push(problem(at.to_owned(), text, USER));
+        }
+    });
+    found
+}
+
 /// `secrets`: whether these are the members of an object that may hold secrets under any name, such
 /// as the headers of requests.
 fn search(
@@ -144,7 +159,7 @@ fn search(
                 let secret = openness.is_secret(name);
                 let given = secret || (secrets && names_a_credential(name));
                 match member {
-                    Value::String(text) if given && !has_reference(text) => {
+                    Value::String(text) if given && is_plain(text) => {
                         found.push(problem(at, "a secret must not stand in this file", REFERENCE));
                     }
                     _ => search(member, &at, secret, openness, found),
@@ -156,18 +171,16 @@ fn search(
                 search(item, &format!("{pointer}/{index}"), false, openness, found);
             }
         }
-        Value::String(text) if has_user(text) => {
-            let text = "an address must not hold a user or a password";
-            found.push(problem(pointer.to_owned(), text, USER));
-        }
         _ => {}
     }
 }
 
-/// Whether a header of this name says who asks.
+/// Whether a header or an option of this name says who asks.
 fn names_a_credential(name: &str) -> bool {
     let name = name.to_lowercase();
-    name.split(|c: char| !c.is_alphanumeric()).any(|word| CREDENTIALS.contains(&word))
+    let mut words = name.split(|c: char| !c.is_alphanumeric());
+    let last = words.clone().next_back().unwrap_or_default();
+    !ABOUT.contains(&last) && words.any(|word| CREDENTIALS.contains(&word))
 }
 
 fn problem(pointer: String, text: &str, help: &str) -> Problem {

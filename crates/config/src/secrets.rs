@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use alluvium_model::Secret;
 use serde_json::Value;
 
 use crate::conform::Problem;
@@ -42,6 +43,14 @@ impl Secrets {
         self.replace(&mut resolved, &mut findings);
         findings.into_result()?;
         Ok(resolved)
+    }
+
+    /// One secret with its references replaced; see [`resolve`](Self::resolve).
+    pub fn secret(&self, secret: &Secret) -> Result<Secret, ConfigError> {
+        match self.resolve(&secret.expose().into())? {
+            Value::String(text) => Ok(Secret::new(text)),
+            _ => Err(ConfigError::Defect("a secret is no text".to_owned())),
+        }
     }
 
     /// The references of `value`, which stands at `pointer`, that cannot be resolved, and why. Those
@@ -153,9 +162,9 @@ pub(crate) fn is_reference(text: &str) -> bool {
     matches!(parts(text).as_deref(), Ok([Part::Variable(_) | Part::File(_)]))
 }
 
-/// Whether a text holds a well-formed reference.
-pub(crate) fn has_reference(text: &str) -> bool {
-    parts(text).is_ok_and(|parts| parts.iter().any(|part| !matches!(part, Part::Text(_))))
+/// Whether a text refers to nothing. One that tries to is told by [`malformed`].
+pub(crate) fn is_plain(text: &str) -> bool {
+    parts(text).is_ok_and(|parts| parts.iter().all(|part| matches!(part, Part::Text(_))))
 }
 
 /// The references of `value`, which stands at `pointer`, that are not well formed.
@@ -171,7 +180,7 @@ pub(crate) fn malformed(value: &Value, pointer: &str) -> Vec<Problem> {
 }
 
 /// All texts of `value`, which stands at `pointer`, with their pointers.
-fn each_text(value: &Value, pointer: &str, look: &mut impl FnMut(&str, &str)) {
+pub(crate) fn each_text(value: &Value, pointer: &str, look: &mut impl FnMut(&str, &str)) {
     match value {
         Value::String(text) => look(pointer, text),
         Value::Array(items) => {

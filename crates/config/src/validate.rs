@@ -14,6 +14,10 @@ pub fn validate(
 ) -> Result<(Settings, Metadata), ConfigError> {
     let mut findings = Findings::default();
     let settings = Settings::find(options, &mut findings)?;
+    let unresolved = [settings.ledger_password().err(), settings.lake_place().err()];
+    for error in unresolved.into_iter().flatten() {
+        findings.take(error)?;
+    }
     let metadata = Metadata::find(&settings, catalog, own, Reach::All, &mut findings)?;
     findings.into_result()?;
     Ok((settings, metadata))

@@ -14,7 +14,7 @@ use crate::said;
 /// where the connectors are known: in the end-to-end tests.
 fn any_connector() -> SchemaCatalog {
     let any = || ConnectorSchemas { connection: json!({}), source: json!({}) };
-    let types = ["rest", "sqlite"].map(|kind| (kind.to_owned(), any()));
+    let types = ["message", "rest", "sqlite"].map(|kind| (kind.to_owned(), any()));
     SchemaCatalog { types: types.into() }
 }
 

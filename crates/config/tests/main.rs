@@ -5,6 +5,7 @@
 mod connectors;
 mod documentation;
 mod examples;
+mod lake;
 mod metadata;
 mod secrets;
 mod settings;

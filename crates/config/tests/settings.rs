@@ -166,6 +166,43 @@ fn values_that_do_not_fit_together_are_told() {
 }
 
 #[test]
+fn a_bus_on_nats_is_known_in_one_way_and_its_secrets_stay_references() {
+    let folder = folder(&[(
+        "alluvium.toml",
+        "[bus]\ntype = \"nats\"\n[bus.nats]\nuser = \"me\"\npassword = \"${env:NATS_PASSWORD}\"\n",
+    )]);
+    let environment = [
+        ("NATS_PASSWORD", "hunter2"),
+        ("ALLUVIUM_BUS__NATS__SERVERS", "tls://a.example, tls://b.example"),
+    ];
+    let settings = load(folder.path(), &environment, &[]).unwrap();
+    assert_eq!(settings.bus.kind, alluvium_config::BusType::Nats);
+    assert_eq!(settings.bus.nats.servers, ["tls://a.example", "tls://b.example"]);
+    let password = settings.bus.nats.password.clone().unwrap();
+    assert_eq!(settings.secret(&password).unwrap().expose(), "hunter2");
+    let shown = format!("{settings:?}{}", serde_json::to_string(&settings).unwrap());
+    assert!(!shown.contains("hunter2") && shown.contains("${env:NATS_PASSWORD}"), "{shown}");
+    let missing = load(folder.path(), &[], &[]).unwrap();
+    let error = missing.secret(&password).unwrap_err();
+    assert!(said(&error).join("\n").contains("NATS_PASSWORD"), "{error}");
+
+    let wrong = |key: &str, value: &str| {
+        let error = load(folder.path(), &environment, &[(key, value)]).unwrap_err();
+        said(&error).join("\n")
+    };
+    assert!(wrong("bus.nats.token", "${env:T}").contains("second way to be known"));
+    assert!(wrong("bus.nats.password", "${hunter2}").contains("no reference to a secret"));
+    assert!(!wrong("bus.nats.password", "${hunter2}").contains("hunter2"));
+    assert!(wrong("bus.nats.servers", "nats://a:hunter2@b").contains("must not hold a user"));
+    assert!(!wrong("bus.nats.servers", "nats://a:hunter2@b").contains("hunter2"));
+    assert!(wrong("bus.nats.tls.cert", "c.pem").contains("belong together"));
+    assert!(wrong("bus.nats.prefix", "a.b").contains("bus.nats.prefix"));
+    assert!(wrong("bus.nats.replicas", "7").contains("too much"));
+    assert!(wrong("bus.type", "rabbit").contains("not one of the known values"));
+    assert!(wrong("bus.nats.max_unlanded_bytes", "32MB").contains("bus.nats.max_unlanded_bytes"));
+}
+
+#[test]
 fn a_broken_dotenv_does_not_show_its_lines() {
     let folder = folder(&[(".env", "TOKEN=hunter2 with 'an odd quote\n")]);
     let error = load(folder.path(), &[], &[]).unwrap_err();
@@ -181,6 +218,99 @@ fn settings_show_no_secret_of_the_environment() {
     assert!(!format!("{settings:?}").contains("hunter2"));
     assert!(!serde_json::to_string(&settings).unwrap().contains("hunter2"));
     assert_eq!(settings.secrets().resolve(&"${env:TOKEN}".into()).unwrap(), "hunter2");
+}
+
+#[test]
+fn the_ledgers_database_is_named_without_its_password_which_is_resolved_late() {
+    let url = "postgres://alluvium@db:5432/ledger";
+    let text = format!("[ledger]\nurl = \"{url}\"\npassword = \"${{env:LEDGER}}\"\n");
+    let folder = folder(&[("alluvium.toml", &text), ("secret", "hunter2\n")]);
+    let settings = load(folder.path(), &[("LEDGER_FILE", "secret")], &[]).unwrap();
+    assert_eq!(settings.ledger.url.as_deref(), Some(url));
+    assert_eq!(settings.ledger_password().unwrap().unwrap().expose(), "hunter2");
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let settings = load(folder.path(), &[], &[]).unwrap();
+    let error = settings.ledger_password().unwrap_err();
+    assert!(said(&error)[0].contains("neither LEDGER nor LEDGER_FILE"), "{error}");
+}
+
+#[test]
+fn a_password_in_the_open_is_refused_and_shown_nowhere() {
+    for text in [
+        "[ledger]\nurl = \"postgres://a@db/x\"\npassword = \"hunter2\"\n",
+        "[ledger]\nurl = \"postgres://a:hunter2@db/x\"\n",
+        "[ledger]\nurl = \"postgres://a@db/x?password=hunter2\"\n",
+        "[ledger]\npassword = \"hunter2\"\nretention = \"x\"\n",
+        "[ledger]\npassword = \"hunter2\n",
+    ] {
+        let folder = folder(&[("ledger.toml", text)]);
+        let error = load(&folder.path().join("ledger.toml"), &[], &[]).unwrap_err();
+        let text = format!("{error:?} {}", shown(&error));
+        assert!(text.contains("ledger.") && !text.contains("hunter2"), "{text}");
+    }
+    let folder = folder(&[]);
+    let error = load(folder.path(), &[], &[("ledger.password", "hunter2")]).unwrap_err();
+    let text = format!("{error:?} {}", shown(&error));
+    assert!(text.contains("must not stand") && !text.contains("hunter2"), "{text}");
+    // The environment is a place for secrets.
+    let environment =
+        [("ALLUVIUM_LEDGER__URL", "postgres://a@db/x"), ("ALLUVIUM_LEDGER__PASSWORD", "hunter2")];
+    let settings = load(folder.path(), &environment, &[]).unwrap();
+    assert_eq!(settings.ledger_password().unwrap().unwrap().expose(), "hunter2");
+    let text = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn options_of_kafka_may_stand_in_the_open_but_for_secrets() {
+    let told = |option: &str| {
+        let text = format!("[bus.kafka.options]\n{option}\n");
+        let folder = folder(&[("alluvium.toml", &text)]);
+        load(folder.path(), &[], &[]).map_or_else(|error| said(&error), |_| Vec::new())
+    };
+    for option in [
+        "\"sasl.mechanism\" = \"PLAIN\"",
+        "\"ssl.key.location\" = \"/etc/k.pem\"",
+        "\"session.timeout.ms\" = \"45000\"",
+        "\"ssl.key.password\" = \"${env:KEY}\"",
+    ] {
+        assert!(told(option).is_empty(), "{option}");
+    }
+    let refused = told("\"ssl.key.password\" = \"canary-1\"");
+    assert!(refused[0].contains("alluvium.toml:2:22"), "{refused:?}");
+    assert!(refused[0].contains("must not stand") && !refused[0].contains("canary"), "{refused:?}");
+}
+
+#[test]
+fn a_ledger_is_a_file_or_a_database() {
+    let folder = folder(&[]);
+    let url = ("ledger.url", "postgres://a@db/x");
+    let told =
+        |flags: &[(&str, &str)]| said(&load(folder.path(), &[], flags).unwrap_err()).join("\n");
+    assert!(told(&[url, ("ledger.path", "x.db")]).contains("not both"));
+    assert!(told(&[("ledger.password", "${env:A}")]).contains("give ledger.url"));
+    assert!(told(&[("ledger.url", "mysql://db/x")]).contains("PostgreSQL"));
+}
+
+#[test]
+fn the_secrets_of_kafka_are_resolved_late_and_never_shown() {
+    let folder = folder(&[(
+        "alluvium.toml",
+        "[bus.kafka]\nusername = \"alluvium\"\npassword = \"${env:KAFKA}\"\n\
+         [bus.kafka.options]\n\"sasl.mechanism\" = \"PLAIN\"\n\
+         \"ssl.key.password\" = \"${env:KEY}\"\n",
+    )]);
+    let secrets = [("KAFKA", "canary-1"), ("KEY", "canary-2")];
+    let settings = load(folder.path(), &secrets, &[]).unwrap();
+    let kafka = settings.kafka().unwrap();
+    assert_eq!(kafka.password.as_ref().unwrap().expose(), "canary-1");
+    assert_eq!(kafka.options["ssl.key.password"].expose(), "canary-2");
+    assert_eq!(kafka.options["sasl.mechanism"].expose(), "PLAIN");
+    let shown = format!("{settings:?} {kafka:?} {}", serde_json::to_string(&kafka).unwrap());
+    assert!(!shown.contains("canary"), "{shown}");
+    let error = load(folder.path(), &secrets[..1], &[]).unwrap().kafka().unwrap_err();
+    let text = self::shown(&error);
+    assert!(text.contains("KEY") && !text.contains("canary"), "{text}");
 }
 
 #[test]

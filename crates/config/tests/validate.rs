@@ -31,6 +31,20 @@ fn told(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Vec<String> {
     said(&error).iter().map(|line| line.replace(&path, "")).collect()
 }
 
+#[test]
+fn a_password_of_the_ledger_that_leads_nowhere_is_told() {
+    let settings = "[ledger]\nurl = \"postgres://a@db/x\"\npassword = \"${env:LEDGER}\"\n";
+    let systems = ("systems.json", r#"{"systems": []}"#);
+    let files = [("alluvium.toml", settings), systems, ("entities.json", ENTITIES)];
+    let said = told(&files, &[]);
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(
+        said[0].starts_with("${env:LEDGER}: the environment has neither LEDGER nor"),
+        "{said:#?}"
+    );
+    assert!(told(&files, &[("LEDGER", "x")]).is_empty());
+}
+
 /// A system whose connection refers to two secrets.
 fn referring() -> String {
     r#"{"systems": [{"name": "api", "type": "web", "connection": {"base_url": "x",

@@ -6,6 +6,8 @@ use std::io;
 
 use alluvium_model::{Remedy, error};
 
+use crate::store::{Answer, Blame};
+
 /// The cause of an error, as the library beneath gave it.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
@@ -21,6 +23,9 @@ pub enum LakeError {
         #[source]
         source: Cause,
     },
+    /// Another process owns what was to be written. Nothing was.
+    #[error("another process owns what was to be written: {0}")]
+    Fenced(String),
     /// The disk is full. What was being written is not there.
     #[error("no space is left in the lake: {what}")]
     Full {
@@ -39,6 +44,22 @@ pub enum LakeError {
         #[source]
         source: Cause,
     },
+    /// The store of a bucket does not let us do what a lake needs.
+    #[error("the lake's store refused: {what}")]
+    Denied {
+        /// What was tried.
+        what: String,
+        /// The store's own words.
+        #[source]
+        source: Cause,
+    },
+    /// The store of a bucket cannot hold a lake that is written to.
+    #[error(
+        "the lake's store cannot hold a lake: {0}. Its conditional puts must work (`PutObject` \
+         with `If-None-Match: *`), as those of Amazon S3, MinIO, Cloudflare R2 and Ceph do in their \
+         present releases"
+    )]
+    Unfit(String),
     /// What stands in the lake is damaged, or something is missing.
     #[error("the lake is damaged: {0}")]
     Corrupt(String),
@@ -54,13 +75,21 @@ impl LakeError {
     /// What mends it.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Unavailable { .. } => Remedy::Retry,
+            Self::Unavailable { .. } | Self::Fenced(_) => Remedy::Retry,
             Self::Full { .. } => Remedy::Operator(
                 "free space on the lake's disk; nothing unfinished was acknowledged",
             ),
             Self::Refused { .. } => {
                 Remedy::Operator("let this user read and write the lake's folder and all below it")
             }
+            Self::Denied { .. } => Remedy::Operator(
+                "check `lake.url`, the region and the credentials, whose rights must include to \
+                 list the bucket and to read, write and delete objects below the lake's prefix, \
+                 and this machine's clock",
+            ),
+            Self::Unfit(_) => Remedy::Operator(
+                "let the lake stand on a store whose conditional puts work, or in a folder",
+            ),
             Self::Corrupt(_) => Remedy::Operator(
                 "restore the named file from a copy, or rebuild the table from raw",
             ),
@@ -77,8 +106,13 @@ impl LakeError {
         match self {
             Self::Unavailable { what, source }
             | Self::Full { what, source }
-            | Self::Refused { what, source } => format!("{what}: {}", error::chain(&**source)),
-            Self::Corrupt(what) | Self::Mismatch(what) | Self::Bug(what) => what.clone(),
+            | Self::Refused { what, source }
+            | Self::Denied { what, source } => format!("{what}: {}", error::chain(&**source)),
+            Self::Unfit(what)
+            | Self::Corrupt(what)
+            | Self::Mismatch(what)
+            | Self::Fenced(what)
+            | Self::Bug(what) => what.clone(),
         }
     }
 
@@ -86,6 +120,15 @@ impl LakeError {
     pub(crate) fn store(what: impl Display, error: object_store::Error) -> Self {
         use object_store::Error as E;
         let what = what.to_string();
+        if let Some(answer) = Answer::in_chain(&error) {
+            let denied = matches!(error, E::PermissionDenied { .. } | E::Unauthenticated { .. });
+            match answer.blame() {
+                Some(Blame::Settings) => return Self::Denied { what, source: Box::new(error) },
+                Some(Blame::Room) => return Self::Full { what, source: Box::new(error) },
+                _ if denied => return Self::Denied { what, source: Box::new(error) },
+                _ => {}
+            }
+        }
         match error {
             E::NotFound { path, .. } => Self::Corrupt(format!("{what}: {path} is not there")),
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => {

@@ -1,10 +1,12 @@
 //! The lake against a real disk, and against another reader of its tables.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test does not expect ends it")]
 
+mod contract;
 mod durability;
 mod maintenance;
 mod raw;
 mod readers;
+mod s3;
 mod table;
 
 use std::path::Path;

@@ -12,11 +12,11 @@ use crate::lake_in;
 
 const EPOCH: Epoch = Epoch(1_763_000_000_000);
 
-fn entity() -> EntityId {
+pub(crate) fn entity() -> EntityId {
     "shop.orders".parse().unwrap()
 }
 
-fn message(offset: u64, payload: &str, with_frame: bool) -> Arc<Message> {
+pub(crate) fn message(offset: u64, payload: &str, with_frame: bool) -> Arc<Message> {
     message_of(EPOCH, offset, payload, with_frame)
 }
 
@@ -28,11 +28,11 @@ fn message_of(epoch: Epoch, offset: u64, payload: &str, with_frame: bool) -> Arc
     Arc::new(Message::new(epoch, offset, 1_000 + offset as i64, encoded, frame))
 }
 
-fn span(after: u64, to: u64) -> Span {
+pub(crate) fn span(after: u64, to: u64) -> Span {
     Span { epoch: EPOCH, after, to }
 }
 
-async fn land(
+pub(crate) async fn land(
     lake: &Lake,
     span: Span,
     messages: &[Arc<Message>],
@@ -77,6 +77,28 @@ async fn messages_come_back_byte_for_byte_with_and_without_frames_and_line_feeds
         );
     }
     assert_eq!(read.len(), messages.len());
+}
+
+/// Some buses have offsets of their own between messages.
+#[tokio::test]
+async fn an_object_may_go_over_offsets_at_which_no_message_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = lake_in(folder.path());
+    let mut draft = RawDraft::new(entity(), EPOCH, 4).unwrap();
+    for offset in [6, 7, 11] {
+        draft.push(&message(offset, "{}", false)).unwrap();
+    }
+    assert!(draft.push(&message(11, "{}", false)).is_err(), "it stands there already");
+    let mut draft = RawDraft::new(entity(), EPOCH, 4).unwrap();
+    for offset in [6, 7, 11] {
+        draft.push(&message(offset, "{}", false)).unwrap();
+    }
+    draft.reach(12);
+    let header = written(raw::land(&lake, draft, RawTotals::default()).await.unwrap());
+    assert_eq!((header.after, header.to, header.messages), (4, 12, 3));
+    let object = raw::list(&lake, &entity()).await.unwrap().remove(0);
+    let (_, read) = raw::read(&lake, &object).await.unwrap();
+    assert_eq!(read.iter().map(|m| m.offset).collect::<Vec<_>>(), [6, 7, 11]);
 }
 
 #[tokio::test]

@@ -54,8 +54,11 @@ pub(crate) async fn by_datafusion(lake: &Lake) -> Vec<(i64, i64, bool)> {
 }
 
 async fn query(lake: &Lake, sql: &str) -> Vec<arrow::array::RecordBatch> {
-    let table = deltalake::open_table(lake.url_of(&spec().path)).await.unwrap();
+    let table = alluvium_lake::reader(lake, &spec().path).unwrap().load().await.unwrap();
     let context = SessionContext::new();
+    if let Some((store, url)) = lake.root() {
+        context.runtime_env().register_object_store(&url, store);
+    }
     context.register_table("t", table.table_provider().await.unwrap()).unwrap();
     context.sql(sql).await.unwrap().collect().await.unwrap()
 }

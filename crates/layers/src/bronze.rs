@@ -61,7 +61,10 @@ impl BronzeStage {
                 stats: vec!["_ingested_at".to_owned()],
                 properties: Default::default(),
             };
-            let table = Table::open_or_create(&self.lake, spec).await.map_err(lake_error)?;
+            let mut table = Table::open_or_create(&self.lake, spec).await.map_err(lake_error)?;
+            if !table.is_claimed() {
+                upkeep::claim(&mut table).await?;
+            }
             let progress = match LayerNote::read(table.commit_info(), Layer::Bronze)? {
                 None => None,
                 Some(note) => Some(note.check(&table, &self.entity.id())?),

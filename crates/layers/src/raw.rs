@@ -21,6 +21,8 @@ pub struct RawStage {
     linger_bytes: usize,
     landed: Option<Landing>,
     waiting: Option<Waiting>,
+    /// Whether this stage has landed anything.
+    has_landed: bool,
 }
 
 /// What came and has not landed.
@@ -46,7 +48,7 @@ type Landing = Option<RawHeader>;
 impl RawStage {
     /// The stage of `entity`. Asks the lake for nothing yet.
     pub fn new(lake: Lake, entity: EntityId, linger_bytes: usize) -> Self {
-        Self { lake, entity, linger_bytes, landed: None, waiting: None }
+        Self { lake, entity, linger_bytes, landed: None, waiting: None, has_landed: false }
     }
 
     async fn landed(&mut self) -> Result<&Landing, StageError> {
@@ -88,6 +90,7 @@ impl RawStage {
                 "another process landed this span; asking the lake how far raw is".to_owned(),
             ));
         };
+        self.has_landed = true;
         let applied = self.applied(&header, records, published_at_us);
         self.landed = Some(Some(header));
         Ok(vec![applied])
@@ -157,7 +160,11 @@ impl Stage for RawStage {
             messages.iter().try_for_each(|message| waiting.push(message))
         })
         .map_err(lake_error)?;
-        let is_full = waiting.draft.bytes() >= self.linger_bytes as u64;
+        waiting.draft.reach(span.to);
+        // Until an owner has landed something, its predecessor may have the same span under way: of
+        // two objects of one name the first stands, so the sooner the better.
+        let is_first = self.lake.owner().is_some() && !self.has_landed;
+        let is_full = is_first || waiting.draft.bytes() >= self.linger_bytes as u64;
         self.waiting = Some(waiting);
         if is_full { self.land().await } else { Ok(Vec::new()) }
     }

@@ -129,7 +129,11 @@ impl Subscriber for RawReplay {
             messages.extend(self.waiting.pop_front());
         }
         let after = self.at;
-        self.at = messages.last().map_or(after, |message| message.offset);
+        if let Some(last) = messages.last() {
+            // An object that is read to its end may go further than its last message.
+            let read = self.previous.as_ref().filter(|_| self.waiting.is_empty());
+            self.at = read.map_or(last.offset, |header| header.to.max(last.offset));
+        }
         let span = Span { epoch: self.epoch, after, to: self.at };
         Ok(Delivery { entity: self.entity.clone(), span, messages })
     }

@@ -1,12 +1,26 @@
-//! Upkeep that bronze and silver have in common, told in the words of the port.
+//! What bronze and silver have in common as the writers of their tables: taking them over, and
+//! upkeep, told in the words of the port.
 
 use std::collections::BTreeSet;
 
 use alluvium_lake::table::{Compacted, CompactionOutcome};
 use alluvium_lake::upkeep::TableUpkeep;
-use alluvium_lake::{LakeError, Table};
-use alluvium_model::Maintained;
+use alluvium_lake::{CommitOutcome, LakeError, Table};
+use alluvium_model::{Maintained, StageError};
 use object_store::path::Path;
+
+use crate::silver::lake_error;
+
+/// Makes us the table's owner, before anything else is written. Returns its version then.
+pub(crate) async fn claim(table: &mut Table) -> Result<i64, StageError> {
+    match table.claim().await.map_err(lake_error)? {
+        CommitOutcome::Written { version, .. } => Ok(version),
+        CommitOutcome::Conflict => {
+            let text = "another writer committed meanwhile; looking at the table anew".to_owned();
+            Err(StageError::Unavailable(text))
+        }
+    }
+}
 
 /// Commits a compaction, and tells of it.
 pub(crate) async fn commit(

@@ -175,9 +175,13 @@ async fn a_hole_and_another_epoch_are_errors_and_change_nothing() {
         let hole = stage.apply(&topic.delivery(2, 3)).await.unwrap_err();
         assert!(matches!(hole, StageError::Hole { at: 1, .. }), "{hole}");
 
-        let mut holed = topic.delivery(1, 4);
-        holed.messages.remove(1);
-        let error = stage.apply(&holed).await.unwrap_err();
+        let mut mixed_up = topic.delivery(1, 4);
+        mixed_up.messages.swap(0, 1);
+        let error = stage.apply(&mixed_up).await.unwrap_err();
+        assert!(matches!(error, StageError::Bug(_)), "{error}");
+        let mut too_much = topic.delivery(1, 4);
+        too_much.span.to = 3;
+        let error = stage.apply(&too_much).await.unwrap_err();
         assert!(matches!(error, StageError::Bug(_)), "{error}");
 
         let mut recreated = Topic::of(&platform);

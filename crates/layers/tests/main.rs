@@ -14,6 +14,7 @@ mod histories;
 mod kinds;
 mod late;
 mod model;
+mod owners;
 mod platform;
 mod points;
 mod rebuild;

@@ -113,9 +113,14 @@ impl Platform {
 
     /// A silver stage with an index of its own, as another process would have it.
     pub(crate) fn silver_elsewhere(&self) -> SilverStage {
-        let store = IndexStore::open(&self.folder.path().join("elsewhere")).unwrap();
-        let index = store.entity(&self.id()).unwrap();
+        let index = self.index_of(0);
         SilverStage::new(self.lake.clone(), index, &self.entity, "UTC").unwrap()
+    }
+
+    /// The index that another process has.
+    pub(crate) fn index_of(&self, process: u64) -> KeyIndex {
+        let folder = self.folder.path().join(format!("elsewhere{process}"));
+        IndexStore::open(&folder).unwrap().entity(&self.id()).unwrap()
     }
 
     pub(crate) fn bronze(&self) -> BronzeStage {

@@ -23,12 +23,24 @@ pub enum LedgerError {
         #[source]
         source: sqlx::Error,
     },
-    /// The file cannot be written, or was opened for reading only.
+    /// The file cannot be written, or the server follows another one.
     #[error("the ledger cannot be written: it was to {doing}")]
     ReadOnly {
         /// What was to be done.
         doing: &'static str,
     },
+    /// The server does not let us in, or not do it.
+    #[error("the ledger's server refuses to {doing}")]
+    Refused {
+        /// What was to be done.
+        doing: &'static str,
+        /// What it said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// No server can be found at its address. The address itself is not told.
+    #[error("the ledger's address cannot be used: {0}")]
+    Address(String),
     /// It was written by a newer release, or by somebody else.
     #[error("the ledger is not of this release: {0}")]
     Foreign(String),
@@ -64,13 +76,21 @@ impl LedgerError {
         match self {
             Self::Unavailable { .. } => Remedy::Retry,
             Self::Full { .. } => Remedy::Operator("free disk space, then start again"),
-            Self::ReadOnly { .. } => Remedy::Operator("make the ledger's file and folder writable"),
+            Self::ReadOnly { .. } => Remedy::Operator(
+                "make the ledger's file and folder writable, or name the server that takes writes",
+            ),
+            Self::Refused { .. } => Remedy::Operator(
+                "correct ledger.url and ledger.password, or what the server grants this user",
+            ),
+            Self::Address(_) => {
+                Remedy::Operator("write ledger.url as postgres://user@host:5432/database")
+            }
             Self::Foreign(_) => {
                 Remedy::Operator("use the release that wrote the ledger, or a newer one")
             }
-            Self::Corrupt(_) => {
-                Remedy::Operator("move the ledger's file away; what the lake knows is written anew")
-            }
+            Self::Corrupt(_) => Remedy::Operator(
+                "restore the ledger, or move it away; what the lake knows is written anew",
+            ),
             Self::Overlap { .. } | Self::Bug { .. } => Remedy::Bug,
         }
     }

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use alluvium_model::{EntityId, FencingToken, Layer, SystemName};
 
 /// What a lease is on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseName(String);
 
@@ -26,6 +26,16 @@ impl LeaseName {
     /// The triggers of a system.
     pub fn triggers(system: &SystemName) -> Self {
         Self(format!("triggers/{system}"))
+    }
+
+    /// What is done once for all: delivering audit events, the ledger's retention.
+    pub fn house() -> Self {
+        Self("house".to_owned())
+    }
+
+    /// The name that a database gave back.
+    pub(crate) fn read(name: String) -> Self {
+        Self(name)
     }
 
     /// The name as text.

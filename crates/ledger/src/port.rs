@@ -9,14 +9,15 @@ use serde::Serialize;
 
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, Quarantined, RunId, Span,
-    SystemSpec,
+    Applied, CursorRecord, EntityId, EntitySpec, FencingToken, Layer, Position, Quarantined, RunId,
+    Span, SystemSpec,
 };
 
 use crate::{
-    BatchFilter, BatchRow, EntityStep, Finding, LayerTotals, Lease, LeaseName, LedgerError,
+    BatchFilter, BatchRow, Beat, EntityStep, Finding, LayerTotals, Lease, LeaseName, LedgerError,
     MetadataEntry, MetadataKind, MetadataVersion, NewRun, OutboxEvent, QuarantineFilter,
     QuarantineRow, Reconciled, Resolution, Retained, Retention, RunEnd, RunFilter, RunRow, RunStep,
+    Worker,
 };
 
 /// The SQL database of runs, batches, counts, leases and quarantine.
@@ -46,8 +47,9 @@ pub trait Ledger: fmt::Debug + Send + Sync {
     /// The parts of a run: by layer, then by entity.
     async fn steps(&self, run: &RunId) -> Result<Vec<RunStep>, LedgerError>;
 
-    /// Marks runs that a crash left open as interrupted, with their parts; says how many. Called at
-    /// start by the process that alone opens runs.
+    /// Marks runs that a crash left open as interrupted, with their parts; says how many. Those are the
+    /// runs of workers that are not alive, and those of no worker: called at start by the process
+    /// that alone opens runs, and by workers when one of them is gone.
     async fn interrupt_open_runs(&self, now: Timestamp) -> Result<u64, LedgerError>;
 
     /// Writes batches that are durable in the lake, in the order in which they were applied: their
@@ -126,6 +128,24 @@ pub trait Ledger: fmt::Debug + Send + Sync {
         ttl: Duration,
     ) -> Result<Option<FencingToken>, LedgerError>;
 
+    /// Takes all of these leases that nobody else holds, each as [`acquire_lease`] does, in one
+    /// statement where the database can.
+    ///
+    /// [`acquire_lease`]: Ledger::acquire_lease
+    async fn acquire_leases(
+        &self,
+        names: &[LeaseName],
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Vec<(LeaseName, FencingToken)>, LedgerError> {
+        let mut granted = Vec::new();
+        for name in names {
+            let token = self.acquire_lease(name, holder, ttl).await?;
+            granted.extend(token.map(|token| (name.clone(), token)));
+        }
+        Ok(granted)
+    }
+
     /// Prolongs a lease to `ttl` from now. `false` if it has run out or is another's: stop at once.
     async fn renew_lease(
         &self,
@@ -140,6 +160,37 @@ pub trait Ledger: fmt::Debug + Send + Sync {
         name: &LeaseName,
         token: FencingToken,
     ) -> Result<bool, LedgerError>;
+
+    /// Gives leases back, in one statement where the database can. Those that are no longer held so
+    /// stay as they are.
+    async fn release_leases(
+        &self,
+        leases: &[(LeaseName, FencingToken)],
+    ) -> Result<(), LedgerError> {
+        for (name, token) in leases {
+            self.release_lease(name, *token).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells that a worker is alive, for `ttl` from now, prolongs all the leases that it holds, as
+    /// [`renew_lease`] does, and answers what it needs to know of the others. One transaction: who
+    /// shares the work calls it every second or two.
+    ///
+    /// [`renew_lease`]: Ledger::renew_lease
+    async fn beat(
+        &self,
+        worker: &Worker,
+        leases: &[(LeaseName, FencingToken)],
+        ttl: Duration,
+    ) -> Result<Beat, LedgerError>;
+
+    /// The worker is gone, before its time is over. None of that name being there is fine.
+    async fn sign_off(&self, worker: &str) -> Result<(), LedgerError>;
+
+    /// Asks the layers of an entity, whoever has them, not to linger up to there. It counts for a
+    /// minute; who waits for longer asks again.
+    async fn want(&self, entity: &EntityId, up_to: Position) -> Result<(), LedgerError>;
 
     /// All leases ever granted, also those that have run out.
     async fn leases(&self) -> Result<Vec<Lease>, LedgerError>;
@@ -201,6 +252,9 @@ pub trait Ledger: fmt::Debug + Send + Sync {
 
     /// Forgets what the policy does not keep. Running totals stay.
     async fn retain(&self, policy: &Retention, now: Timestamp) -> Result<Retained, LedgerError>;
+
+    /// Waits until all connections are closed, at the end of a process. Nothing is asked after it.
+    async fn close(&self);
 }
 
 /// A layer that has stopped.

@@ -16,6 +16,8 @@ pub struct NewRun {
     pub started_at: Timestamp,
     /// The W3C trace context that the run's changes carry.
     pub traceparent: Option<String>,
+    /// The worker that it is in; `None` where one process does everything.
+    pub worker: Option<String>,
 }
 
 /// How a run, or a part of it, stands.

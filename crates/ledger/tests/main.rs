@@ -1,26 +1,23 @@
-//! The contract suite against SQLite, and what is particular to a file.
+//! The contract suite against each database, and what is particular to it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step ends the test")]
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+mod postgres;
+mod sqlite;
 
-use alluvium_ledger::contract::{self, DatabaseTime, Fixture, Given};
-use alluvium_ledger::{Ledger, LedgerError, NewRun, RunFilter, SqliteLedger};
+use std::sync::Arc;
+
+use alluvium_ledger::{Ledger, LedgerReader, NewRun, RunFilter, SqlLedger};
+use alluvium_model::Layer;
 use alluvium_model::clock::ManualClock;
-use alluvium_model::{Clock, Remedy, SystemSpec};
-use async_trait::async_trait;
+use futures::TryStreamExt;
 use jiff::Timestamp;
-use serde_json::json;
-use tempfile::TempDir;
+
+/// Takes a ledger back to the first release's tables.
+const TO_THE_FIRST: &str = "DROP TABLE layer_stop; DELETE FROM _sqlx_migrations WHERE version > 1;";
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap()))
-}
-
-async fn open(path: &Path) -> SqliteLedger {
-    SqliteLedger::open(path, clock()).await.unwrap()
 }
 
 fn new_run(seconds: i64) -> NewRun {
@@ -29,169 +26,27 @@ fn new_run(seconds: i64) -> NewRun {
         trigger: "manual".to_owned(),
         started_at: Timestamp::from_second(1_800_000_000 + seconds).unwrap(),
         traceparent: None,
+        worker: None,
     }
 }
 
-struct Files {
-    folder: TempDir,
-    next: Mutex<u32>,
+/// Whether it has what was written before, and the tables that came since.
+async fn is_up_to_date(ledger: &SqlLedger) {
+    assert_eq!(ledger.runs(&RunFilter::default()).await.unwrap().len(), 1);
+    let (entity, at) = ("shop.orders".parse().unwrap(), Timestamp::UNIX_EPOCH);
+    ledger.note_stop(&entity, Layer::Raw, "it was told to\0", at).await.unwrap();
+    let reasons: Vec<String> =
+        ledger.stops().await.unwrap().into_iter().map(|stop| stop.reason).collect();
+    assert_eq!(reasons, ["it was told to\u{fffd}"], "PostgreSQL holds no NUL");
 }
 
-impl Files {
-    fn path(&self) -> PathBuf {
-        let mut next = self.next.lock().unwrap();
-        *next += 1;
-        self.folder.path().join(format!("{next}.db"))
+/// The ids of the runs.
+async fn runs(reader: &mut LedgerReader) -> Vec<String> {
+    let mut rows = reader.rows("system_run", &["polled", "run_id"], Some(10));
+    let mut ids = Vec::new();
+    while let Some(row) = rows.try_next().await.unwrap() {
+        assert_eq!(row.number(0).unwrap(), Some(0));
+        ids.push(row.text(1).unwrap().unwrap().to_owned());
     }
-}
-
-struct Hands(Arc<ManualClock>);
-
-#[async_trait]
-impl DatabaseTime for Hands {
-    async fn pass(&self, by: Duration) {
-        self.0.advance(by);
-    }
-}
-
-#[async_trait]
-impl Fixture for Files {
-    async fn given(&self) -> Given {
-        let clock = clock();
-        let ledger = SqliteLedger::open(&self.path(), clock.clone()).await.unwrap();
-        Given { ledger: Arc::new(ledger), time: Box::new(Hands(clock)) }
-    }
-}
-
-#[tokio::test]
-async fn sqlite_keeps_the_contract() {
-    let files = Files { folder: TempDir::new().unwrap(), next: Mutex::default() };
-    Box::pin(contract::all(&files)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn several_processes_may_open_and_write_the_same_file_at_once() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("ledger.db");
-    let ledgers = futures::future::join_all((0..4).map(|_| open(&path))).await;
-    let runs = ledgers.iter().enumerate().flat_map(|(number, ledger)| {
-        (0..10).map(move |n| ledger.open_run(new_run(10 * i64::try_from(number).unwrap() + n)))
-    });
-    for run in futures::future::join_all(runs).await {
-        run.unwrap();
-    }
-    let seen = ledgers[3].runs(&RunFilter::default()).await.unwrap();
-    assert_eq!(seen.len(), 40);
-}
-
-#[tokio::test]
-async fn a_reader_sees_what_a_writer_writes_and_cannot_write() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("ledger.db");
-    let writer = open(&path).await;
-    let reader = SqliteLedger::open_read_only(&path, clock()).await.unwrap();
-    assert!(reader.runs(&RunFilter::default()).await.unwrap().is_empty());
-    let run = writer.open_run(new_run(0)).await.unwrap();
-    assert_eq!(reader.runs(&RunFilter::default()).await.unwrap()[0].id, run);
-    let refused = reader.open_run(new_run(1)).await.unwrap_err();
-    assert!(matches!(refused, LedgerError::ReadOnly { .. }), "{refused:?}");
-    assert!(matches!(refused.remedy(), Remedy::Operator(_)));
-
-    writer.close().await;
-    reader.close().await;
-    let later = SqliteLedger::open_read_only(&path, clock()).await.unwrap();
-    assert_eq!(
-        later.runs(&RunFilter::default()).await.unwrap().len(),
-        1,
-        "nobody else has it open"
-    );
-}
-
-#[tokio::test]
-async fn what_was_written_is_there_after_opening_again() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("ledger.db");
-    let first = open(&path).await;
-    let run = first.open_run(new_run(0)).await.unwrap();
-    // No orderly end: the pool is dropped as a killed process would leave it.
-    drop(first);
-    let second = open(&path).await;
-    assert_eq!(second.interrupt_open_runs(clock().now()).await.unwrap(), 1);
-    assert!(second.run(&run).await.unwrap().is_some());
-}
-
-#[tokio::test]
-async fn a_file_that_is_no_ledger_is_told_apart() {
-    let folder = TempDir::new().unwrap();
-    let garbage = folder.path().join("garbage.db");
-    std::fs::write(&garbage, vec![b'x'; 8192]).unwrap();
-    let error = SqliteLedger::open(&garbage, clock()).await.unwrap_err();
-    assert!(matches!(error, LedgerError::Corrupt(_)), "{error:?}");
-
-    let missing = folder.path().join("missing.db");
-    let error = SqliteLedger::open_read_only(&missing, clock()).await.unwrap_err();
-    assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
-
-    let newer = folder.path().join("newer.db");
-    open(&newer).await.close().await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&newer);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    let statement = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
-                     execution_time) VALUES (999, 'future', 1, x'00', 0)";
-    sqlx::query(statement).execute(&pool).await.unwrap();
-    pool.close().await;
-    for opened in [
-        SqliteLedger::open(&newer, clock()).await,
-        SqliteLedger::open_read_only(&newer, clock()).await,
-    ] {
-        let error = opened.unwrap_err();
-        assert!(matches!(error, LedgerError::Foreign(_)), "{error:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_full_disk_is_told_apart() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("ledger.db");
-    let ledger = open(&path).await;
-    ledger.limit_pages(80).await.unwrap();
-    let mut outcome = Ok(());
-    for seconds in 0..10_000 {
-        if let Err(error) = ledger.open_run(new_run(seconds)).await {
-            outcome = Err(error);
-            break;
-        }
-    }
-    let error = outcome.unwrap_err();
-    assert!(matches!(error, LedgerError::Full { .. }), "{error:?}");
-    assert!(!ledger.runs(&RunFilter::default()).await.unwrap().is_empty(), "it still reads");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_told_as_such_for_as_long_as_it_is_full_and_forgotten_after_it() {
-    let folder = TempDir::new().unwrap();
-    let ledger = open(&folder.path().join("ledger.db")).await;
-    let mut systems = Vec::new();
-    let mut fill = async || {
-        for number in 0..2_000 {
-            systems.push(system(number));
-            ledger.store_metadata(&systems, &[], clock().now()).await?;
-        }
-        Ok(())
-    };
-    ledger.limit_pages(80).await.unwrap();
-    let error: LedgerError = fill().await.unwrap_err();
-    assert!(matches!(error, LedgerError::Full { .. }), "{error:?}");
-    // The limit is the connection's own: where it is gone, there is room.
-    let known = ledger.metadata().await.unwrap().len();
-    systems.push(system(9_999));
-    ledger.store_metadata(&systems, &[], clock().now()).await.unwrap();
-    assert!(ledger.metadata().await.unwrap().len() > known);
-}
-
-/// A system that takes some room.
-fn system(number: u32) -> SystemSpec {
-    let description = "wide ".repeat(200);
-    let spec = json!({"name": format!("s{number}"), "type": "rest", "description": description});
-    serde_json::from_value(spec).unwrap()
+    ids
 }

@@ -69,6 +69,9 @@ pub struct Change {
     pub unset: Vec<String>,
     /// The key before, where the change altered it.
     pub old_key: Option<Box<RawValue>>,
+    /// Where the change stood in a foreign log, and what its producer said of its source: a JSON
+    /// object. It is kept for people, and means nothing to the layers.
+    pub origin: Option<Box<RawValue>>,
 }
 
 impl Change {
@@ -83,6 +86,7 @@ impl Change {
             snapshot: None,
             unset: Vec::new(),
             old_key: None,
+            origin: None,
         }
     }
 

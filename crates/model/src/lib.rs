@@ -13,9 +13,11 @@ pub mod error;
 pub mod ids;
 pub mod metadata;
 pub mod outcome;
+pub mod ownership;
 pub mod port;
 pub mod position;
 pub mod quantity;
+pub mod role;
 pub mod secret;
 pub mod sequence;
 pub mod upkeep;
@@ -30,10 +32,12 @@ pub use error::Remedy;
 pub use ids::{BatchId, EntityId, EntityName, Layer, RunId, SystemName};
 pub use metadata::{Column, ColumnType, EntitySpec, SystemSpec};
 pub use outcome::{Applied, Counts, Outcome, Quarantined, RowsWritten};
+pub use ownership::Ownership;
 pub use port::{
     BusError, Discovery, Page, Publisher, Source, SourceError, Stage, StageError, Subscriber,
 };
 pub use position::{Epoch, Position, Span};
+pub use role::Role;
 pub use secret::Secret;
 pub use sequence::{Sequence, SequencePart, SequenceType};
 pub use upkeep::{Maintained, Upkeep};

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use crate::outcome::Progress;
 use crate::{
-    Applied, Cursor, CursorRecord, Delivery, EncodedPage, EntityId, EntitySpec, Epoch, FetchLimit,
-    Layer, Maintained, Position, Record, Remedy, Span, Upkeep,
+    Applied, Cursor, CursorRecord, Delivery, EncodedPage, EntityId, EntitySpec, Epoch,
+    FencingToken, FetchLimit, Layer, Maintained, Position, Record, Remedy, Span, Upkeep,
 };
 
 /// What one poll brought.
@@ -173,11 +173,14 @@ pub trait Subscriber: Send {
 #[async_trait]
 pub trait Subscribe: Send + Sync {
     /// A reader of `topic` for `layer`, standing before the first message that is still there.
-    /// Creates the topic if it is not there.
+    /// Creates the topic if it is not there. `owner` is the token with which the caller has the
+    /// layer: where the bus keeps something for each reader, a later owner must not be disturbed by
+    /// an earlier one that still reads.
     async fn subscribe(
         &self,
         topic: &EntityId,
         layer: Layer,
+        owner: FencingToken,
     ) -> Result<Box<dyn Subscriber>, BusError>;
 }
 
@@ -222,6 +225,9 @@ pub enum BusError {
         /// The epoch on the bus.
         found: Epoch,
     },
+    /// It refuses us, or is not as it must be; it does not mend itself.
+    #[error("the bus cannot be used as it is: {0}")]
+    Refused(String),
     /// No room is left.
     #[error("the bus has no room left: {0}")]
     Full(String),
@@ -251,6 +257,9 @@ impl BusError {
             }
             Self::UnexpectedEpoch { .. } => {
                 Remedy::Operator("restore the bus, or accept that what only it had is gone")
+            }
+            Self::Refused(_) => {
+                Remedy::Operator("check the settings of the bus, its credentials and its server")
             }
             Self::Full(_) => Remedy::Operator("free disk space, then start again"),
             Self::Corrupt(_) => Remedy::Operator("restore the bus from a backup"),
@@ -294,6 +303,10 @@ pub enum StageError {
     /// The lake could not be reached, or somebody else wrote meanwhile; planning anew may help.
     #[error("the lake is not available: {0}")]
     Unavailable(String),
+    /// The layer is not ours, or no longer: another process may write it by now. Whoever has it
+    /// goes on.
+    #[error("the layer has another owner: {0}")]
+    Fenced(String),
     /// No room is left.
     #[error("the lake has no room left: {0}")]
     Full(String),
@@ -328,7 +341,7 @@ impl StageError {
     /// What mends it.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Unavailable(_) => Remedy::Retry,
+            Self::Unavailable(_) | Self::Fenced(_) => Remedy::Retry,
             Self::Full(_) => Remedy::Operator("free disk space, then start again"),
             Self::Hole { .. } | Self::Bug(_) => Remedy::Bug,
             Self::UnexpectedEpoch { .. } => {

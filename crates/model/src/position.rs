@@ -19,7 +19,8 @@ impl fmt::Display for Epoch {
 
 /// The place of one record: (epoch, offset of its message, index in the message), totally ordered.
 ///
-/// Offsets begin at 1 and have no holes; offset 0 stands for "before the first".
+/// Offsets begin at 1 and grow from message to message; a bus may have some at which no message
+/// stands. Offset 0 stands for "before the first".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
     /// The topic's incarnation.
@@ -64,12 +65,12 @@ pub struct Span {
     pub epoch: Epoch,
     /// The offset before the first message; 0 at the topic's beginning.
     pub after: u64,
-    /// The offset of the last message.
+    /// The offset of the last message, or one behind it at which no message stands.
     pub to: u64,
 }
 
 impl Span {
-    /// How many messages the span holds.
+    /// How many messages the span holds at most.
     pub fn messages(&self) -> u64 {
         self.to.saturating_sub(self.after)
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use alluvium_lake::LakeError;
+use alluvium_ledger::LedgerError;
 use alluvium_model::Remedy;
 use arrow::error::ArrowError;
 use deltalake::datafusion::common::SchemaError;
@@ -49,9 +50,9 @@ pub enum QueryError {
     /// The lake did not do as asked.
     #[error(transparent)]
     Lake(#[from] LakeError),
-    /// The ledger could not be read.
-    #[error("the ledger cannot be read")]
-    Ledger(#[source] Box<dyn Error + Send + Sync>),
+    /// The ledger did not do as asked.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// A file is there no longer: the table was cleaned up meanwhile, or what belongs to an earlier
     /// version was.
     #[error("a table's file was cleaned away; ask again, or for a later moment")]
@@ -90,15 +91,12 @@ impl QueryError {
                 Remedy::Operator("ask for less at once, or allow queries more memory")
             }
             Self::Lake(error) => error.remedy(),
+            Self::Ledger(error) => error.remedy(),
             Self::BrokenOff(error) => error.remedy(),
-            Self::Ledger(_) | Self::Unavailable(_) | Self::Gone(_) => Remedy::Retry,
+            Self::Unavailable(_) | Self::Gone(_) => Remedy::Retry,
             Self::Output(_) => Remedy::Operator("look at where the answer is written to"),
             Self::Bug(_) => Remedy::Bug,
         }
-    }
-
-    pub(crate) fn ledger(error: sqlx::Error) -> Self {
-        Self::Ledger(Box::new(error))
     }
 
     /// The error for a column that is not among `known`.

@@ -1,11 +1,10 @@
-//! The ledger's tables, read-only, straight from its SQLite file.
+//! The ledger's tables, read-only, as they stand in its database.
 
 mod batch;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use alluvium_ledger::{ColumnKind, LedgerError, LedgerReader, LedgerRow, LedgerTables};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use deltalake::datafusion::catalog::{Session, TableProvider};
@@ -16,83 +15,52 @@ use deltalake::datafusion::physical_plan::ExecutionPlan;
 use deltalake::datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use deltalake::datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::TryStreamExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use futures::stream::BoxStream;
 
 use crate::QueryError;
 use batch::LedgerBatch;
 
-const TABLES: &str = include_str!("../queries/ledger_tables.sql");
-const COLUMNS: &str = include_str!("../queries/ledger_columns.sql");
-/// How long to wait for a writer that has locked the file.
-const BUSY: Duration = Duration::from_secs(10);
+type Rows<'r> = BoxStream<'r, std::result::Result<LedgerRow, LedgerError>>;
+
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
 
-/// The ledger's file.
-#[derive(Debug, Clone)]
-pub(crate) struct LedgerFile {
-    path: Arc<PathBuf>,
-}
-
-impl LedgerFile {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: Arc::new(path.to_owned()) }
-    }
-
-    /// The names of its tables and views; none where the file is not there yet.
-    pub(crate) async fn tables(&self) -> Result<Vec<String>, QueryError> {
-        if !self.path.exists() {
-            return Ok(Vec::new());
-        }
-        let mut connection = self.connect().await?;
-        let names = sqlx::query_scalar(TABLES).fetch_all(&mut connection).await;
-        names.map_err(QueryError::ledger)
-    }
-
-    /// One of its tables; `None` if there is none of that name.
-    pub(crate) async fn table(
-        &self,
-        name: &str,
-    ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
-        if !self.tables().await?.iter().any(|known| known == name) {
-            return Ok(None);
-        }
-        let mut connection = self.connect().await?;
-        let columns: Vec<(String, String)> = sqlx::query_as(COLUMNS)
-            .bind(name)
-            .fetch_all(&mut connection)
-            .await
-            .map_err(QueryError::ledger)?;
-        let fields = columns.iter().map(|(name, kind)| Field::new(name, type_of(kind), true));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let table = LedgerTable { file: self.clone(), name: name.to_owned(), schema };
-        Ok(Some(Arc::new(table)))
-    }
-
-    async fn connect(&self) -> Result<SqliteConnection, QueryError> {
-        let options = SqliteConnectOptions::new()
-            .filename(self.path.as_ref())
-            .read_only(true)
-            .busy_timeout(BUSY)
-            .disable_statement_logging();
-        options.connect().await.map_err(QueryError::ledger)
+/// The names of the tables and views; none where the ledger is not there yet.
+pub(crate) async fn names(ledger: &LedgerTables) -> Result<Vec<String>, QueryError> {
+    match ledger.connect().await? {
+        Some(mut reader) => Ok(reader.tables().await?),
+        None => Ok(Vec::new()),
     }
 }
 
-/// The type as which a column is shown. The ledger's tables are strict: there are no others.
-fn type_of(declared: &str) -> DataType {
-    match declared {
-        "INTEGER" | "INT" => DataType::Int64,
-        "REAL" => DataType::Float64,
-        "BLOB" => DataType::Binary,
-        _ => DataType::Utf8,
+/// One of the tables; `None` if there is none of that name.
+pub(crate) async fn open(
+    ledger: &LedgerTables,
+    name: &str,
+) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
+    let Some(mut reader) = ledger.connect().await? else { return Ok(None) };
+    if !reader.tables().await?.iter().any(|known| known == name) {
+        return Ok(None);
+    }
+    let columns = reader.columns(name).await?;
+    let fields = columns.iter().map(|(name, kind)| Field::new(name, type_of(*kind), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let table = LedgerTable { ledger: ledger.clone(), name: name.to_owned(), schema };
+    Ok(Some(Arc::new(table)))
+}
+
+/// The type as which a column is shown.
+fn type_of(kind: ColumnKind) -> DataType {
+    match kind {
+        ColumnKind::Number => DataType::Int64,
+        ColumnKind::Bytes => DataType::Binary,
+        ColumnKind::Text => DataType::Utf8,
     }
 }
 
 #[derive(Debug)]
 struct LedgerTable {
-    file: LedgerFile,
+    ledger: LedgerTables,
     name: String,
     schema: SchemaRef,
 }
@@ -118,34 +86,19 @@ impl TableProvider for LedgerTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
         };
-        let statement = select(&self.name, &schema, limit);
-        let read = Read { file: self.file.clone(), statement, schema: Arc::clone(&schema) };
+        let (ledger, table) = (self.ledger.clone(), self.name.clone());
+        let read = Read { ledger, table, limit, schema: Arc::clone(&schema) };
         let partitions: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(read)];
         Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, None, false, limit)?))
     }
 }
 
-/// Names come from the file itself, and are quoted nonetheless.
-fn select(table: &str, schema: &Schema, limit: Option<usize>) -> String {
-    let columns: Vec<String> = schema.fields().iter().map(|f| quoted(f.name())).collect();
-    // Where only the count of rows is asked for, a column is needed all the same.
-    let columns = if columns.is_empty() { "1".to_owned() } else { columns.join(", ") };
-    let mut statement = format!("SELECT {columns} FROM {}", quoted(table));
-    if let Some(limit) = limit {
-        statement.push_str(&format!(" LIMIT {limit}"));
-    }
-    statement
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// One reading of a table.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Read {
-    file: LedgerFile,
-    statement: String,
+    ledger: LedgerTables,
+    table: String,
+    limit: Option<usize>,
     schema: SchemaRef,
 }
 
@@ -157,12 +110,13 @@ impl PartitionStream for Read {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut stream = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), AHEAD);
         let sender = stream.tx();
-        let (file, statement) = (self.file.clone(), self.statement.clone());
-        let mut batch = LedgerBatch::new(&self.schema);
+        let read = self.clone();
         stream.spawn(async move {
-            let failed = |error| DataFusionError::from(QueryError::ledger(error));
-            let mut connection = file.connect().await?;
-            let mut rows = sqlx::query(AssertSqlSafe(statement)).fetch(&mut connection);
+            let mut batch = LedgerBatch::new(&read.schema);
+            let Some(mut reader) = read.ledger.connect().await.map_err(failed)? else {
+                return Ok(());
+            };
+            let mut rows = read.rows(&mut reader);
             while let Some(row) = rows.try_next().await.map_err(failed)? {
                 batch.push(&row).map_err(failed)?;
                 if batch.is_full() && sender.send(Ok(batch.take()?)).await.is_err() {
@@ -175,4 +129,15 @@ impl PartitionStream for Read {
         });
         stream.build()
     }
+}
+
+impl Read {
+    fn rows<'r>(&self, reader: &'r mut LedgerReader) -> Rows<'r> {
+        let columns: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        reader.rows(&self.table, &columns, self.limit)
+    }
+}
+
+fn failed(error: LedgerError) -> DataFusionError {
+    QueryError::from(error).into()
 }

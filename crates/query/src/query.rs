@@ -1,9 +1,10 @@
 //! One read-only statement at a time, over everything there is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use alluvium_lake::Lake;
+use alluvium_ledger::LedgerTables;
 use deltalake::datafusion::common::TableReference;
 use deltalake::datafusion::execution::context::SQLOptions;
 use deltalake::datafusion::execution::memory_pool::FairSpillPool;
@@ -51,16 +52,16 @@ pub struct Query {
 }
 
 impl Query {
-    /// Queries over `lake`, and over the ledger in the SQLite file `ledger_path`, which need not be
-    /// there before a statement names one of its tables. Reads nothing yet.
-    pub fn open(lake: Lake, ledger_path: Option<&Path>) -> Result<Query, QueryError> {
-        Self::open_with(lake, ledger_path, QueryOptions::default())
+    /// Queries over `lake`, and over the tables of a ledger, which need not be there before a
+    /// statement names one of them. Reads nothing yet.
+    pub fn open(lake: Lake, ledger: Option<LedgerTables>) -> Result<Query, QueryError> {
+        Self::open_with(lake, ledger, QueryOptions::default())
     }
 
     /// [`open`](Self::open) with other limits.
     pub fn open_with(
         lake: Lake,
-        ledger_path: Option<&Path>,
+        ledger: Option<LedgerTables>,
         options: QueryOptions,
     ) -> Result<Query, QueryError> {
         let mut runtime = RuntimeEnvBuilder::new()
@@ -74,8 +75,12 @@ impl Query {
             .with_default_catalog_and_schema(catalog::DEFAULT, catalog::NOWHERE)
             .with_create_default_catalog_and_schema(false)
             .with_target_partitions(options.parallelism.max(1));
-        let places = Places::new(lake, ledger_path);
-        Ok(Query::of(config, runtime.build_arc()?, places, options.rows))
+        let runtime = runtime.build_arc()?;
+        if let Some((store, url)) = lake.root() {
+            runtime.register_object_store(&url, store);
+        }
+        let places = Places::new(lake, ledger);
+        Ok(Query::of(config, runtime, places, options.rows))
     }
 
     /// The same, looking at tables from another moment. Memory and disk are shared.

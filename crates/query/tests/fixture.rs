@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use alluvium_lake::raw::{self, Landed, RawDraft, RawTotals};
 use alluvium_lake::{Commit, CommitOutcome, FileId, Lake, Table, TableSpec, path};
+use alluvium_ledger::LedgerTables;
 use alluvium_model::{Clock, EncodedMessage, EntityId, Epoch, Headers, Message, SystemClock};
 use alluvium_query::{Query, QueryError, QueryOptions, output};
 use arrow::array::*;
@@ -48,7 +49,7 @@ impl Fixture {
     }
 
     pub(crate) fn query_with(&self, options: QueryOptions) -> Query {
-        Query::open_with(self.lake.clone(), Some(&self.ledger()), options).unwrap()
+        Query::open_with(self.lake.clone(), Some(LedgerTables::at(self.ledger())), options).unwrap()
     }
 
     pub(crate) async fn rows(&self, sql: &str) -> Vec<Value> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alluvium_ledger::{Ledger, NewRun, SqliteLedger};
+use alluvium_ledger::{Ledger, NewRun, SqlLedger};
 use alluvium_model::{Epoch, SystemClock};
 use serde_json::json;
 
@@ -94,12 +94,15 @@ async fn a_raw_record_is_found_by_its_position_without_reading_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledgers_tables_are_read_as_they_stand() {
     let fixture = Fixture::new();
-    let ledger = SqliteLedger::open(&fixture.ledger(), Arc::new(SystemClock)).await.unwrap();
+    let ledger = SqlLedger::open(&fixture.ledger(), Arc::new(SystemClock)).await.unwrap();
     let query = fixture.query();
     for (trigger, runs) in [("manual", 1), ("cron", 2)] {
         let started_at = "2026-01-01T00:00:00Z".parse().unwrap();
         let (system, trigger) = ("shop".parse().unwrap(), trigger.to_owned());
-        ledger.open_run(NewRun { system, trigger, started_at, traceparent: None }).await.unwrap();
+        ledger
+            .open_run(NewRun { system, trigger, started_at, traceparent: None, worker: None })
+            .await
+            .unwrap();
         for table in ["ledger.system_run", "ledger.main.system_run"] {
             let count = json(&query, &format!("SELECT count(*) AS n FROM {table}")).await.unwrap();
             assert_eq!(count, [json!({"n": runs})]);

@@ -25,6 +25,8 @@ pub enum LayerPhase {
     Stopped,
     /// It was asked to end, and did.
     Ended,
+    /// Another process has it, or may have it by now.
+    Elsewhere,
 }
 
 /// How a layer of an entity stands.

@@ -15,6 +15,7 @@ use crate::crew::Crew;
 use crate::error::RuntimeError;
 use crate::platform::Platform;
 use crate::report::RunReport;
+use crate::workforce::Workforce;
 
 /// What all tasks share.
 pub(crate) struct Context {
@@ -22,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) board: Board,
     pub(crate) budget: Budget,
     pub(crate) crew: Crew,
+    /// Who else works, and what is ours of the work; `None` where this process does everything.
+    pub(crate) workforce: Option<Workforce>,
     pub(crate) stop: Stop,
     /// Told when the ledger's outbox may have something.
     pub(crate) outbox: Notify,
@@ -61,14 +64,17 @@ pub(crate) struct SystemSeen {
 }
 
 impl Context {
-    pub(crate) fn new(platform: Platform) -> Self {
+    /// `stays` tells whether the process goes on until it is stopped.
+    pub(crate) fn new(platform: Platform, stays: bool) -> Self {
         let settings = &platform.settings;
+        let workforce = settings.shared.then(|| Workforce::new(&platform, stays));
         let systems = platform.systems.iter().map(|s| (s.name.clone(), SystemState::new(s)));
         let entities = platform.entities.iter().map(|e| (e.id(), e.clone()));
         Self {
             board: Board::default(),
             budget: Budget::new(settings.memory_bytes),
             crew: Crew::default(),
+            workforce,
             stop: Stop::default(),
             outbox: Notify::new(),
             turns: Semaphore::new(settings.max_concurrent_runs.max(1)),
@@ -106,6 +112,11 @@ impl Context {
     pub(crate) fn declared(&self, system: &SystemName) -> Vec<EntitySpec> {
         let all = self.platform.entities.iter();
         all.filter(|entity| entity.system == *system).cloned().collect()
+    }
+
+    /// Whether an entity was declared.
+    pub(crate) fn is_declared(&self, id: &EntityId) -> bool {
+        self.platform.entities.iter().any(|entity| entity.id() == *id)
     }
 
     /// Remembers entities as they are known now; whether any of them is news.

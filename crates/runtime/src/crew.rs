@@ -1,13 +1,16 @@
-//! The layers at work: which entities have their layers running, and with which metadata.
+//! The layers at work here: which layers of which entities, and with which metadata.
 //!
 //! Layers of an entity start once it is known what the entity is: what its source told in this run,
 //! or in an earlier one, as the ledger remembers it. Landing records by metadata that the source
 //! would have completed otherwise would land them wrongly.
+//!
+//! Where one process does everything, all layers of an entity run. Where several share the work,
+//! those run of which this process has the lease: the [`workforce`](crate::workforce) says which.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use alluvium_model::{EntityId, EntitySpec, Layer};
+use alluvium_model::{EntityId, EntitySpec, Layer, Ownership};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -16,28 +19,37 @@ use crate::error::RuntimeError;
 use crate::layer::{self, Job};
 use crate::run::{discover, remember};
 
+type Members = HashMap<(EntityId, Layer), Member>;
+
 /// The layers at work.
 #[derive(Debug, Default)]
 pub(crate) struct Crew {
-    groups: tokio::sync::Mutex<HashMap<EntityId, Group>>,
+    members: tokio::sync::Mutex<Members>,
 }
 
-/// The layers of one entity.
+/// One layer of one entity.
 #[derive(Debug)]
-struct Group {
+struct Member {
     spec: EntitySpec,
+    owner: Option<Ownership>,
     leave: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    cut: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 /// The layers that an entity is to have.
-pub(crate) fn layers_of(spec: &EntitySpec) -> impl Iterator<Item = Layer> {
+pub(crate) fn layers_of(spec: &EntitySpec) -> impl Iterator<Item = Layer> + use<> {
     let (bronze, silver) = (spec.layers.bronze.enabled, spec.layers.silver.enabled);
     Layer::ALL.into_iter().filter(move |layer| match layer {
         Layer::Raw => true,
         Layer::Bronze => bronze,
         Layer::Silver => silver,
     })
+}
+
+/// Whether it is known of an entity what is needed to land it.
+pub(crate) fn is_ready(spec: &EntitySpec) -> bool {
+    !spec.keys.is_empty() && !spec.columns.is_empty()
 }
 
 impl Crew {
@@ -47,17 +59,55 @@ impl Crew {
         if context.stop.layers.is_cancelled() {
             return;
         }
-        let mut groups = self.groups.lock().await;
-        if let Some(group) = groups.get(&spec.id()) {
-            if lands_alike(&group.spec, spec) {
-                return;
-            }
-            tracing::info!(entity = %spec.id(), "its metadata changed; its layers start anew");
+        let mut members = self.members.lock().await;
+        restart(&mut members, context, spec).await;
+        if let Some(workforce) = &context.workforce {
+            workforce.wake();
+            return;
         }
-        if let Some(group) = groups.remove(&spec.id()) {
-            group.end().await;
+        for layer in layers_of(spec) {
+            let of = (spec.id(), layer);
+            members.entry(of).or_insert_with(|| Member::start(context, spec, layer, None));
         }
-        groups.insert(spec.id(), Group::start(context, spec));
+    }
+
+    /// Starts a layer of which this process has the lease. False while what ran here before has not
+    /// come to its end: two at a time must not be.
+    pub(crate) async fn take(
+        &self,
+        context: &Arc<Context>,
+        spec: &EntitySpec,
+        layer: Layer,
+        owner: Ownership,
+    ) -> bool {
+        let mut members = self.members.lock().await;
+        let of = (spec.id(), layer);
+        if members.get(&of).is_some_and(|member| !member.task.is_finished()) {
+            return false;
+        }
+        members.insert(of, Member::start(context, spec, layer, Some(owner)));
+        true
+    }
+
+    /// Lets a layer land what it has in hand, and waits until it has ended.
+    pub(crate) async fn give_up(&self, entity: &EntityId, layer: Layer) {
+        let member = self.members.lock().await.remove(&(entity.clone(), layer));
+        if let Some(member) = member {
+            member.end().await;
+        }
+    }
+
+    /// Breaks a layer off, which is another's by now. It may take a moment until it has ended.
+    pub(crate) async fn cut(&self, entity: &EntityId, layer: Layer) {
+        if let Some(member) = self.members.lock().await.get(&(entity.clone(), layer)) {
+            member.cut.cancel();
+        }
+    }
+
+    /// Whether a layer has ended by itself, or never ran.
+    pub(crate) async fn has_ended(&self, entity: &EntityId, layer: Layer) -> bool {
+        let members = self.members.lock().await;
+        members.get(&(entity.clone(), layer)).is_none_or(|member| member.task.is_finished())
     }
 
     /// Sees to it that the entity's layers run, whatever is known of it: asks its source if nobody
@@ -67,7 +117,7 @@ impl Crew {
         context: &Arc<Context>,
         entity: &EntityId,
     ) -> Result<(), RuntimeError> {
-        if self.runs(entity).await {
+        if self.runs(context, entity).await {
             return Ok(());
         }
         let system = context.system(&entity.system)?;
@@ -80,8 +130,7 @@ impl Crew {
             Err(error) => Some(error.reason()),
         };
         if let Some(reason) = misfit {
-            let spec = context.entity(entity)?;
-            if spec.keys.is_empty() || spec.columns.is_empty() {
+            if !is_ready(&context.entity(entity)?) {
                 let entity = entity.clone();
                 return Err(RuntimeError::NotReady { entity, reason });
             }
@@ -92,30 +141,73 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits until all layers have ended.
+    /// Waits until all layers have ended. Those that others may go on with only land what they have
+    /// in hand.
     pub(crate) async fn ended(&self) {
-        let groups = std::mem::take(&mut *self.groups.lock().await);
-        for group in groups.into_values() {
-            group.joined().await;
+        let members = std::mem::take(&mut *self.members.lock().await);
+        for member in members.values().filter(|member| member.owner.is_some()) {
+            member.leave.cancel();
+        }
+        for member in members.into_values() {
+            member.joined().await;
         }
     }
 
-    /// Whether the entity's layers were started.
-    pub(crate) async fn runs(&self, entity: &EntityId) -> bool {
-        self.groups.lock().await.contains_key(entity)
+    /// Whether the entity's layers were started, here or wherever else they are to run.
+    pub(crate) async fn runs(&self, context: &Context, entity: &EntityId) -> bool {
+        if context.workforce.is_some() {
+            return context.entity(entity).is_ok_and(|spec| is_ready(&spec));
+        }
+        self.members.lock().await.keys().any(|(of, _)| of == entity)
     }
 }
 
-impl Group {
-    fn start(context: &Arc<Context>, spec: &EntitySpec) -> Self {
-        let leave = CancellationToken::new();
-        let start = |layer| {
-            let slot = context.board.slot(&spec.id(), layer);
-            let job = Job { spec: spec.clone(), layer, slot, leave: leave.clone() };
-            tokio::spawn(layer::work(Arc::clone(context), job))
+/// Starts those layers of an entity anew that run with other metadata.
+async fn restart(members: &mut Members, context: &Arc<Context>, spec: &EntitySpec) {
+    let differs = |member: &Member| !lands_alike(&member.spec, spec);
+    let of: Vec<_> = members
+        .iter()
+        .filter(|((entity, _), member)| *entity == spec.id() && differs(member))
+        .map(|(of, _)| of.clone())
+        .collect();
+    if !of.is_empty() {
+        tracing::info!(entity = %spec.id(), "its metadata changed; its layers start anew");
+    }
+    let mut ended = Vec::new();
+    for of in of {
+        let Some(member) = members.remove(&of) else { continue };
+        member.leave.cancel();
+        ended.push((of, member));
+    }
+    for (of, member) in ended {
+        let owner = member.owner.clone();
+        member.joined().await;
+        if layers_of(spec).any(|layer| layer == of.1) {
+            let layer = of.1;
+            members.insert(of, Member::start(context, spec, layer, owner));
+        }
+    }
+}
+
+impl Member {
+    fn start(
+        context: &Arc<Context>,
+        spec: &EntitySpec,
+        layer: Layer,
+        owner: Option<Ownership>,
+    ) -> Self {
+        let (leave, cut) = (CancellationToken::new(), CancellationToken::new());
+        let slot = context.board.slot(&spec.id(), layer);
+        let job = Job {
+            spec: spec.clone(),
+            layer,
+            slot,
+            leave: leave.clone(),
+            cut: cut.clone(),
+            owner: owner.clone(),
         };
-        let tasks = layers_of(spec).map(start).collect();
-        Self { spec: spec.clone(), leave, tasks }
+        let task = tokio::spawn(layer::work(Arc::clone(context), job));
+        Self { spec: spec.clone(), owner, leave, cut, task }
     }
 
     async fn end(self) {
@@ -124,10 +216,8 @@ impl Group {
     }
 
     async fn joined(self) {
-        for task in self.tasks {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a layer's task ended badly");
-            }
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a layer's task ended badly");
         }
     }
 }

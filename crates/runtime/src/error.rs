@@ -5,6 +5,7 @@ use std::time::Duration;
 use alluvium_ledger::LedgerError;
 use alluvium_model::{BusError, EntityId, Layer, Remedy, SourceError, StageError, SystemName};
 
+use crate::pulse::NoBeat;
 use crate::trigger::ScheduleError;
 
 /// Why the runtime did not do as asked.
@@ -49,6 +50,12 @@ pub enum RuntimeError {
         /// Why it stopped.
         reason: String,
     },
+    /// The ledger hangs.
+    #[error("the ledger did not answer in time")]
+    Silent,
+    /// Other processes have the entity's layers, and did not give them back.
+    #[error("the workers did not give the layers of `{0}` back in time")]
+    NotGiven(EntityId),
     /// The bus did not do as asked.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -70,8 +77,9 @@ impl RuntimeError {
             Self::UnknownSystem(_) | Self::UnknownEntity(_) => {
                 Remedy::Operator("check the name; `alluvium validate` lists what there is")
             }
-            Self::Busy(_) => Remedy::Retry,
+            Self::Busy(_) | Self::Silent => Remedy::Retry,
             Self::Stopping => Remedy::Operator("start the process again"),
+            Self::NotGiven(_) => Remedy::Operator("try again, or stop the worker that has them"),
             Self::Trigger { .. } => Remedy::Operator("mend the system's `triggers`"),
             Self::NotReady { .. } => Remedy::Operator(
                 "declare the entity's keys and columns, or make its source reachable",
@@ -83,6 +91,15 @@ impl RuntimeError {
             Self::Ledger(error) => error.remedy(),
             Self::Stage(error) => error.remedy(),
             Self::Defect(_) => Remedy::Bug,
+        }
+    }
+}
+
+impl From<NoBeat> for RuntimeError {
+    fn from(error: NoBeat) -> Self {
+        match error {
+            NoBeat::Ledger(error) => Self::Ledger(error),
+            NoBeat::Late => Self::Silent,
         }
     }
 }

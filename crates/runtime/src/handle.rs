@@ -51,7 +51,7 @@ impl RuntimeHandle {
         let report = task.await.map_err(|error| RuntimeError::Defect(error.to_string()))?;
         for polled in report.entities.iter() {
             // Of an entity that does not fit its source, nothing came, and maybe nothing ever did.
-            if !self.context.crew.runs(&polled.entity).await {
+            if !self.context.crew.runs(&self.context, &polled.entity).await {
                 continue;
             }
             let (epoch, offset) = self.context.platform.publisher.end(&polled.entity).await?;

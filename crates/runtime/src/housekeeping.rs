@@ -42,6 +42,7 @@ async fn sample(context: &Context) {
     let metrics = &context.platform.metrics;
     let now_us = context.now().as_microsecond();
     for topic in &topics {
+        metrics.time_to_loss(&topic.topic, topic.time_to_loss);
         for layer in &topic.layers {
             let waited = waited(layer.waiting_since_us, now_us);
             metrics.lag(&topic.topic, layer.layer, layer.waiting_records, waited);

@@ -102,17 +102,17 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use alluvium_ledger::SqliteLedger;
+    use alluvium_ledger::SqlLedger;
     use alluvium_model::SystemClock;
 
     use super::*;
 
     const TTL: Duration = Duration::from_millis(800);
 
-    async fn held() -> (tempfile::TempDir, Arc<SqliteLedger>, LeaseName, HeldLease) {
+    async fn held() -> (tempfile::TempDir, Arc<SqlLedger>, LeaseName, HeldLease) {
         let folder = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let ledger = SqliteLedger::open(&folder.path().join("l.db"), Arc::clone(&clock)).await;
+        let ledger = SqlLedger::open(&folder.path().join("l.db"), Arc::clone(&clock)).await;
         let ledger = Arc::new(ledger.unwrap());
         let name = LeaseName::poll(&"shop.orders".parse().unwrap());
         let port: Arc<dyn Ledger> = ledger.clone();

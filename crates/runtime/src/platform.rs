@@ -1,5 +1,6 @@
 //! What the runtime is given: ports, settings and metadata. It makes none of them itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use alluvium_connector::{ConnectContext, Registry};
 use alluvium_ledger::{Ledger, OutboxEvent, Retention};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{
-    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Position, Publisher,
-    Quarantined, Stage, StageError, Subscriber, SystemSpec,
+    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Ownership, Position, Publisher,
+    Quarantined, Role, Stage, StageError, Subscriber, SystemSpec,
 };
 use alluvium_telemetry::Metrics;
 use async_trait::async_trait;
@@ -58,12 +59,15 @@ pub type Resolve = Arc<dyn Fn(&SystemSpec) -> Result<SystemSpec, String> + Send 
 pub trait Stages: Send + Sync {
     /// The layer of an entity; `timezone` is the zone of its system's times that have none. Called
     /// when the layer starts, and again after each of its errors, when the stage opened before has
-    /// been dropped. Never concurrently for one layer of one entity.
+    /// been dropped. Never concurrently for one layer of one entity. Where other processes could
+    /// write the layer too, `owner` is the right by which it is written: nothing may become part of
+    /// the lake once that is over.
     async fn open(
         &self,
         entity: &EntitySpec,
         timezone: &str,
         layer: Layer,
+        owner: Option<&Ownership>,
     ) -> Result<Box<dyn Stage>, StageError>;
 
     /// Whether this layer of the entity puts what it refuses into quarantine. At most one does, so
@@ -103,9 +107,14 @@ pub trait EventSink: Send + Sync {
 /// Bounds and times of the runtime.
 #[derive(Debug, Clone)]
 pub struct RuntimeSettings {
-    /// Who we are to other processes, and the same after a restart: leases of our own are taken
-    /// over at once.
+    /// Who we are to other processes. Where one process does everything, it is the same after a
+    /// restart, so that leases of our own are taken over at once; where several share the work, it
+    /// is another one in each life.
     pub holder: String,
+    /// Whether other processes share the work.
+    pub shared: bool,
+    /// What this one does of it, where it is shared.
+    pub roles: BTreeSet<Role>,
     /// So many systems are polled at the same time.
     pub max_concurrent_runs: usize,
     /// So many bytes all layers together may take for batches that they are working on.
@@ -134,6 +143,8 @@ impl Default for RuntimeSettings {
     fn default() -> Self {
         Self {
             holder: "alluvium".to_owned(),
+            shared: false,
+            roles: Role::all(),
             max_concurrent_runs: 4,
             memory_bytes: 512_000_000,
             batch_records: 250_000,

@@ -8,6 +8,7 @@ use alluvium_model::{
 };
 
 use crate::context::Context;
+use crate::layer::Job;
 
 /// One layer's reader of one topic.
 pub(crate) struct Reader {
@@ -34,12 +35,12 @@ impl Reader {
     /// [`BusError::UnexpectedEpoch`] where the topic is another one, and nobody accepted that.
     pub(crate) async fn open(
         context: &Arc<Context>,
-        entity: &EntityId,
-        layer: Layer,
+        job: &Job,
         progress: Option<&Progress>,
         epochs: &Epochs,
     ) -> Result<Self, BusError> {
-        let (on_bus, _) = context.platform.publisher.end(entity).await?;
+        let (entity, layer) = (job.spec.id(), job.layer);
+        let (on_bus, _) = context.platform.publisher.end(&entity).await?;
         let first = match layer {
             Layer::Raw => on_bus,
             _ => epochs.first.unwrap_or(on_bus),
@@ -50,11 +51,11 @@ impl Reader {
         // An epoch that is over is read from raw, any other one must be the one on the bus.
         if ends.is_some() == (epoch == on_bus) || (ends.is_some() && layer == Layer::Raw) {
             let expected = epochs.accepted.last().map_or(epoch, |step| step.to.max(epoch));
-            let (topic, found) = (entity.clone(), on_bus);
+            let (topic, found) = (entity, on_bus);
             return Err(BusError::UnexpectedEpoch { topic, expected, found });
         }
         let span = Span { epoch, after: at, to: ends.unwrap_or(at) };
-        let mut reader = Self::standing(context, entity, layer, span, ends).await?;
+        let mut reader = Self::standing(context, job, span, ends).await?;
         if at > 0 {
             // The lake is ahead of what the bus was told if the process ended in between.
             reader.commit(&Span { epoch, after: 0, to: at }).await?;
@@ -65,24 +66,22 @@ impl Reader {
     /// A reader of what the layer has applied before. Reading it once more makes no progress.
     pub(crate) async fn once_more(
         context: &Arc<Context>,
-        entity: &EntityId,
-        layer: Layer,
+        job: &Job,
         span: Span,
     ) -> Result<Self, BusError> {
-        let (on_bus, _) = context.platform.publisher.end(entity).await?;
+        let (on_bus, _) = context.platform.publisher.end(&job.spec.id()).await?;
         let ends = (span.epoch != on_bus).then_some(span.to);
-        Self::standing(context, entity, layer, span, ends).await
+        Self::standing(context, job, span, ends).await
     }
 
     async fn standing(
         context: &Arc<Context>,
-        entity: &EntityId,
-        layer: Layer,
+        job: &Job,
         span: Span,
         ends: Option<u64>,
     ) -> Result<Self, BusError> {
-        let bus = context.platform.subscribe.subscribe(entity, layer).await?;
-        let (context, entity) = (Arc::clone(context), entity.clone());
+        let (context, entity, layer) = (Arc::clone(context), job.spec.id(), job.layer);
+        let bus = context.platform.subscribe.subscribe(&entity, layer, job.token()).await?;
         let Span { epoch, after: at, .. } = span;
         let mut reader = Self { context, entity, layer, bus, replay: None, epoch, ends, at };
         reader.seek(at).await?;

@@ -135,7 +135,7 @@ impl Attempts {
 }
 
 /// A number from 0 to 1. It spreads waits and decides nothing else.
-fn chance() -> f64 {
+pub(crate) fn chance() -> f64 {
     let random = RandomState::new().build_hasher().finish();
     (random >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -50,6 +50,7 @@ impl OpenRun {
             trigger: request.trigger.to_owned(),
             started_at,
             traceparent: traceparent.clone(),
+            worker: context.workforce.as_ref().map(|workforce| workforce.pulse.worker().id),
         };
         let run = context.platform.ledger.open_run(new).await?;
         tracing::info!(system = %request.system, %run, trigger = request.trigger, "run started");
@@ -247,6 +248,9 @@ pub(crate) async fn remember(context: &Context, specs: &[EntitySpec]) {
     let stored = platform.ledger.store_metadata(&platform.systems, &entities, now).await;
     if let Err(error) = stored {
         tracing::warn!(%error, "the ledger did not take what sources told of their entities");
+    }
+    if let Some(workforce) = &context.workforce {
+        workforce.settle(context).await;
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::context::{Context, SystemState};
 use crate::run::{OpenRun, RunRequest};
-use crate::trigger::Schedule;
+use crate::trigger::{MESSAGE, Schedule};
 
 /// Among so many runs the last one is looked for that polled to its end.
 const RUNS_LOOKED_AT: u32 = 50;
@@ -75,6 +75,10 @@ async fn sleep_until(context: &Context, due: Timestamp) {
 async fn start(context: &Arc<Context>, system: &SystemState, trigger: &'static str) {
     let name = &system.spec.name;
     let Ok(turn) = Arc::clone(&system.turn).try_lock_owned() else {
+        if trigger == MESSAGE {
+            // The run that is under way waits for the messages itself.
+            return;
+        }
         system.note(|seen| seen.skipped += 1);
         tracing::warn!(system = %name, trigger, "due, but its last run is still under way; skipped");
         return;

@@ -29,8 +29,38 @@ const IDLE_BYTES: usize = 1 << 20;
 /// Works until the layer is asked to end, or something goes wrong. Each epoch has a session of its
 /// own.
 pub(crate) async fn hold(context: &Arc<Context>, job: &Job) -> Result<(), LayerError> {
+    if job.owner.is_some() && !has_come(context, job).await? {
+        return Ok(());
+    }
     while Session::open(context, job).await?.go().await? == Went::EndOfEpoch {}
     Ok(())
+}
+
+/// Waits until the topic has a first message: of an entity of which nothing ever came, nothing is to
+/// be made in the lake. False if the layer is to end.
+async fn has_come(context: &Context, job: &Job) -> Result<bool, LayerError> {
+    let (platform, entity) = (&context.platform, job.spec.id());
+    let (epoch, end) = platform.publisher.end(&entity).await?;
+    if end > 0 {
+        return Ok(true);
+    }
+    job.slot.update(|state| {
+        state.phase = LayerPhase::Running;
+        state.epoch = Some(epoch);
+    });
+    let mut bus = platform.subscribe.subscribe(&entity, job.layer, job.token()).await?;
+    let limit = FetchLimit { records: 1, bytes: 1, wait: IDLE_WAIT };
+    loop {
+        let came = tokio::select! {
+            biased;
+            () = context.stop.layers.cancelled() => return Ok(false),
+            () = job.leave.cancelled() => return Ok(false),
+            delivery = bus.fetch(limit) => !delivery?.is_empty(),
+        };
+        if came {
+            return Ok(true);
+        }
+    }
 }
 
 /// How far a session went.
@@ -54,6 +84,11 @@ pub(crate) enum LayerError {
 }
 
 impl LayerError {
+    /// Whether the layer is another's.
+    pub(crate) fn is_fenced(&self) -> bool {
+        matches!(self, Self::Stage(StageError::Fenced(_)))
+    }
+
     pub(crate) fn remedy(&self) -> Remedy {
         match self {
             Self::Bus(error) => error.remedy(),
@@ -86,15 +121,18 @@ impl<'a> Session<'a> {
         let entity = job.spec.id();
         let zone = context.system(&entity.system).map(|system| system.spec.timezone.clone());
         let zone = zone.unwrap_or_else(|_| "UTC".to_owned());
-        let mut stage = context.platform.stages.open(&job.spec, &zone, job.layer).await?;
+        let stages = &context.platform.stages;
+        let mut stage = stages.open(&job.spec, &zone, job.layer, job.owner.as_ref()).await?;
         let progress = stage.progress().await?;
         let recorder = Recorder::new(context, &entity, job.layer);
         if let Some(progress) = &progress {
             untold::tell(context, job, &zone, progress).await?;
         }
+        // What was read may be old by now: the ledger is held only against what is ours.
+        job.must_hold()?;
         reconcile(&recorder, progress.as_ref()).await?;
-        let epochs = context.platform.stages.epochs(&entity).await?;
-        let reader = Reader::open(context, &entity, job.layer, progress.as_ref(), &epochs).await?;
+        let epochs = stages.epochs(&entity).await?;
+        let reader = Reader::open(context, job, progress.as_ref(), &epochs).await?;
         stops::works(context, &entity, job.layer).await;
         let durable = reader.at();
         job.slot.update(|state| {
@@ -123,6 +161,7 @@ impl<'a> Session<'a> {
 
     async fn go(mut self) -> Result<Went, LayerError> {
         loop {
+            self.job.must_hold()?;
             if self.must_flush() {
                 self.flush().await?;
             }

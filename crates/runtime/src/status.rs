@@ -1,6 +1,9 @@
 //! How everything stands, for people and for the readiness probe.
 
-use alluvium_model::{EntityId, Epoch, Layer, RunId, SystemName};
+use std::collections::BTreeSet;
+
+use alluvium_ledger::{LeaseName, Worker};
+use alluvium_model::{EntityId, Epoch, Layer, Role, RunId, SystemName};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -8,6 +11,7 @@ use crate::board::{LayerPhase, LayerState};
 use crate::context::{Context, SystemState};
 use crate::housekeeping::waited;
 use crate::report::RunReport;
+use crate::workforce::Workforce;
 
 /// What the process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,10 +32,28 @@ pub enum Phase {
 pub struct Status {
     /// What the process is doing.
     pub phase: Phase,
+    /// Who works, where several processes share the work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerStatus>,
     /// All systems, by name.
     pub systems: Vec<SystemStatus>,
     /// All entities that are known, by name.
     pub entities: Vec<EntityStatus>,
+}
+
+/// How this process stands among those that share the work.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkerStatus {
+    /// What this process is called.
+    pub id: String,
+    /// What it does of the work.
+    pub roles: BTreeSet<Role>,
+    /// Whether the ledger heard of it in time; if not, others may have its work.
+    pub is_heard: bool,
+    /// What it holds: layers of entities, triggers of systems.
+    pub holds: Vec<LeaseName>,
+    /// All that work, as the ledger told last.
+    pub workers: Vec<Worker>,
 }
 
 /// How a system stands.
@@ -103,7 +125,23 @@ impl Status {
                 entity: id,
             }
         });
-        Self { phase, systems, entities: entities.collect() }
+        let worker = context.workforce.as_ref().map(|force| WorkerStatus::of(context, force));
+        Self { phase, worker, systems, entities: entities.collect() }
+    }
+}
+
+impl WorkerStatus {
+    fn of(context: &Context, workforce: &Workforce) -> Self {
+        let (pulse, roster) = (&workforce.pulse, workforce.roster());
+        let since = roster.asked.map(|asked| context.platform.clock.since(asked));
+        let worker = pulse.worker();
+        Self {
+            id: worker.id,
+            roles: worker.roles,
+            is_heard: since.is_some_and(|since| since < pulse.ttl() / 2),
+            holds: pulse.held().into_keys().collect(),
+            workers: roster.workers,
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub enum ScheduleError {
     NoInterval,
 }
 
+/// The word in the ledger for runs that wait for messages.
+pub(crate) const MESSAGE: &str = "message";
+
 /// When a trigger is due.
 #[derive(Debug, Clone)]
 pub enum Schedule {
@@ -50,7 +53,12 @@ pub enum Schedule {
     },
     /// So long after the last run's start.
     Interval(Duration),
+    /// Within a second of the last run's end: it is the source that waits.
+    Message,
 }
+
+/// So often it is looked whether the last run has ended.
+const BETWEEN_MESSAGES: Duration = Duration::from_secs(1);
 
 impl Schedule {
     /// Reads a trigger; `timezone` is its system's.
@@ -58,6 +66,7 @@ impl Schedule {
         match trigger {
             Trigger::Interval { seconds: 0 } => Err(ScheduleError::NoInterval),
             Trigger::Interval { seconds } => Ok(Self::Interval(Duration::from_secs(*seconds))),
+            Trigger::Message {} => Ok(Self::Message),
             Trigger::Cron { expression, timezone: own, catch_up } => {
                 let name = own.as_deref().unwrap_or(timezone);
                 let zone = TimeZone::get(name).map_err(|_| ScheduleError::Zone(name.to_owned()))?;
@@ -81,6 +90,7 @@ impl Schedule {
         match self {
             Schedule::Cron { .. } => "cron",
             Schedule::Interval(_) => "interval",
+            Schedule::Message => MESSAGE,
         }
     }
 
@@ -98,11 +108,17 @@ impl Schedule {
                 let due = cron.find_next_occurrence(&from, false).ok()?;
                 Some(due.timestamp().max(now))
             }
-            Schedule::Interval(every) => match last {
-                None => Some(now),
-                Some(last) => last.checked_add(*every).ok().map(|due| due.max(now)),
-            },
+            Schedule::Interval(every) => after(*every, now, last),
+            Schedule::Message => after(BETWEEN_MESSAGES, now, last),
         }
+    }
+}
+
+/// So long after the last start, or now.
+fn after(wait: Duration, now: Timestamp, last: Option<Timestamp>) -> Option<Timestamp> {
+    match last {
+        None => Some(now),
+        Some(last) => last.checked_add(wait).ok().map(|due| due.max(now)),
     }
 }
 
@@ -178,6 +194,19 @@ mod tests {
             Some(at("2026-01-01T12:30:00Z"))
         );
         assert_eq!(hourly.next(now, Some(at("2026-01-01T03:00:00Z"))), Some(now));
+    }
+
+    #[test]
+    fn a_run_on_messages_follows_the_last_one_a_second_after_its_start_at_the_earliest() {
+        let messages = Schedule::read(&Trigger::Message {}, "UTC").unwrap();
+        let now = at("2026-01-01T12:00:00Z");
+        assert_eq!(messages.next(now, None), Some(now));
+        assert_eq!(
+            due(&messages, "2026-01-01T12:00:00Z", "2026-01-01T12:00:00.2Z"),
+            "2026-01-01T12:00:01Z"
+        );
+        let long = due(&messages, "2026-01-01T11:59:50Z", "2026-01-01T12:00:00Z");
+        assert_eq!(long, "2026-01-01T12:00:00Z", "at once after a long run");
     }
 
     /// When a trigger is due that ran last at `last`, at a start at `now`.

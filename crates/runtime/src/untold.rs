@@ -82,7 +82,7 @@ async fn find(
         bytes: settings.batch_bytes.min(settings.memory_bytes),
         wait: WAIT,
     };
-    let mut reader = Reader::once_more(context, &entity, layer, span).await?;
+    let mut reader = Reader::once_more(context, job, span).await?;
     let mut found = 0;
     while reader.at() < span.to {
         let mut delivery = reader.fetch(limit).await?;

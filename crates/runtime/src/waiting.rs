@@ -1,5 +1,8 @@
 //! Waiting until the layers have landed what was published.
 
+use std::time::Duration;
+
+use alluvium_ledger::LayerStop;
 use alluvium_model::{EntityId, Layer, Position};
 use futures::future::select_all;
 use serde::Serialize;
@@ -9,6 +12,12 @@ use crate::board::{LayerPhase, LayerState};
 use crate::context::Context;
 use crate::crew::layers_of;
 use crate::error::RuntimeError;
+use crate::workforce::Workforce;
+
+/// How often it is looked how far layers elsewhere are.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often it is told what is waited for.
+const ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// How far a layer is on the way to what is waited for.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +37,18 @@ pub struct ProgressUpdate {
 /// Waits until all layers of the entity have landed everything up to `target`; raw does not linger.
 /// `progress` hears of every step.
 pub(crate) async fn wait_applied(
+    context: &Context,
+    entity: &EntityId,
+    target: Position,
+    progress: &(impl Fn(ProgressUpdate) + Sync),
+) -> Result<(), RuntimeError> {
+    match &context.workforce {
+        Some(workforce) => wait_anywhere(context, workforce, entity, target, progress).await,
+        None => wait_here(context, entity, target, progress).await,
+    }
+}
+
+async fn wait_here(
     context: &Context,
     entity: &EntityId,
     target: Position,
@@ -61,6 +82,59 @@ pub(crate) async fn wait_applied(
         }
         change_of_any(context, waiting).await?;
     }
+}
+
+/// Waits for layers that may be at work in any process: those elsewhere tell the ledger how far they
+/// are, and hear from it what is waited for.
+async fn wait_anywhere(
+    context: &Context,
+    workforce: &Workforce,
+    entity: &EntityId,
+    target: Position,
+    progress: &(impl Fn(ProgressUpdate) + Sync),
+) -> Result<(), RuntimeError> {
+    let layers: Vec<_> = layers_of(&context.entity(entity)?).collect();
+    let (ledger, clock) = (&context.platform.ledger, &context.platform.clock);
+    let tries = context.platform.settings.retry.attempts;
+    let mut asked = None;
+    loop {
+        if asked.is_none_or(|asked| clock.since(asked) >= ASK_AGAIN) {
+            ledger.want(entity, target).await?;
+            asked = Some(clock.instant());
+        }
+        let (totals, stops) = (ledger.totals(entity).await?, ledger.stops().await?);
+        let mut all = true;
+        for layer in &layers {
+            let slot = context.board.slot(entity, *layer);
+            slot.want(target.offset);
+            let mut state = slot.state();
+            if !workforce.has(entity, *layer) {
+                let stop = stops.iter().find(|stop| (&stop.entity, stop.layer) == (entity, *layer));
+                state = elsewhere(stop);
+            }
+            let told = totals.iter().find(|t| t.layer == *layer && t.epoch == target.epoch);
+            if let Some(told) = told.filter(|told| told.offset >= state.applied) {
+                (state.applied, state.epoch) = (told.offset, Some(told.epoch));
+            }
+            let verdict = look(entity, *layer, &state, target, tries);
+            let (entity, layer, applied) = (entity.clone(), *layer, state.applied);
+            progress(ProgressUpdate { entity, layer, applied, target: target.offset, state });
+            all &= verdict?;
+        }
+        if all {
+            return Ok(());
+        }
+        let pause = tokio::time::sleep(LOOK_AGAIN);
+        if context.stop.all.run_until_cancelled(pause).await.is_none() {
+            return Err(RuntimeError::Stopping);
+        }
+    }
+}
+
+/// What the ledger tells of a layer that is not at work here.
+fn elsewhere(stop: Option<&LayerStop>) -> LayerState {
+    let phase = if stop.is_some() { LayerPhase::Stopped } else { LayerPhase::Elsewhere };
+    LayerState { phase, error: stop.map(|stop| stop.reason.clone()), ..LayerState::default() }
 }
 
 /// Whether the layer is there, or why it will not get there.

@@ -4,5 +4,6 @@
 mod layers;
 mod polling;
 mod schedule;
+mod sharing;
 mod stopping;
 mod untold;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_bus::testkit::Fault as PublishFault;
-use alluvium_ledger::{LeaseName, RunFilter, RunStatus, SqliteLedger};
+use alluvium_ledger::{LeaseName, RunFilter, RunStatus, SqlLedger};
 use alluvium_model::metadata::Trigger;
 use alluvium_model::{
     BusError, Cursor, CursorRecord, EncodedPage, FencingToken, Page, Publisher, SourceError,
@@ -178,7 +178,7 @@ async fn after_a_restart_the_bus_tells_how_far_was_published_not_the_ledger() {
     runtime.shutdown(alluvium_runtime::testkit::PATIENCE).await;
     // A ledger that knows nothing.
     let path = world.folder.path().join("other.db");
-    world.ledger = Arc::new(SqliteLedger::open(&path, Arc::new(SystemClock)).await.unwrap());
+    world.ledger = Arc::new(SqlLedger::open(&path, Arc::new(SystemClock)).await.unwrap());
     script.asked.lock().unwrap().clear();
     let runtime = world.start().await;
     let report = runtime.ingest(&name("shop"), None, |_| {}).await.unwrap();

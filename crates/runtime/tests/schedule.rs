@@ -29,7 +29,7 @@ async fn daily(catch_up: CatchUp) -> World {
 async fn ran(world: &World, started: &str, trigger: &str, status: RunStatus) {
     let started_at = at(started);
     let trigger = trigger.to_owned();
-    let run = NewRun { system: name("shop"), trigger, started_at, traceparent: None };
+    let run = NewRun { system: name("shop"), trigger, started_at, traceparent: None, worker: None };
     let run = world.ledger.open_run(run).await.unwrap();
     let end = RunEnd {
         status,

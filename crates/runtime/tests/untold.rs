@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use alluvium_ledger::{QuarantineFilter, QuarantineRow, SqliteLedger};
+use alluvium_ledger::{QuarantineFilter, QuarantineRow, SqlLedger};
 use alluvium_model::{EncodedPage, Layer, Position, SystemClock};
 use alluvium_runtime::RuntimeHandle;
 use alluvium_runtime::testkit::lake::{Fault, POISON};
@@ -65,7 +65,7 @@ async fn they_are_found_in_raw_where_the_bus_no_longer_has_them() {
     assert_eq!(before.len(), 2);
     // The ledger is lost, and the bus has forgotten two messages of three.
     let path = world.folder.path().join("other.db");
-    let ledger = SqliteLedger::open(&path, Arc::new(SystemClock)).await.unwrap();
+    let ledger = SqlLedger::open(&path, Arc::new(SystemClock)).await.unwrap();
     world.ledger = Arc::new(ledger);
     world.subscribe.first_after.store(2, Ordering::Relaxed);
     let runtime = world.start().await;

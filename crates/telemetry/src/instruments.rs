@@ -25,6 +25,7 @@ pub(crate) struct Instruments {
     pub(crate) bytes: IntCounterVec,
     pub(crate) lag_records: IntGaugeVec,
     pub(crate) lag_seconds: GaugeVec,
+    pub(crate) layer_owned: IntGaugeVec,
     pub(crate) poll_seconds: HistogramVec,
     pub(crate) publish_seconds: HistogramVec,
     pub(crate) apply_seconds: HistogramVec,
@@ -43,6 +44,7 @@ pub(crate) struct Instruments {
     pub(crate) objects_removed: IntCounterVec,
     pub(crate) bus_messages: Gauge,
     pub(crate) bus_bytes: Gauge,
+    pub(crate) time_to_loss: GaugeVec,
     pub(crate) quarantine: IntGaugeVec,
     pub(crate) runs: IntCounterVec,
     pub(crate) runs_active: IntGaugeVec,
@@ -87,6 +89,12 @@ impl Instruments {
             lag_seconds: to.gauge(
                 LAG_SECONDS,
                 "How long the oldest record that a layer has not applied has waited.",
+                &OF_LAYER,
+            )?,
+            layer_owned: to.whole_gauge(
+                LAYER_OWNED,
+                "Whether the layer is at work in this process (1) or not (0), where several share the \
+                 work.",
                 &OF_LAYER,
             )?,
             poll_seconds: to.histogram(POLL_SECONDS, "How long a poll took.", &OF_ENTITY)?,
@@ -163,6 +171,12 @@ impl Instruments {
             )?,
             bus_messages: to.plain(BUS_MESSAGES, "Messages on the bus.")?,
             bus_bytes: to.plain(BUS_BYTES, "Bytes on the bus.")?,
+            time_to_loss: to.gauge(
+                BUS_TIME_TO_LOSS,
+                "How long it is until records that raw has not landed may be lost, by limits of the \
+                 bus that others have set.",
+                &OF_ENTITY,
+            )?,
             quarantine: to.whole_gauge(
                 QUARANTINE,
                 "Records in quarantine that wait for a decision.",

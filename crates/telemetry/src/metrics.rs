@@ -171,10 +171,28 @@ impl Metrics {
         self.of.lag_seconds.with_label_values(&labels).set(waited.as_secs_f64());
     }
 
+    /// Whether a layer is at work in this process, where several share the work.
+    pub fn layer_owned(&self, entity: &EntityId, layer: Layer, is_ours: bool) {
+        let labels = of_layer(entity, layer);
+        self.of.layer_owned.with_label_values(&labels).set(i64::from(is_ours));
+    }
+
     /// How much stands on the bus.
     pub fn bus_depth(&self, messages: u64, bytes: u64) {
         self.of.bus_messages.set(messages as f64);
         self.of.bus_bytes.set(bytes as f64);
+    }
+
+    /// How long it is until records of an entity's topic may be lost; `None` if they are not.
+    pub fn time_to_loss(&self, entity: &EntityId, left: Option<Duration>) {
+        let labels = of_entity(entity);
+        match left {
+            Some(left) => {
+                self.of.time_to_loss.with_label_values(&labels).set(left.as_secs_f64());
+            }
+            // There is nothing to tell, and mostly there never was.
+            None => drop(self.of.time_to_loss.remove_label_values(&labels)),
+        }
     }
 
     /// How many records of an entity wait in quarantine for a decision.

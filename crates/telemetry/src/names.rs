@@ -18,6 +18,8 @@ pub const BYTES_WRITTEN: &str = "alluvium_written_bytes_total";
 pub const LAG_RECORDS: &str = "alluvium_lag_records";
 /// How long the oldest of them has waited.
 pub const LAG_SECONDS: &str = "alluvium_lag_seconds";
+/// Whether a layer is at work in this process, where several share the work.
+pub const LAYER_OWNED: &str = "alluvium_layer_owned";
 /// How long a poll took.
 pub const POLL_SECONDS: &str = "alluvium_poll_duration_seconds";
 /// How long publishing a page took, to its durability.
@@ -54,6 +56,8 @@ pub const MAINTENANCE_REMOVED: &str = "alluvium_maintenance_removed_objects_tota
 pub const BUS_MESSAGES: &str = "alluvium_bus_messages";
 /// Bytes on the bus.
 pub const BUS_BYTES: &str = "alluvium_bus_bytes";
+/// How long it is until records that raw has not landed may be lost by limits of the bus.
+pub const BUS_TIME_TO_LOSS: &str = "alluvium_bus_time_to_loss_seconds";
 /// Records in quarantine that wait for a decision.
 pub const QUARANTINE: &str = "alluvium_quarantine_records";
 /// Runs that have ended, by status.

@@ -54,7 +54,9 @@ fn metrics() -> Metrics {
     metrics.maintenance_failed(&entity, Layer::Silver);
     metrics.committed(Layer::Silver, took);
     metrics.lag(&entity, Layer::Silver, 7, Duration::from_millis(1500));
+    metrics.layer_owned(&entity, Layer::Silver, true);
     metrics.bus_depth(4, 4096);
+    metrics.time_to_loss(&entity, Some(Duration::from_secs(60)));
     metrics.quarantine(&entity, 2);
     metrics.run_finished(&entity.system, "succeeded", 1_800_000_000_500_000, took);
     metrics
@@ -77,6 +79,7 @@ fn what_happened_is_counted_by_entity_layer_and_outcome() {
         format!(r#"alluvium_batches_total{{{of},system="shop"}} 1"#),
         format!(r#"alluvium_lag_records{{{of},system="shop"}} 7"#),
         format!(r#"alluvium_lag_seconds{{{of},system="shop"}} 1.5"#),
+        format!(r#"alluvium_layer_owned{{{of},system="shop"}} 1"#),
         r#"alluvium_changes_polled_total{entity="orders",system="shop"} 3"#.to_owned(),
         r#"alluvium_last_run_success{system="shop"} 1"#.to_owned(),
         r#"alluvium_last_run_timestamp_seconds{system="shop"} 1800000000.5"#.to_owned(),
@@ -86,6 +89,16 @@ fn what_happened_is_counted_by_entity_layer_and_outcome() {
     ] {
         assert!(text.lines().any(|line| line == expected), "no {expected} in\n{text}");
     }
+}
+
+#[test]
+fn a_time_to_loss_shows_only_while_something_may_be_lost() {
+    let metrics = metrics();
+    let shown = || metrics.encode().unwrap().contains("alluvium_bus_time_to_loss_seconds{");
+    assert!(shown());
+    metrics.time_to_loss(&orders(), None);
+    metrics.time_to_loss(&orders(), None);
+    assert!(!shown());
 }
 
 #[test]

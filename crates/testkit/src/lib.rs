@@ -14,10 +14,12 @@
 
 mod nats;
 mod postgres;
+mod proxy;
 mod s3;
 mod server;
 
 pub use nats::NatsServer;
 pub use postgres::PostgresServer;
+pub use proxy::{Fault, S3Proxy};
 pub use s3::S3Server;
 pub use server::{Server, http_get, required};

@@ -38,6 +38,11 @@ impl S3Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// A line to it on which things can go wrong.
+    pub fn proxy(&self) -> crate::S3Proxy {
+        crate::S3Proxy::to(self.port)
+    }
+
     /// Makes a bucket.
     pub fn bucket(&self, name: &str) {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();

@@ -73,7 +73,8 @@ impl<'c> Writer<'c> {
         line.push_str(r#"{"op":""#);
         line.push_str(change.op.as_str());
         line.push_str(r#"","before":"#);
-        push_row(line, change.before.as_deref());
+        // Who knows only Debezium's envelope must see which row is no more.
+        push_row(line, change.before.as_deref().or(change.old_key.as_deref()));
         line.push_str(r#","after":"#);
         push_row(line, change.after.as_deref());
         line.push_str(r#","source":"#);
@@ -93,6 +94,10 @@ impl<'c> Writer<'c> {
         if let Some(key) = &change.old_key {
             line.push_str(r#","old_key":"#);
             push_row(line, Some(key));
+        }
+        if let Some(origin) = &change.origin {
+            line.push_str(r#","origin":"#);
+            push_row(line, Some(origin));
         }
         write!(line, r#"}},"ts_ms":{}}}"#, self.now_ms).map_err(|error| error.to_string())
     }

@@ -30,7 +30,7 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const CE_SPECVERSION: &str = "ce_specversion";
 /// CloudEvents: the message's id, `delivery/ordinal`.
 pub const CE_ID: &str = "ce_id";
-/// CloudEvents: the system, as `/alluvium/SYSTEM`.
+/// CloudEvents: the entity's topic, as `/alluvium/SYSTEM/ENTITY`: with the id it names one message.
 pub const CE_SOURCE: &str = "ce_source";
 /// CloudEvents: [`CE_CHANGES`] or [`CE_CONTROL`].
 pub const CE_TYPE: &str = "ce_type";
@@ -82,7 +82,7 @@ pub fn base_headers(context: &PublishContext) -> Headers {
     let mut headers = Headers::default()
         .with(DELIVERY, context.delivery.as_str())
         .with(CE_SPECVERSION, CE_VERSION)
-        .with(CE_SOURCE, format!("/alluvium/{}", context.entity.system))
+        .with(CE_SOURCE, source_of(&context.entity))
         .with(CE_SUBJECT, context.entity.entity.as_str())
         .with(CE_TIME, context.now.to_string());
     if let Some(run) = &context.run {
@@ -92,6 +92,10 @@ pub fn base_headers(context: &PublishContext) -> Headers {
         headers = headers.with(TRACEPARENT, traceparent.as_str());
     }
     headers
+}
+
+fn source_of(entity: &EntityId) -> String {
+    format!("/alluvium/{}/{}", entity.system, entity.entity)
 }
 
 /// The headers of one message of changes or control records: `base` with what is its own.

@@ -86,6 +86,30 @@ fn envelopes_and_control_records_are_written_as_ever() {
 }
 
 #[test]
+fn a_change_of_a_foreign_log_tells_where_it_stood() {
+    let origin = r#"{"topic":"shop.orders","partition":3,"offset":17,"index":0,"source":{"connector":"postgresql","lsn":24023128}}"#;
+    let change = Change {
+        sequence: vec![json!("2026-11-21T01:00:00Z"), json!(3), json!(17), json!(0)],
+        changed_at_ms: Some(1_795_222_800_000),
+        origin: Some(raw(origin)),
+        ..Change::upsert(raw(r#"{"id":1}"#))
+    };
+    let page = encode_page(&[Record::Change(change)], &context()).unwrap();
+    let line = text(&page.messages[0]);
+    assert_golden("origin.ndjson", include_str!("golden/origin.ndjson"), line);
+    let decoder = Decoder::for_headers(&page.messages[0].headers).unwrap();
+    assert_eq!(crate::row(&crate::change(&decoder, line)), Some(r#"{"id":1}"#));
+}
+
+#[test]
+fn who_does_not_know_the_old_key_sees_it_as_the_row_before() {
+    let change = Change { old_key: Some(raw(r#"{"id":0}"#)), ..Change::upsert(raw(r#"{"id":1}"#)) };
+    let page = encode_page(&[Record::Change(change)], &context()).unwrap();
+    let line = text(&page.messages[0]);
+    assert!(line.starts_with(r#"{"op":"u","before":{"id":0},"after":{"id":1},"#), "{line}");
+}
+
+#[test]
 fn mapped_lines_have_their_mapping_in_a_header() {
     let mapping: Mapping =
         "op=op,sequence=ts+lsn,key=after.id,row=after,before=old,ops=add:c".parse().unwrap();

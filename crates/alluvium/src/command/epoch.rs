@@ -57,7 +57,14 @@ async fn accept(settings: &Settings, wired: &Wired, target: &Target) -> anyhow::
     let mut rows = Vec::new();
     for id in ids {
         let (on_bus, _) = wired.bus.end(&id).await?;
-        for start in epoch::accept(&wired.lake, &id, on_bus).await? {
+        // Nobody lands anything of the entity meanwhile.
+        let claim = wired.claim(&id, &Layer::ALL).await?;
+        let lake = wired.lake_of(claim.as_ref(), Layer::Raw);
+        let accepted = epoch::accept(&lake, &id, on_bus).await;
+        if let Some(claim) = claim {
+            claim.give_back().await;
+        }
+        for start in accepted? {
             rows.push(row(wired, &id, &start).await?);
         }
     }

@@ -20,7 +20,6 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &History) -> anyho
 
 /// The keys of an entity that its source described, as the ledger keeps them.
 async fn discovered_keys(settings: &Settings, args: &History) -> anyhow::Result<Vec<String>> {
-    use alluvium_ledger::Ledger;
     let ledger = wiring::ledger(settings).await?;
     let name = args.entity.to_string();
     let entries = ledger.metadata().await?;

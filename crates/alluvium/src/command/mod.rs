@@ -47,15 +47,15 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
     // Long-running, the log is what people look at; otherwise only what is amiss concerns them.
     let filter = match &cli.command {
         // The storage engine's own news concern nobody but its developers.
-        Command::Run if !cli.quiet && settings.log.filter.is_none() => {
+        Command::Run(_) if !cli.quiet && settings.log.filter.is_none() => {
             format!("{},fjall=warn,lsm_tree=warn", settings.log.directives())
         }
-        Command::Run if !cli.quiet => settings.log.directives(),
+        Command::Run(_) if !cli.quiet => settings.log.directives(),
         _ => settings.log.filter.clone().unwrap_or_else(|| "warn".to_owned()),
     };
     trace(filter, settings.log.format)?;
     match &cli.command {
-        Command::Run => run::run(&settings).await,
+        Command::Run(args) => run::run(&settings, args).await,
         Command::Ingest(args) => ingest::run(&cli, &settings, args).await,
         Command::Publish(args) => publish::run(&cli, &settings, args).await,
         Command::Query(args) => query::run(&cli, &settings, args).await,

@@ -31,7 +31,7 @@ struct Row {
 /// published in part before the process ended is gone on with, not begun anew.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyhow::Result<Exit> {
     let format = format(args)?;
-    let most = settings.bus.embedded.max_message_bytes.bytes();
+    let most = settings.max_message_bytes().bytes();
     let mut input = Input::open(&args.file, &format, most).await?;
     let metadata = metadata(settings, args)?;
     if metadata.system(&args.entity.system).is_none() {

@@ -25,12 +25,11 @@ fn as_asked(error: QueryError) -> anyhow::Error {
     }
 }
 
-/// The query engine over the lake and, where there is one, the ledger.
+/// The query engine over the lake and the ledger.
 pub(crate) fn open(settings: &Settings, limit: Option<u64>) -> anyhow::Result<Query> {
-    let ledger = settings.ledger_path();
-    let ledger = ledger.exists().then_some(ledger.as_path());
+    let ledger = wiring::ledger_tables(settings)?;
     let options = QueryOptions { rows: limit, ..QueryOptions::default() };
-    Ok(Query::open_with(wiring::lake(settings)?, ledger, options)?)
+    Ok(Query::open_with(wiring::lake(settings)?, Some(ledger), options)?)
 }
 
 /// The moment that the command line asks for.

@@ -23,7 +23,8 @@ struct Row {
     table_version: i64,
 }
 
-/// Makes a table anew. Nobody else may have the data folder open meanwhile.
+/// Makes a table anew. Nobody else may have the data folder open meanwhile; where workers share the
+/// work, the one that has silver gives it back for so long.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Rebuild) -> anyhow::Result<Exit> {
     let RebuiltLayer::Silver = args.layer;
     let wired = wiring::wire(settings, wiring::metadata(settings)?).await?;
@@ -56,10 +57,14 @@ async fn rebuild(
     let ledger = wired.ledger.as_ref();
     let entity = entity(settings, ledger, id).await?;
     let scratch = wiring::scratch(settings);
-    let mut shadow =
-        Shadow::begin(&wired.lake, &entity.spec, &entity.timezone, &scratch, None).await?;
+    let claim = wired.claim(id, &[Layer::Silver]).await?;
+    let lake = wired.lake_of(claim.as_ref(), Layer::Silver);
+    let mut shadow = Shadow::begin(&lake, &entity.spec, &entity.timezone, &scratch, None).await?;
     let swapped = fill_and_swap(cli, wired, id, &mut shadow).await;
     let removed = shadow.remove().await;
+    if let Some(claim) = claim {
+        claim.give_back().await;
+    }
     let swapped = swapped?;
     if let Err(error) = removed {
         tracing::warn!(%error, "what the rebuild was made in could not be removed");

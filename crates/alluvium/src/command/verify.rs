@@ -7,7 +7,7 @@ use alluvium_config::Settings;
 use alluvium_layers::verify::{
     Check, Difference, DifferenceKind, RebuildOptions, Rebuilt, Step, verify_rebuild,
 };
-use alluvium_ledger::{LayerStop, LayerTotals, Ledger};
+use alluvium_ledger::{LayerStop, LayerTotals};
 use alluvium_model::{EntityId, EntitySpec, Epoch, Layer};
 use serde::Serialize;
 
@@ -71,7 +71,10 @@ pub(crate) async fn rows(
     settings: &Settings,
     args: &Verify,
 ) -> anyhow::Result<Vec<Row>> {
-    let lake = wiring::lake(settings)?;
+    let lake = match args.rebuild {
+        true => wiring::lake_to_write(settings).await?,
+        false => wiring::lake(settings)?,
+    };
     let ledger = wiring::ledger(settings).await?;
     let mut entities = known(settings, ledger.as_ref()).await?;
     if let Some(target) = &args.target {

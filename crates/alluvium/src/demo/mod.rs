@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::feed::Feed;
 use self::folder::Folder;
 use self::shop::Shop;
-use crate::cli::{self, Cli, Format};
+use crate::cli::{self, Cli, Format, Run};
 use crate::command;
 use crate::exit::{Exit, UsageError};
 use crate::wiring;
@@ -141,7 +141,7 @@ async fn go_on(cli: &Cli, settings: &Settings, mut world: World) -> anyhow::Resu
             }
         }
     }));
-    command::run::run(settings).await
+    command::run::run(settings, &Run::default()).await
 }
 
 fn say(cli: &Cli, text: &str) {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use alluvium_config::Settings;
-use alluvium_ledger::{LayerTotals, Ledger};
+use alluvium_ledger::LayerTotals;
 use alluvium_model::EntityId;
 use alluvium_query::Query;
 use anyhow::Context;

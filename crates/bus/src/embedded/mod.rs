@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use alluvium_model::port::{Published, Subscribe};
 use alluvium_model::{
-    BusError, Clock, CursorRecord, EncodedMessage, EncodedPage, EntityId, Epoch, Layer, Publisher,
-    Subscriber,
+    BusError, Clock, CursorRecord, EncodedMessage, EncodedPage, EntityId, Epoch, FencingToken,
+    Layer, Publisher, Subscriber,
 };
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
@@ -228,6 +228,7 @@ impl Subscribe for EmbeddedBus {
         &self,
         topic: &EntityId,
         layer: Layer,
+        _: FencingToken,
     ) -> Result<Box<dyn Subscriber>, BusError> {
         let topic = self.topic(topic).await?;
         Ok(Box::new(EmbeddedSubscriber::new(Arc::clone(&self.shared), topic, layer)))
@@ -236,6 +237,10 @@ impl Subscribe for EmbeddedBus {
 
 #[async_trait]
 impl Bus for EmbeddedBus {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn topic_stats(&self) -> Vec<TopicStats> {
         self.topic_stats()
     }

@@ -214,6 +214,7 @@ impl Topic {
             stored_bytes: state.stored,
             unlanded_bytes: state.unlanded,
             last_published_at_us: (state.tip.end > 0).then_some(state.tip.published_at_us),
+            time_to_loss: None,
             layers,
         }
     }

@@ -11,7 +11,7 @@ use super::{Asked, Metadata, Named, Part, entities, systems};
 use crate::conform::{Problem, Shape};
 use crate::document::Document;
 use crate::error::{ConfigError, Findings};
-use crate::mask::{Openness, in_the_open, masked};
+use crate::mask::{Openness, in_the_open, masked, with_users};
 use crate::nearest::suggestion;
 use crate::schemas::{self, SchemaCatalog};
 use crate::secrets::malformed;
@@ -216,6 +216,7 @@ impl Check<'_> {
         self.report(document, pointer, expected.shape.problems(part));
         self.report(document, "", malformed(part, pointer));
         self.report(document, "", in_the_open(part, pointer, &expected.openness));
+        self.report(document, "", with_users(part, pointer));
         self.findings.len() == before
     }
 

@@ -22,7 +22,7 @@ pub(super) fn check(system: &SystemSpec) -> Vec<Problem> {
                     problems.extend(zone(&format!("{pointer}/timezone"), name));
                 }
             }
-            Trigger::Interval { .. } => {} // the schema bounds it
+            Trigger::Interval { .. } | Trigger::Message {} => {} // the schema bounds them
         }
     }
     problems

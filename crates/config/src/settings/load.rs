@@ -11,7 +11,9 @@ use crate::document::{Document, read_text};
 use crate::environment::Environment;
 use crate::error::{ConfigError, Finding, Findings};
 use crate::locate::token;
+use crate::mask::{Openness, in_the_open, masked};
 use crate::nearest::{nearest, suggestion};
+use crate::secrets::malformed;
 
 /// The settings that stand where nobody says otherwise, with their comments.
 pub const DEFAULT_SETTINGS: &str = include_str!("../../default.toml");
@@ -21,6 +23,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 const PREFIX: &str = "ALLUVIUM_";
 /// Names the settings file or its folder; it is no setting itself.
 const WHICH_FILE: &str = "ALLUVIUM_CONFIG";
+const IN_A_FLAG: &str = "a secret must not stand in a command line, which others can see";
 
 /// From where settings are read.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +91,17 @@ fn locate_file(options: &LoadOptions) -> Result<(PathBuf, Option<PathBuf>), Conf
 /// Who gave a value.
 enum Giver {
     File,
-    Named(String),
+    Variable(String),
+    Flag(String),
+}
+
+impl Giver {
+    fn name(&self) -> &str {
+        match self {
+            Giver::File => FILE,
+            Giver::Variable(name) | Giver::Flag(name) => name,
+        }
+    }
 }
 
 /// The value so far, and who gave what. What nobody gave is a default.
@@ -110,7 +123,8 @@ impl Layered {
         let name = file.display().to_string();
         match read_text(file, &name, FILE_LIMIT) {
             Ok(Some(text)) => {
-                let Some(document) = Document::toml(&name, &text, findings) else { return };
+                let Some(mut document) = Document::toml(&name, &text, findings) else { return };
+                document.mask(&masked(&document, "", &Openness::of(&self.schema)));
                 self.add_table(&document, &document.value, &mut Vec::new(), findings);
                 self.document = Some(document);
             }
@@ -149,7 +163,7 @@ impl Layered {
             };
             let lower = rest.to_lowercase();
             let keys: Vec<&str> = lower.split("__").collect();
-            if let Err(finding) = self.add_text(&keys, text, name) {
+            if let Err(finding) = self.add_text(&keys, text, Giver::Variable(name.to_owned())) {
                 findings.push(finding);
             }
         }
@@ -158,21 +172,21 @@ impl Layered {
     fn add_flags(&mut self, overrides: &[(String, String)], findings: &mut Findings) {
         for (key, text) in overrides {
             let keys: Vec<&str> = key.split('.').collect();
-            if let Err(finding) = self.add_text(&keys, text, &format!("flag {key}")) {
+            if let Err(finding) = self.add_text(&keys, text, Giver::Flag(format!("flag {key}"))) {
                 findings.push(finding);
             }
         }
     }
 
     /// Sets one setting from text, read as what the setting is.
-    fn add_text(&mut self, keys: &[&str], text: &str, giver: &str) -> Result<(), Finding> {
+    fn add_text(&mut self, keys: &[&str], text: &str, giver: Giver) -> Result<(), Finding> {
         let node = known::at(&self.schema, keys).filter(|node| !known::is_table(node));
         let Some(node) = node else {
-            let finding = Finding::at_name(giver, unknown(keys));
+            let finding = Finding::at_name(giver.name(), unknown(keys));
             return Err(finding.with_help(self.meant(keys)));
         };
         let value = typed(node, text);
-        self.set(keys, value, Giver::Named(giver.to_owned()));
+        self.set(keys, value, giver);
         Ok(())
     }
 
@@ -212,6 +226,9 @@ impl Layered {
             findings.push(self.finding(&problem));
             self.forget(&problem.pointer)?;
         }
+        for problem in self.wrong_secrets() {
+            findings.push(self.finding(&problem));
+        }
         for (key, problem, help) in bounds::check_values(&self.value) {
             findings.push(self.breach((key, problem, help)));
             self.forget(&format!("/{}", key.replace('.', "/")))?;
@@ -227,11 +244,7 @@ impl Layered {
 
     /// Puts the default where somebody gave what is at `pointer`, or what holds it.
     fn forget(&mut self, pointer: &str) -> Result<(), ConfigError> {
-        let mut given = pointer;
-        while !self.givers.contains_key(given) {
-            let Some(end) = given.rfind('/') else { return Ok(()) };
-            given = &given[..end];
-        }
+        let Some((given, _)) = self.given(pointer) else { return Ok(()) };
         let default = defaults()?.pointer(given).cloned();
         let (above, name) = given.rsplit_once('/').unwrap_or_default();
         if let Some(table) = self.value.pointer_mut(above).and_then(Value::as_object_mut) {
@@ -243,6 +256,36 @@ impl Layered {
         Ok(())
     }
 
+    /// What is given at `pointer`, or holds it, and by whom.
+    fn given<'p>(&self, pointer: &'p str) -> Option<(&'p str, &Giver)> {
+        let mut given = pointer;
+        loop {
+            if let Some(giver) = self.givers.get(given) {
+                return Some((given, giver));
+            }
+            given = &given[..given.rfind('/')?];
+        }
+    }
+
+    /// Secrets in the open, and references that are none. The environment is a place for secrets;
+    /// a file and a command line are read by others.
+    fn wrong_secrets(&self) -> Vec<Problem> {
+        let openness = Openness::of(&self.schema);
+        let is_secret =
+            |problem: &Problem| problem.pointer.split('/').any(|n| openness.is_secret(n));
+        let no_references = malformed(&self.value, "").into_iter().filter(is_secret);
+        let open = in_the_open(&self.value, "", &openness).into_iter();
+        let refused = open.filter_map(|problem| {
+            let (_, giver) = self.given(&problem.pointer)?;
+            match giver {
+                Giver::File => Some(problem),
+                Giver::Variable(_) => None,
+                Giver::Flag(_) => Some(Problem { text: IN_A_FLAG.to_owned(), ..problem }),
+            }
+        });
+        no_references.chain(refused).collect()
+    }
+
     fn breach(&self, (key, problem, help): bounds::Breach) -> Finding {
         let pointer = format!("/{}", key.replace('.', "/"));
         self.finding(&Problem { pointer, at_key: false, text: problem, help: Some(help) })
@@ -251,10 +294,10 @@ impl Layered {
     fn finding(&self, problem: &Problem) -> Finding {
         let key = problem.pointer.trim_start_matches('/').replace('/', ".");
         let text = format!("`{key}`: {}", problem.text);
-        let finding = match (self.givers.get(&problem.pointer), &self.document) {
-            (Some(Giver::File), Some(document)) => document.finding(&problem.pointer, text),
-            (Some(Giver::Named(name)), _) => Finding::at_name(name.as_str(), text),
-            _ => Finding::at_name("settings", text),
+        let finding = match (self.given(&problem.pointer), &self.document) {
+            (Some((_, Giver::File)), Some(document)) => document.finding(&problem.pointer, text),
+            (Some((_, giver)), _) => Finding::at_name(giver.name(), text),
+            (None, _) => Finding::at_name("settings", text),
         };
         finding.with_help(problem.help.clone())
     }

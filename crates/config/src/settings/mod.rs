@@ -1,21 +1,28 @@
 //! The settings of the process: typed, with the defaults of `default.toml`.
 
+mod aws;
 mod bounds;
+mod kafka;
 mod known;
+mod lake;
 mod load;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use alluvium_model::quantity::{ByteSize, Period};
+use alluvium_model::{Role, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
+use crate::error::ConfigError;
 use crate::secrets::Secrets;
 
 pub(crate) use bounds::LISTEN_PATTERN;
+pub use kafka::KafkaBusSettings;
 pub(crate) use known::schema;
+pub use lake::{BucketCredentials, BucketPlace, LakePlace, LakeSettings, S3Settings};
 pub use load::{DEFAULT_SETTINGS, LoadOptions};
 
 /// All settings. Flags win over the environment, the environment over `alluvium.toml`, and that
@@ -119,8 +126,27 @@ pub struct HttpSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BusSettings {
+    /// Which bus it is; the settings of the others are not looked at.
+    #[serde(rename = "type")]
+    pub kind: BusType,
     /// The bus inside the process: a durable log on local disk.
     pub embedded: EmbeddedBusSettings,
+    /// The bus on NATS JetStream.
+    pub nats: NatsBusSettings,
+    /// The bus on a cluster of Kafka.
+    pub kafka: KafkaBusSettings,
+}
+
+/// Which bus it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BusType {
+    /// Inside the process.
+    Embedded,
+    /// NATS JetStream.
+    Nats,
+    /// Kafka.
+    Kafka,
 }
 
 /// The bus inside the process.
@@ -142,13 +168,69 @@ pub struct EmbeddedBusSettings {
     pub cache_bytes: ByteSize,
 }
 
-/// Raw objects and Delta tables.
+/// The bus on NATS JetStream. How we are known there is said in one way at most: `user` and
+/// `password`, `token`, `nkey`, or `credentials`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LakeSettings {
-    /// Its folder. Default: `lake` in the data folder.
+pub struct NatsBusSettings {
+    /// The servers of one cluster, such as `nats://127.0.0.1:4222` or `tls://nats.example`.
+    #[schemars(length(min = 1))]
+    pub servers: Vec<String>,
+    /// The user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
+    pub user: Option<String>,
+    /// The user's password, as `${env:NAME}` or `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// A token, as `${env:NAME}` or `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// The seed of an nkey, as `${env:NAME}` or `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nkey: Option<Secret>,
+    /// The text of a credentials file, as `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Secret>,
+    /// How the connection is protected.
+    pub tls: NatsTlsSettings,
+    /// What the names of all streams and subjects begin with.
+    #[schemars(extend("pattern" = "^[A-Za-z0-9_-]{1,64}$"))]
+    pub prefix: String,
+    /// On how many servers of the cluster a stream is kept.
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: u32,
+    /// A bound for each topic's stream that the server holds, and sets aside when the stream is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_stream_bytes: Option<ByteSize>,
+    /// So much is kept of a topic, and more while raw has not landed it.
+    pub retention_bytes: ByteSize,
+    /// So long a topic's messages are kept, and longer while raw has not landed them.
+    pub retention_time: Period,
+    /// So much of a topic may wait for raw; then its publishers wait.
+    pub max_unlanded_bytes: ByteSize,
+    /// A larger message is refused. The server's `max_payload` bounds it further.
+    pub max_message_bytes: ByteSize,
+    /// So much is kept of the audit events.
+    pub audit_bytes: ByteSize,
+    /// So long audit events are kept.
+    pub audit_time: Period,
+}
+
+/// How the connection to NATS is protected. `tls://` in `servers` asks for TLS too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NatsTlsSettings {
+    /// Whether a connection without TLS is refused.
+    pub required: bool,
+    /// A file of certificates that are trusted beside those of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The file of our own certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// The file of its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }
 
 /// The ledger.
@@ -158,6 +240,19 @@ pub struct LedgerSettings {
     /// Its SQLite file. Default: `ledger.db` in the data folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// A PostgreSQL database that takes the file's place: `postgres://user@host:5432/database`, without
+    /// a password. `?sslmode=verify-full` asks for TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The password for `url`: `${env:NAME}` or `${file:/path}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// So many connections to PostgreSQL at the same time; who finds none waits for one.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub max_connections: u32,
+    /// A statement to PostgreSQL that takes longer is given up, and so is the transaction of a worker
+    /// that hangs.
+    pub statement_time: Period,
     /// Rows older than this are removed; running totals are kept.
     pub retention: Period,
 }
@@ -202,6 +297,13 @@ pub struct MaintenanceSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeSettings {
+    /// What `alluvium run` does of the work, where several processes share a bus. With the embedded
+    /// bus one process does everything.
+    #[schemars(length(min = 1))]
+    pub roles: Vec<Role>,
+    /// Where several processes share the work: one that the ledger has not heard of for so long has
+    /// lost its work to the others. It stops by itself after half of it.
+    pub lease_time: Period,
     /// So many systems are polled at the same time.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_concurrent_runs: u32,
@@ -259,7 +361,12 @@ impl Settings {
         self.own_or(self.lake.path.as_deref(), "lake")
     }
 
-    /// The ledger's file, absolute.
+    /// The password of the ledger's server. Ask just before connecting.
+    pub fn ledger_password(&self) -> Result<Option<Secret>, ConfigError> {
+        self.ledger.password.as_ref().map(|password| self.secret(password)).transpose()
+    }
+
+    /// The ledger's file, absolute. It is none where [`LedgerSettings::url`] is given.
     pub fn ledger_path(&self) -> PathBuf {
         self.own_or(self.ledger.path.as_deref(), "ledger.db")
     }
@@ -278,6 +385,24 @@ impl Settings {
     /// folder of these settings.
     pub fn secrets(&self) -> Secrets {
         Secrets::new(self.origin.environment.clone(), &self.origin.folder)
+    }
+
+    /// The largest message that the bus takes, as far as the settings say.
+    pub fn max_message_bytes(&self) -> ByteSize {
+        match self.bus.kind {
+            BusType::Embedded => self.bus.embedded.max_message_bytes,
+            BusType::Nats => self.bus.nats.max_message_bytes,
+            BusType::Kafka => self.bus.kafka.max_message_bytes,
+        }
+    }
+
+    /// A secret of the settings, its references replaced. Ask just before connecting.
+    pub fn secret(&self, secret: &Secret) -> Result<Secret, ConfigError> {
+        self.secrets().secret(secret)
+    }
+
+    fn environment(&self) -> &Environment {
+        &self.origin.environment
     }
 
     fn own_or(&self, own: Option<&Path>, otherwise: &str) -> PathBuf {

@@ -67,8 +67,10 @@ pub fn text_of(record: &Record) -> String {
     };
     let Change { op, sequence, changed_at_ms, snapshot, unset, .. } = change;
     let (before, after, old) = (raw(&change.before), raw(&change.after), raw(&change.old_key));
-    let op = op.as_str();
-    format!("{op} {before} {after} {old} {sequence:?} {changed_at_ms:?} {snapshot:?} {unset:?}")
+    let (op, origin) = (op.as_str(), raw(&change.origin));
+    format!(
+        "{op} {before} {after} {old} {origin} {sequence:?} {changed_at_ms:?} {snapshot:?} {unset:?}"
+    )
 }
 
 /// A change's place in the order of its row, encoded as silver does it.

@@ -24,7 +24,8 @@ pub struct RawHeader {
     pub epoch: Epoch,
     /// The offset before the first message.
     pub after: u64,
-    /// The offset of the last message.
+    /// The offset up to which the object goes: that of its last message, or one behind it at which
+    /// no message stands.
     pub to: u64,
     /// How many messages the object holds.
     pub messages: u64,
@@ -68,6 +69,7 @@ impl RawHeader {
     pub(super) fn new(
         topic: EntityId,
         span: Span,
+        messages: u64,
         bytes: u64,
         own: RawTotals,
         before: RawTotals,
@@ -78,7 +80,7 @@ impl RawHeader {
             epoch: span.epoch,
             after: span.after,
             to: span.to,
-            messages: span.messages(),
+            messages,
             records: own.records,
             bytes,
             checksum: own.checksum,

@@ -18,6 +18,7 @@ const LEVEL: i32 = 1;
 pub struct RawDraft {
     topic: EntityId,
     span: Span,
+    messages: u64,
     own: RawTotals,
     bytes: u64,
     frames: Frames,
@@ -28,7 +29,7 @@ impl RawDraft {
     pub fn new(topic: EntityId, epoch: Epoch, after: u64) -> Result<Self, LakeError> {
         let span = Span { epoch, after, to: after };
         let frames = Frames::new()?;
-        Ok(Self { topic, span, own: RawTotals::default(), bytes: 0, frames })
+        Ok(Self { topic, span, messages: 0, own: RawTotals::default(), bytes: 0, frames })
     }
 
     /// The stretch that it fills so far.
@@ -41,14 +42,14 @@ impl RawDraft {
         self.bytes
     }
 
-    /// Adds the next message. Takes processor time: not for an async thread. After an error the
+    /// Adds the next message. There may be offsets before it at which no message stands. Takes processor time: not for an async thread. After an error the
     /// draft is not to be used any more.
     ///
     /// # Errors
     /// [`LakeError::Bug`] if the message does not follow, or is not what it says of itself.
     pub fn push(&mut self, message: &Message) -> Result<(), LakeError> {
         let (topic, span) = (&self.topic, self.span);
-        if (message.epoch, message.offset) != (span.epoch, span.to + 1) {
+        if message.epoch != span.epoch || message.offset <= span.to {
             let (epoch, offset) = (message.epoch, message.offset);
             return Err(LakeError::Bug(format!(
                 "{topic}: message {epoch}/{offset} does not follow the span {span}"
@@ -70,8 +71,14 @@ impl RawDraft {
             self.frames.push(b"\n")?;
         }
         self.bytes += message.payload.len() as u64;
+        self.messages += 1;
         self.span.to = message.offset;
         Ok(())
+    }
+
+    /// Takes along the offsets up to `to`, at which no message stands.
+    pub fn reach(&mut self, to: u64) {
+        self.span.to = self.span.to.max(to);
     }
 
     /// Where the object will stand.
@@ -81,11 +88,11 @@ impl RawDraft {
 
     /// The object, and its header.
     pub(super) fn finish(self, before: RawTotals) -> Result<(RawHeader, PutPayload), LakeError> {
-        let Self { topic, span, own, bytes, frames } = self;
-        if span.messages() == 0 {
+        let Self { topic, span, messages, own, bytes, frames } = self;
+        if messages == 0 {
             return Err(LakeError::Bug(format!("{topic}: there is nothing to land at {span}")));
         }
-        let header = RawHeader::new(topic, span, bytes, own, before);
+        let header = RawHeader::new(topic, span, messages, bytes, own, before);
         let mut first = Frames::new()?;
         first.push_line(&header)?;
         Ok((header, first.done.into_iter().chain(frames.done).collect()))

@@ -3,36 +3,53 @@
 mod blob;
 mod disk;
 mod durable;
+mod probe;
+mod s3;
 mod upload;
 
+use std::future::ready;
 use std::path::Path as FsPath;
 use std::sync::Arc;
 
-use alluvium_model::Clock;
+use alluvium_model::{Clock, Ownership};
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{
     Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutPayload,
 };
 use url::Url;
 
-pub(crate) use blob::Blob;
+pub(crate) use blob::{Blob, Pages, Remote};
 pub use durable::DurableLocal;
+pub(crate) use s3::{Answer, Blame};
+pub use s3::{Credentials, S3Settings};
 
 use crate::LakeError;
-
-/// How many objects are removed at once.
-const PARALLEL_DELETES: usize = 8;
 
 /// The lake: an object store, where it stands, and the clock. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lake {
     store: Arc<dyn ObjectStore>,
-    local: Option<Arc<DurableLocal>>,
+    place: Place,
     url: Url,
     clock: Arc<dyn Clock>,
+    owner: Option<Ownership>,
+}
+
+/// What the lake's store is.
+#[derive(Debug, Clone)]
+enum Place {
+    Folder(Arc<DurableLocal>),
+    Bucket {
+        /// The whole bucket, of which the lake may be a part.
+        root: Arc<dyn ObjectStore>,
+        /// So far the store's clock was found to be behind ours.
+        behind: TimeDelta,
+    },
 }
 
 /// What became of putting an object where none may be yet.
@@ -59,10 +76,69 @@ impl Lake {
         let local = Arc::new(local);
         Ok(Lake {
             store: Arc::clone(&local) as Arc<dyn ObjectStore>,
-            local: Some(local),
+            place: Place::Folder(local),
             url,
             clock,
+            owner: None,
         })
+    }
+
+    /// The lake in a bucket. Nothing is asked of the store yet: who is going to write asks
+    /// [`fit_to_write`](Self::fit_to_write) first.
+    pub fn s3(settings: &S3Settings, clock: Arc<dyn Clock>) -> Result<Lake, LakeError> {
+        let root: Arc<dyn ObjectStore> = Arc::new(settings.open()?);
+        let store = PrefixStore::new(Arc::clone(&root), settings.folder()?);
+        Ok(Lake {
+            store: Arc::new(store),
+            place: Place::Bucket { root, behind: TimeDelta::zero() },
+            url: settings.url()?,
+            clock,
+            owner: None,
+        })
+    }
+
+    /// The lake, once its store has shown that it refuses to write what is there already: all that
+    /// is exactly once rests on that. The folder of a local lake needs no proof.
+    ///
+    /// # Errors
+    /// [`LakeError::Unfit`] if the store does not, which says what was seen.
+    pub async fn fit_to_write(self) -> Result<Lake, LakeError> {
+        let Place::Bucket { root, .. } = &self.place else { return Ok(self) };
+        let behind = probe::prove(&self).await?;
+        let place = Place::Bucket { root: Arc::clone(root), behind };
+        Ok(Lake { place, ..self })
+    }
+
+    /// The whole store that the lake is a part of, and its address, where readers of Delta tables
+    /// must be given it; `None` for a folder, which they find by its URL.
+    pub fn root(&self) -> Option<(Arc<dyn ObjectStore>, Url)> {
+        let Place::Bucket { root, .. } = &self.place else { return None };
+        let mut url = self.url.clone();
+        url.set_path("/");
+        Some((Arc::clone(root), url))
+    }
+
+    /// The same lake in the hands of an owner: what is written through it is written only as long as
+    /// the owner's lease can be relied upon, and tables are written only by their latest owner.
+    #[must_use]
+    pub fn held_by(&self, owner: Ownership) -> Lake {
+        Lake { owner: Some(owner), ..self.clone() }
+    }
+
+    /// Whose hands it is in; `None` where nobody else can write.
+    pub fn owner(&self) -> Option<&Ownership> {
+        self.owner.as_ref()
+    }
+
+    /// That the lease holds now. Asked just before whatever others may build upon.
+    pub(crate) fn guard(&self, doing: impl FnOnce() -> String) -> Result<(), LakeError> {
+        match &self.owner {
+            Some(owner) if !owner.holds() => {
+                let token = owner.token().0;
+                Err(LakeError::Fenced(format!("{}: lease {token} is over", doing())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The store, its root being the lake's. A put is durable when it returns.
@@ -89,8 +165,10 @@ impl Lake {
         &self.clock
     }
 
-    /// Writes an object where none is yet; durable when it returns.
+    /// Writes an object where none is yet; durable when it returns. [`LakeError::Fenced`] where the
+    /// owner's lease is over.
     pub async fn create(&self, path: &Path, payload: PutPayload) -> Result<Created, LakeError> {
+        self.guard(|| format!("writing {path}"))?;
         match self.store.put_opts(path, payload, PutMode::Create.into()).await {
             Ok(_) => Ok(Created::Written),
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
@@ -109,21 +187,22 @@ impl Lake {
     /// Writes an object under a name that nobody else uses; durable only after
     /// [`sync_all`](Self::sync_all). For the several files of one commit.
     pub async fn put_unsynced(&self, path: &Path, payload: PutPayload) -> Result<(), LakeError> {
-        let put = match &self.local {
-            Some(local) => local.put_unsynced(path, payload).await,
-            None => self.store.put(path, payload).await.map(drop),
+        let put = match &self.place {
+            Place::Folder(local) => local.put_unsynced(path, payload).await,
+            Place::Bucket { .. } => self.store.put(path, payload).await.map(drop),
         };
         put.map_err(|e| LakeError::store(format!("writing {path}"), e))
     }
 
     /// Makes objects durable that were written unsynced, all at once.
     pub async fn sync_all(&self, paths: &[Path]) -> Result<(), LakeError> {
-        match &self.local {
-            Some(local) => local
+        match &self.place {
+            Place::Folder(local) => local
                 .sync_all(paths)
                 .await
                 .map_err(|e| LakeError::store(format!("syncing {} files", paths.len()), e)),
-            None => Ok(()),
+            // Its puts are durable when they return.
+            Place::Bucket { .. } => Ok(()),
         }
     }
 
@@ -148,10 +227,31 @@ impl Lake {
         }
     }
 
-    /// Removes objects, several at once.
-    pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<(), LakeError> {
-        let deletes = paths.into_iter().map(|path| async move { self.delete(&path).await });
-        stream::iter(deletes).buffer_unordered(PARALLEL_DELETES).try_collect().await
+    /// Removes objects, several at once, as long as the owner's lease holds; none being there is
+    /// fine.
+    pub async fn delete_all(&self, paths: Vec<Path>) -> Result<(), LakeError> {
+        let owner = self.owner.clone();
+        let holds = move |_: &Path| ready(owner.as_ref().is_none_or(Ownership::holds));
+        let doomed = stream::iter(paths).take_while(holds).map(Ok).boxed();
+        let mut deleted = self.store.delete_stream(doomed);
+        while let Some(result) = deleted.next().await {
+            match result {
+                Ok(_) | Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(LakeError::store("deleting objects", error)),
+            }
+        }
+        self.guard(|| "deleting objects".to_owned())
+    }
+
+    /// Before which time of the store's own clock something was written that was written before
+    /// `before_ms` by ours, in milliseconds since 1970. Where the two differ, the earlier counts.
+    pub(crate) fn written_before(&self, before_ms: i64) -> DateTime<Utc> {
+        let behind = match &self.place {
+            Place::Folder(_) => TimeDelta::zero(),
+            Place::Bucket { behind, .. } => *behind,
+        };
+        let before = DateTime::from_timestamp_millis(before_ms).unwrap_or(DateTime::UNIX_EPOCH);
+        before.checked_sub_signed(behind).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
     /// All objects below `prefix`, ordered by path.
@@ -187,12 +287,32 @@ impl Lake {
         Blob::of(got).await.map_err(|e| LakeError::store(format!("reading {path}"), e))
     }
 
-    /// The folders directly below `prefix`.
-    pub(crate) async fn folders(&self, prefix: &Path) -> Result<Vec<Path>, LakeError> {
+    /// A Parquet file of `size` bytes, to be read from another thread: only what is asked for.
+    pub(crate) async fn open_pages(&self, path: &Path, size: u64) -> Result<Pages, LakeError> {
+        match &self.place {
+            Place::Folder(_) => self.open(path).await.map(Pages::At),
+            Place::Bucket { .. } => Ok(Pages::remote(Arc::clone(&self.store), path.clone(), size)),
+        }
+    }
+
+    /// The folders directly below `prefix`, in order.
+    pub async fn folders(&self, prefix: &Path) -> Result<Vec<Path>, LakeError> {
         match self.store.list_with_delimiter(Some(prefix)).await {
-            Ok(listed) => Ok(listed.common_prefixes),
+            Ok(mut listed) => {
+                listed.common_prefixes.sort_unstable();
+                Ok(listed.common_prefixes)
+            }
             Err(StoreError::NotFound { .. }) => Ok(Vec::new()),
             Err(error) => Err(LakeError::store(format!("listing {prefix}"), error)),
+        }
+    }
+
+    /// Whether anything stands below `prefix`.
+    pub async fn is_any_below(&self, prefix: &Path) -> Result<bool, LakeError> {
+        match self.store.list(Some(prefix)).next().await {
+            None | Some(Err(StoreError::NotFound { .. })) => Ok(false),
+            Some(Ok(_)) => Ok(true),
+            Some(Err(error)) => Err(LakeError::store(format!("listing {prefix}"), error)),
         }
     }
 }

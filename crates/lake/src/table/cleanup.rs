@@ -24,7 +24,7 @@ impl Table {
     /// said of itself is always still told by a checkpoint.
     pub async fn clean_log(&self, before_ms: i64, limit: usize) -> Result<LogCleaned, LakeError> {
         let listing = log::list(&self.lake, &self.path).await?;
-        let before = DateTime::from_timestamp_millis(before_ms).unwrap_or(DateTime::UNIX_EPOCH);
+        let before = self.lake.written_before(before_ms);
         if !listing.may_shrink(before) {
             return Ok(LogCleaned::default());
         }

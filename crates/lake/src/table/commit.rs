@@ -64,6 +64,7 @@ impl Table {
             let what = format!("{}: an earlier commit broke off", self.path);
             return Err(LakeError::Unavailable { what, source: "reload the table first".into() });
         }
+        self.check_owner()?;
         let deletions = self.merge_deletions(&commit.delete)?;
         let file = match deletions.vectors.is_empty() {
             true => None,

@@ -130,6 +130,7 @@ impl Table {
             let what = format!("{}: an earlier commit broke off", self.path);
             return Err(LakeError::Unavailable { what, source: "reload the table first".into() });
         }
+        self.check_owner()?;
         let Some((deleted, output)) = self.deleted_meanwhile(&compacted) else {
             return Ok(CompactionOutcome::Dropped);
         };

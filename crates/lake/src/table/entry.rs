@@ -160,6 +160,8 @@ impl Draft {
             ("operation", json!(operation)),
             ("operationParameters", json!({})),
             ("engineInfo", json!(ENGINE)),
+            // No two entries are the same bytes: who finds these finds his own.
+            ("txnId", json!(Uuid::new_v4())),
         ]);
         Self { info, lines: Vec::new() }
     }

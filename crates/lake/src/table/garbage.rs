@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
 
-use chrono::DateTime;
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -41,18 +40,19 @@ pub struct GarbageRemoved {
 impl Table {
     /// Removes files that no version refers to, and has not for a while. Orphans of an unfinished
     /// commit are told by their age, so that `before_ms` must lie well before any that may still be
-    /// under way.
+    /// under way. What another owner has committed since is not garbage: where there is such a
+    /// commit, nothing is removed.
     pub async fn remove_garbage(
         &mut self,
         garbage: &Garbage<'_>,
     ) -> Result<GarbageRemoved, LakeError> {
+        self.check_newest().await?;
         let listed = self.list_some(garbage).await?;
         let next = (listed.len() >= garbage.limit)
             .then(|| listed.last().map(|meta| meta.location.clone()))
             .flatten();
         let live = self.referred_to()?;
-        let before = DateTime::from_timestamp_millis(garbage.before_ms);
-        let before = before.unwrap_or(DateTime::UNIX_EPOCH);
+        let before = self.lake.written_before(garbage.before_ms);
         let doomed: Vec<&ObjectMeta> = listed
             .iter()
             .filter(|meta| meta.last_modified < before)

@@ -153,6 +153,11 @@ pub(super) async fn append(
     lake.create(&entry_path(table, version), PutPayload::from(entry.to_vec())).await
 }
 
+/// Whether an entry of this version stands there.
+pub(super) async fn is_there(lake: &Lake, table: &Path, version: i64) -> Result<bool, LakeError> {
+    Ok(lake.head(&entry_path(table, version), 1).await?.is_some())
+}
+
 /// What the newest entry says that says anything, among those that a checkpoint covers:
 /// checkpoints do not keep it.
 async fn look_back(
@@ -196,6 +201,7 @@ async fn fetch(lake: &Lake, table: &Path, version: i64) -> Result<Option<bytes::
 
 async fn set_aside(lake: &Lake, table: &Path, version: i64) -> Result<(), LakeError> {
     let from = entry_path(table, version);
+    lake.guard(|| format!("moving {from} aside"))?;
     let now = lake.clock().now().as_millisecond();
     let to = table.clone().join("_torn").join(format!("{version:020}.json.{now}"));
     let moved = lake.store().rename(&from, &to).await;

@@ -1,5 +1,8 @@
 //! Delta tables with exactly one writer each.
 //!
+//! Where several processes share the work, the writer is the owner whose token is the highest in
+//! the log.
+//!
 //! The log entries are written here: a commit costs what it changes, where the library's own
 //! commit lists the log and keeps what it read. Any Delta reader reads the tables.
 
@@ -11,6 +14,7 @@ mod deletion;
 mod entry;
 mod garbage;
 mod log;
+mod owner;
 mod read;
 mod replace;
 mod rewrite;
@@ -33,6 +37,7 @@ pub use cleanup::LogCleaned;
 pub use commit::{Commit, CommitOutcome};
 pub use compact::{Compacted, Compaction, CompactionOutcome, CompactionPolicy, Moved};
 pub use garbage::{Garbage, GarbageRemoved};
+pub use owner::OWNER;
 pub use read::{Scan, ScanBatch};
 pub use replace::Replacement;
 pub use stage::StagedFile;
@@ -93,6 +98,7 @@ impl Table {
                 continue;
             };
             state.check_protocol(&spec.path, spec.deletion_vectors)?;
+            owner::admit(lake, &spec.path, &state)?;
             match schema::fit(&spec, &state.metadata)? {
                 Fit::Exact(schema) => {
                     return Ok(Table {
@@ -135,6 +141,7 @@ impl Table {
     /// Takes over what was committed since, by whomever. Files that are still there keep their ids.
     pub async fn reload(&mut self) -> Result<(), LakeError> {
         log::follow(&self.lake, &self.path, &mut self.state).await?;
+        owner::admit(&self.lake, &self.path, &self.state)?;
         self.doubtful = false;
         Ok(())
     }

@@ -5,16 +5,21 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use futures::StreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderBuilder, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowSelection,
 };
+use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use roaring::RoaringTreemap;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::{DataFile, FileId, Table, schema};
-use crate::store::Blob;
+use crate::store::{Pages, Remote};
 use crate::{Lake, LakeError};
 
 /// Rows of one batch of a scan.
@@ -66,9 +71,9 @@ impl Table {
             return Err(wrong("reading rows that do not ascend or are not there"));
         }
         let view = View::of(self, known, columns)?;
-        let blob = self.lake.open(&self.path_of(&known.path)?).await?;
+        let pages = self.lake.open_pages(&self.path_of(&known.path)?, known.size).await?;
         let rows = rows.to_vec();
-        tokio::task::spawn_blocking(move || view.read_rows(blob, &rows))
+        tokio::task::spawn_blocking(move || view.read_rows(pages, &rows))
             .await
             .map_err(LakeError::lost)?
     }
@@ -123,11 +128,11 @@ async fn send_file(
     view: View,
     sender: &mpsc::Sender<Result<ScanBatch, LakeError>>,
 ) -> bool {
-    let sent = match lake.open(path).await {
-        Ok(blob) => {
+    let sent = match lake.open_pages(path, view.size).await {
+        Ok(pages) => {
             let sender = sender.clone();
             let work =
-                move || view.scan(blob, &mut |batch| sender.blocking_send(Ok(batch)).is_ok());
+                move || view.scan(pages, &mut |batch| sender.blocking_send(Ok(batch)).is_ok());
             tokio::task::spawn_blocking(work).await.map_err(LakeError::lost).flatten()
         }
         Err(error) => Err(error),
@@ -146,6 +151,7 @@ async fn send_file(
 struct View {
     file: FileId,
     path: String,
+    size: u64,
     rows: u64,
     current: Option<bool>,
     deleted: RoaringTreemap,
@@ -164,6 +170,7 @@ impl View {
         Ok(Self {
             file: file.id,
             path: format!("{}/{}", table.path, file.path),
+            size: file.size,
             rows: file.rows,
             current: file.current,
             deleted: file.deleted.clone(),
@@ -172,14 +179,14 @@ impl View {
         })
     }
 
-    fn read_rows(&self, blob: Blob, rows: &[u64]) -> Result<RecordBatch, LakeError> {
+    fn read_rows(&self, pages: Pages, rows: &[u64]) -> Result<RecordBatch, LakeError> {
         // Positions in a file fit in memory's measure, for its rows do.
         let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
         let selection = RowSelection::from_consecutive_ranges(ranges, self.rows as usize);
         let batch_size = rows.len().clamp(1, ROWS_PER_BATCH);
         let mut batches = Vec::new();
-        for batch in self.reader(blob, Some(selection), batch_size)? {
-            batches.push(self.arrange(&batch.map_err(|e| self.damaged(&e))?)?);
+        for batch in self.batches(pages, Some(selection), batch_size)? {
+            batches.push(self.arrange(&batch.map_err(|e| self.failed(e))?)?);
         }
         let batch = concat_batches(&self.schema, &batches).map_err(|e| self.damaged(&e))?;
         if batch.num_rows() != rows.len() {
@@ -189,10 +196,14 @@ impl View {
     }
 
     /// Hands over the rows batch by batch until `send` says no. False if it did.
-    fn scan(&self, blob: Blob, send: &mut dyn FnMut(ScanBatch) -> bool) -> Result<bool, LakeError> {
+    fn scan(
+        &self,
+        pages: Pages,
+        send: &mut dyn FnMut(ScanBatch) -> bool,
+    ) -> Result<bool, LakeError> {
         let mut first = 0;
-        for batch in self.reader(blob, None, ROWS_PER_BATCH)? {
-            let batch = self.arrange(&batch.map_err(|e| self.damaged(&e))?)?;
+        for batch in self.batches(pages, None, ROWS_PER_BATCH)? {
+            let batch = self.arrange(&batch.map_err(|e| self.failed(e))?)?;
             let all = first..first + batch.num_rows() as u64;
             first = all.end;
             let (rows, batch) = self.without_deleted(all, batch)?;
@@ -220,12 +231,13 @@ impl View {
         Ok((rows, batch))
     }
 
-    fn reader(
+    /// The file's rows, or those selected. On a thread that may block.
+    fn batches(
         &self,
-        blob: Blob,
+        pages: Pages,
         selection: Option<RowSelection>,
         batch_size: usize,
-    ) -> Result<ParquetRecordBatchReader, LakeError> {
+    ) -> Result<Batches, LakeError> {
         let options = match selection {
             // Where each page begins is worth knowing only if pages are skipped.
             Some(_) => {
@@ -233,8 +245,28 @@ impl View {
             }
             None => ArrowReaderOptions::new(),
         };
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(blob, options)
-            .map_err(|e| self.damaged(&e))?;
+        let batches = match pages {
+            Pages::At(blob) => ParquetRecordBatchReaderBuilder::try_new_with_options(blob, options)
+                .and_then(|builder| self.asked(builder, selection, batch_size).build())
+                .map(Batches::At),
+            Pages::Remote(remote) => {
+                let runtime = Handle::current();
+                let opened = ParquetRecordBatchStreamBuilder::new_with_options(remote, options);
+                runtime
+                    .block_on(opened)
+                    .and_then(|builder| self.asked(builder, selection, batch_size).build())
+                    .map(|stream| Batches::Remote(Box::new(stream), runtime))
+            }
+        };
+        batches.map_err(|e| self.failed(e))
+    }
+
+    fn asked<T>(
+        &self,
+        builder: ArrowReaderBuilder<T>,
+        selection: Option<RowSelection>,
+        batch_size: usize,
+    ) -> ArrowReaderBuilder<T> {
         let stored = builder.schema().fields();
         let wanted = stored.iter().enumerate().filter_map(|(index, field)| {
             self.schema.field_with_name(field.name()).is_ok().then_some(index)
@@ -245,8 +277,6 @@ impl View {
             Some(selection) => builder.with_row_selection(selection),
             None => builder,
         }
-        .build()
-        .map_err(|e| self.damaged(&e))
     }
 
     /// The columns asked for, in their order: the partition column is constant, and a column that
@@ -285,6 +315,34 @@ impl View {
 
     fn damaged(&self, what: &dyn std::fmt::Display) -> LakeError {
         LakeError::Corrupt(format!("{}: {what}", self.path))
+    }
+
+    /// A store that does not answer is told from a file that is damaged.
+    fn failed(&self, error: ParquetError) -> LakeError {
+        match error {
+            ParquetError::External(cause) => match cause.downcast::<object_store::Error>() {
+                Ok(error) => LakeError::store(format!("reading {}", self.path), *error),
+                Err(cause) => self.damaged(&cause),
+            },
+            error => self.damaged(&error),
+        }
+    }
+}
+
+/// The rows of a file, batch by batch, on a thread that may block.
+enum Batches {
+    At(ParquetRecordBatchReader),
+    Remote(Box<ParquetRecordBatchStream<Remote>>, Handle),
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, ParquetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::At(reader) => Some(reader.next()?.map_err(ParquetError::from)),
+            Self::Remote(stream, runtime) => runtime.block_on(stream.next()),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use object_store::path::Path;
 
 use super::entry::Draft;
 use super::state::{DataFile, State, join};
-use super::{Table, deletion, log};
+use super::{Table, deletion, log, owner};
 use crate::store::Created;
 use crate::{Lake, LakeError};
 
@@ -70,7 +70,11 @@ impl Replacement {
             }
             Err(error) => return Err(error),
         };
+        if let Some(before) = &before {
+            owner::admit(lake, &self.target, before)?;
+        }
         if before.is_none() {
+            lake.guard(|| format!("replacing {}", self.target))?;
             set_log_aside(lake, &self.target).await?;
         }
         let version = before.as_ref().map_or(0, |before| before.version + 1);

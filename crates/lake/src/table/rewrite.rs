@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{DataFile, Scan, StagedFile, Table, stage, stats};
 use crate::{Lake, LakeError};
 
-/// So much is sent to the store at a time.
+/// So much is sent to the store at a time: some stores want parts of one size.
 const PART: usize = 8 << 20;
 /// Parts that wait to be sent.
 const AHEAD: usize = 2;
@@ -149,16 +149,21 @@ impl Sink {
         let sent = self.sender.blocking_send(part.into());
         sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody writes it any more"))
     }
+
+    /// Takes as much as fits into the part. True if it is full then.
+    fn fill(&self, bytes: &mut &[u8]) -> bool {
+        let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        let (fits, rest) = bytes.split_at(bytes.len().min(PART - part.len()));
+        part.extend_from_slice(fits);
+        *bytes = rest;
+        part.len() == PART
+    }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = {
-            let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
-            part.extend_from_slice(bytes);
-            part.len()
-        };
-        if length >= PART {
+        let mut rest = bytes;
+        while self.fill(&mut rest) {
             self.send()?;
         }
         Ok(bytes.len())

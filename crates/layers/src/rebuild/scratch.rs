@@ -87,10 +87,8 @@ pub async fn remove_leftovers(lake: &Lake, scratch: &Path) -> Result<(), StageEr
 }
 
 async fn remove_below(lake: &Lake, folder: &object_store::path::Path) -> Result<(), LakeError> {
-    for object in lake.list(folder).await? {
-        lake.delete(&object.location).await?;
-    }
-    Ok(())
+    let objects = lake.list(folder).await?.into_iter();
+    lake.delete_all(objects.map(|object| object.location).collect()).await
 }
 
 fn local(path: &Path, error: &io::Error) -> StageError {

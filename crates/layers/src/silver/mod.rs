@@ -48,6 +48,7 @@ use async_trait::async_trait;
 use crate::decode::EntityError;
 use crate::epoch::go_on;
 use crate::ledger_note::{LayerNote, conserved, take_up};
+use crate::upkeep;
 use batch::Planner;
 pub(crate) use border::Borders;
 use closing::Closings;
@@ -136,7 +137,7 @@ impl SilverStage {
             if let Some(table) = self.standing_table().await? {
                 self.shape = self.shape.standing(table.schema())?;
             }
-            let table =
+            let mut table =
                 Table::open_or_create(&self.lake, self.shape.table()).await.map_err(lake_error)?;
             let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
             let newest = note.as_ref().and_then(|note| note.newest);
@@ -145,6 +146,11 @@ impl SilverStage {
             let at = progress.map(|progress| (progress.epoch, progress.offset));
             let brought = follow::bring(&self.lake, &table, at, &self.index, &self.shape).await;
             let mut closings = brought?;
+            if !table.is_claimed() {
+                // Of the rows nothing is altered, and so nothing of the index.
+                let version = upkeep::claim(&mut table).await?;
+                self.index.adopt(version, &self.shape.columns).map_err(index_error)?;
+            }
             if !self.inherited.is_empty() {
                 closings.borders = self.inherited.clone();
             }

@@ -148,9 +148,12 @@ pub(crate) fn lake_error(error: LakeError) -> StageError {
         LakeError::Full { .. } => StageError::Full(text),
         LakeError::Corrupt(_) => StageError::Corrupt(text),
         LakeError::Mismatch(_) => StageError::Mismatch(text),
-        // A stage knows no such kind, so the error says it whole.
-        LakeError::Refused { .. } => StageError::Mismatch(alluvium_model::error::chain(&error)),
+        // A stage knows no such kinds, so the error says it whole.
+        LakeError::Refused { .. } | LakeError::Denied { .. } | LakeError::Unfit(_) => {
+            StageError::Mismatch(alluvium_model::error::chain(&error))
+        }
         LakeError::Bug(_) => StageError::Bug(text),
+        LakeError::Fenced(_) => StageError::Fenced(text),
         LakeError::Unavailable { .. } => StageError::Unavailable(text),
     }
 }
@@ -166,8 +169,10 @@ mod tests {
             LakeError::Unavailable { what: what(), source: source() },
             LakeError::Full { what: what(), source: source() },
             LakeError::Refused { what: what(), source: source() },
+            LakeError::Denied { what: what(), source: source() },
             LakeError::Corrupt(what()),
             LakeError::Mismatch(what()),
+            LakeError::Fenced(what()),
             LakeError::Bug(what()),
         ] {
             let said = lake_error(error).to_string();

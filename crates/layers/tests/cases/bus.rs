@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alluvium_bus::{BusSettings, EmbeddedBus};
 use alluvium_model::port::Subscribe;
-use alluvium_model::{FetchLimit, Layer, Position, Publisher, RunId, SystemClock};
+use alluvium_model::{FencingToken, FetchLimit, Layer, Position, Publisher, RunId, SystemClock};
 use alluvium_wire::{PublishContext, encode_page};
 
 use super::arrival::{in_batches, published};
@@ -36,7 +36,8 @@ pub(crate) async fn run(case: &Case) -> Result<(), String> {
         bus.publish(&platform.id(), page, None).await.unwrap();
     }
     let (epoch, _) = bus.end(&platform.id()).await.unwrap();
-    let mut subscriber = bus.subscribe(&platform.id(), Layer::Silver).await.unwrap();
+    let mut subscriber =
+        bus.subscribe(&platform.id(), Layer::Silver, FencingToken(1)).await.unwrap();
     let mut stage = stage(case, &platform);
     let mut rejected = Vec::new();
     for (after, to) in in_batches(case).remove(0).deliveries {

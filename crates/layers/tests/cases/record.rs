@@ -43,6 +43,7 @@ fn change(case: &Case, input: &Input, op: Op) -> Change {
         unset: input.unset.clone(),
         old_key: input.old.as_ref().map(row),
         changed_at_ms: None,
+        origin: None,
     }
 }
 

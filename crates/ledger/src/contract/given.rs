@@ -68,6 +68,7 @@ pub(super) async fn open_run(ledger: &dyn Ledger, system: &str, seconds: i64) ->
         trigger: "manual".to_owned(),
         started_at: at(seconds),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        worker: None,
     };
     ledger.open_run(run).await.unwrap()
 }

@@ -10,6 +10,8 @@ mod given;
 mod keeping;
 mod leases;
 mod runs;
+mod together;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,8 @@ use crate::Ledger;
 pub struct Given {
     /// Empty, and nobody else's.
     pub ledger: Arc<dyn Ledger>,
+    /// The same ledger, opened once more, as another process has it.
+    pub other: Arc<dyn Ledger>,
     /// The time of the database that grants leases.
     pub time: Box<dyn DatabaseTime>,
 }
@@ -71,5 +75,17 @@ pub async fn all(fixture: &dyn Fixture) {
     keeping::retention_by_number_keeps_the_latest(fixture.given().await).await;
     leases::one_holds_a_lease_and_each_grant_has_a_higher_token(fixture.given().await).await;
     leases::a_lease_that_ran_out_is_not_renewed(fixture.given().await).await;
-    leases::of_many_at_once_one_gets_the_lease(fixture.given().await).await;
+    leases::many_are_granted_and_given_back_at_once(fixture.given().await).await;
+    workers::workers_see_each_other_until_they_are_gone(fixture.given().await).await;
+    workers::a_beat_prolongs_what_is_held_and_tells_what_was_lost(fixture.given().await).await;
+    workers::who_waits_is_heard_and_the_furthest_counts(fixture.given().await).await;
+    workers::a_change_of_the_metadata_is_a_new_revision(fixture.given().await).await;
+    workers::runs_of_workers_that_are_alive_are_not_interrupted(fixture.given().await).await;
+    together::of_many_at_once_one_gets_the_lease_and_tokens_grow(fixture.given().await).await;
+    together::what_several_record_at_once_is_counted_once_and_whole(fixture.given().await).await;
+    together::a_layer_that_two_reconcile_at_once_is_filled_once(fixture.given().await).await;
+    together::events_are_seen_in_one_order_while_they_come(fixture.given().await).await;
+    together::a_run_that_ends_while_batches_come_leaves_no_part_open(fixture.given().await).await;
+    together::metadata_that_two_store_at_once_are_one_version(fixture.given().await).await;
+    together::of_cursors_noted_at_once_the_youngest_is_kept(fixture.given().await).await;
 }

@@ -53,6 +53,9 @@ pub enum Trigger {
         #[schemars(range(min = 1))]
         seconds: u64,
     },
+    /// As messages come: the next run begins within a second of the last one's end. For sources that
+    /// wait for messages by themselves.
+    Message {},
 }
 
 /// What becomes of the times of a schedule that passed while nothing ran here.

@@ -4,7 +4,6 @@ use std::fmt;
 
 use alluvium_lake::{Lake, LakeError};
 use object_store::path::Path;
-use object_store::{Error as StoreError, ListResult, ObjectStore};
 
 use super::{BRONZE, LEDGER, RAW, SILVER};
 
@@ -39,8 +38,8 @@ impl fmt::Display for TableName {
 pub(super) async fn layers(lake: &Lake) -> Result<Vec<TableName>, LakeError> {
     let mut tables = Vec::new();
     for layer in [RAW, BRONZE, SILVER] {
-        for system in folders(lake, &Path::from(layer)).await? {
-            for entity in folders(lake, &system).await? {
+        for system in lake.folders(&Path::from(layer)).await? {
+            for entity in lake.folders(&system).await? {
                 let names = (system.filename(), entity.filename());
                 if let (Some(system), Some(entity)) = names {
                     tables.push(TableName::new(layer, system, entity));
@@ -49,17 +48,4 @@ pub(super) async fn layers(lake: &Lake) -> Result<Vec<TableName>, LakeError> {
         }
     }
     Ok(tables)
-}
-
-async fn folders(lake: &Lake, path: &Path) -> Result<Vec<Path>, LakeError> {
-    let mut folders = match lake.store().list_with_delimiter(Some(path)).await {
-        Ok(ListResult { common_prefixes, .. }) => common_prefixes,
-        Err(StoreError::NotFound { .. }) => Vec::new(),
-        Err(source) => {
-            let what = format!("listing {path}");
-            return Err(LakeError::Unavailable { what, source: Box::new(source) });
-        }
-    };
-    folders.sort_unstable();
-    Ok(folders)
 }

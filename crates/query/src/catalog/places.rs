@@ -1,14 +1,14 @@
 //! Where tables come from, and the list of them.
 
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use alluvium_lake::{Lake, path};
+use alluvium_ledger::LedgerTables;
 use alluvium_model::{EntityId, EntityName, SystemName};
 use deltalake::datafusion::catalog::TableProvider;
 
 use super::{BRONZE, LEDGER, MAIN, RAW, SILVER, TableName, listing};
-use crate::ledger::LedgerFile;
+use crate::ledger;
 use crate::raw::RawTable;
 use crate::{Moment, QueryError, delta, nearest, valid};
 
@@ -17,19 +17,14 @@ use crate::{Moment, QueryError, delta, nearest, valid};
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     lake: Lake,
-    ledger: Option<LedgerFile>,
+    ledger: Option<LedgerTables>,
     known: Arc<RwLock<Vec<TableName>>>,
     moment: Arc<Moment>,
 }
 
 impl Places {
-    pub(crate) fn new(lake: Lake, ledger: Option<&Path>) -> Self {
-        Self {
-            lake,
-            ledger: ledger.map(LedgerFile::new),
-            known: Arc::default(),
-            moment: Arc::default(),
-        }
+    pub(crate) fn new(lake: Lake, ledger: Option<LedgerTables>) -> Self {
+        Self { lake, ledger, known: Arc::default(), moment: Arc::default() }
     }
 
     /// The same places, looked at from another moment.
@@ -48,7 +43,7 @@ impl Places {
     ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
         if name.catalog == LEDGER {
             return match &self.ledger {
-                Some(ledger) if name.schema == MAIN => ledger.table(&name.table).await,
+                Some(ledger) if name.schema == MAIN => ledger::open(ledger, &name.table).await,
                 _ => Ok(None),
             };
         }
@@ -80,7 +75,7 @@ impl Places {
     pub(crate) async fn list(&self) -> Result<Vec<TableName>, QueryError> {
         let mut tables = listing::layers(&self.lake).await?;
         if let Some(ledger) = &self.ledger {
-            let names = ledger.tables().await?;
+            let names = ledger::names(ledger).await?;
             tables.extend(names.iter().map(|name| TableName::new(LEDGER, MAIN, name)));
         }
         Ok(tables)

@@ -1,15 +1,13 @@
-//! SQLite's rows as columns.
+//! The ledger's rows as columns.
 
 use std::sync::Arc;
 
+use alluvium_ledger::{LedgerError, LedgerRow};
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Float64Builder, Int64Builder, RecordBatch, RecordBatchOptions,
-    StringBuilder,
+    ArrayRef, BinaryBuilder, Int64Builder, RecordBatch, RecordBatchOptions, StringBuilder,
 };
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 const ROWS: usize = 4_096;
 
@@ -21,8 +19,7 @@ pub(super) struct LedgerBatch {
 }
 
 enum Column {
-    Integer(Int64Builder),
-    Real(Float64Builder),
+    Number(Int64Builder),
     Bytes(BinaryBuilder),
     Text(StringBuilder),
 }
@@ -32,17 +29,12 @@ impl LedgerBatch {
         Self { schema: Arc::clone(schema), columns: columns(schema), rows: 0 }
     }
 
-    pub(super) fn push(&mut self, row: &SqliteRow) -> Result<(), sqlx::Error> {
+    pub(super) fn push(&mut self, row: &LedgerRow) -> Result<(), LedgerError> {
         for (index, column) in self.columns.iter_mut().enumerate() {
             match column {
-                Column::Integer(values) => values.append_option(row.try_get(index)?),
-                Column::Real(values) => values.append_option(row.try_get(index)?),
-                Column::Bytes(values) => {
-                    values.append_option(row.try_get::<Option<Vec<u8>>, _>(index)?);
-                }
-                Column::Text(values) => {
-                    values.append_option(row.try_get::<Option<String>, _>(index)?);
-                }
+                Column::Number(values) => values.append_option(row.number(index)?),
+                Column::Bytes(values) => values.append_option(row.bytes(index)?),
+                Column::Text(values) => values.append_option(row.text(index)?),
             }
         }
         self.rows += 1;
@@ -57,8 +49,7 @@ impl LedgerBatch {
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         let finish = |column: &mut Column| -> ArrayRef {
             match column {
-                Column::Integer(values) => Arc::new(values.finish()),
-                Column::Real(values) => Arc::new(values.finish()),
+                Column::Number(values) => Arc::new(values.finish()),
                 Column::Bytes(values) => Arc::new(values.finish()),
                 Column::Text(values) => Arc::new(values.finish()),
             }
@@ -72,8 +63,7 @@ impl LedgerBatch {
 
 fn columns(schema: &Schema) -> Vec<Column> {
     let column = |kind: &DataType| match kind {
-        DataType::Int64 => Column::Integer(Int64Builder::new()),
-        DataType::Float64 => Column::Real(Float64Builder::new()),
+        DataType::Int64 => Column::Number(Int64Builder::new()),
         DataType::Binary => Column::Bytes(BinaryBuilder::new()),
         _ => Column::Text(StringBuilder::new()),
     };

@@ -1,14 +1,14 @@
 //! Layers in memory, which fail as a test tells them to. Raw lingers until it is flushed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use crate::platform::Stages;
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
     Applied, BatchId, BusError, Checksum, Counts, Delivery, EntityId, EntitySpec, Epoch, Epochs,
-    FetchLimit, Layer, Maintained, Message, Position, Quarantined, RowsWritten, Span, Stage,
-    StageError, Subscriber, Succession, Upkeep,
+    FencingToken, FetchLimit, Layer, Maintained, Message, Ownership, Position, Quarantined,
+    RowsWritten, Span, Stage, StageError, Subscriber, Succession, Upkeep,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -27,6 +27,9 @@ pub enum Fault {
     Panic,
     /// It waits until the other end is used or dropped.
     Hold(oneshot::Receiver<()>),
+    /// Its thread stands still until the other end is used or dropped, as that of a process that was
+    /// stopped: nobody can break it off.
+    Freeze(mpsc::Receiver<()>),
 }
 
 /// What one layer of one entity has landed.
@@ -40,6 +43,14 @@ pub struct Landed {
     pub faults: VecDeque<Fault>,
     /// Raw's: which epochs follow which.
     pub accepted: Vec<Succession>,
+    /// Where several processes share the work: the latest owner that looked at it.
+    pub owner: Option<FencingToken>,
+    /// By whom each batch was landed.
+    pub written_by: Vec<Option<FencingToken>>,
+    /// How often somebody was refused who was not the owner any more.
+    pub fenced: usize,
+    /// The thread of the next flush stands still until the other end is used or dropped.
+    pub frozen_flush: Option<mpsc::Receiver<()>>,
     /// How often the stage was opened.
     pub opened: usize,
     /// How often it was read as raw.
@@ -94,10 +105,12 @@ impl Stages for SharedLake {
         entity: &EntitySpec,
         _: &str,
         layer: Layer,
+        owner: Option<&Ownership>,
     ) -> Result<Box<dyn Stage>, StageError> {
         let name = entity.id().to_string();
         self.0.with(&name, layer, |landed| landed.opened += 1);
-        Ok(Box::new(Fake { lake: Arc::clone(&self.0), name, layer, held: Vec::new() }))
+        let (lake, owner) = (Arc::clone(&self.0), owner.cloned());
+        Ok(Box::new(Fake { lake, name, layer, owner, held: Vec::new() }))
     }
 
     fn refuses(&self, _: &EntitySpec, layer: Layer) -> bool {
@@ -144,14 +157,26 @@ struct Fake {
     lake: Arc<Lake>,
     name: String,
     layer: Layer,
+    owner: Option<Ownership>,
     held: Vec<Arc<Message>>,
 }
 
 impl Fake {
-    fn land(&mut self) -> Vec<Applied> {
+    /// Lands what is held, if the layer is ours: by the clock, and by what others wrote.
+    fn land(&mut self) -> Result<Vec<Applied>, StageError> {
         let messages = std::mem::take(&mut self.held);
         let (name, layer) = (self.name.clone(), self.layer);
-        self.lake.with(&name, layer, |landed| land(landed, &name, layer, messages))
+        let token = self.owner.as_ref().map(Ownership::token);
+        self.lake.with(&name, layer, |landed| {
+            let is_over = self.owner.as_ref().is_some_and(|owner| !owner.holds());
+            if is_over || landed.owner > token {
+                landed.fenced += 1;
+                return Err(StageError::Fenced("as it should be".to_owned()));
+            }
+            let applied = land(landed, &name, layer, messages);
+            landed.written_by.extend(applied.iter().map(|_| token));
+            Ok(applied)
+        })
     }
 }
 
@@ -236,7 +261,11 @@ impl Stage for Fake {
     }
 
     async fn progress(&mut self) -> Result<Option<Progress>, StageError> {
-        Ok(self.lake.with(&self.name, self.layer, |landed| landed.progress))
+        let token = self.owner.as_ref().map(Ownership::token);
+        self.lake.with(&self.name, self.layer, |landed| {
+            landed.owner = landed.owner.max(token);
+            Ok(landed.progress)
+        })
     }
 
     async fn apply(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
@@ -246,17 +275,22 @@ impl Stage for Fake {
             Some(Fault::Fail(error)) => return Err(error),
             Some(Fault::Panic) => panic!("as told"),
             Some(Fault::FailAfterWrite) => {
-                self.land();
+                self.land()?;
                 return Err(StageError::Unavailable("the answer was lost".to_owned()));
             }
             Some(Fault::Hold(held)) => drop(held.await),
+            Some(Fault::Freeze(frozen)) => drop(tokio::task::block_in_place(|| frozen.recv())),
             None => {}
         }
-        Ok(if self.layer == Layer::Raw { Vec::new() } else { self.land() })
+        if self.layer == Layer::Raw { Ok(Vec::new()) } else { self.land() }
     }
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
-        Ok(self.land())
+        let frozen = self.lake.with(&self.name, self.layer, |landed| landed.frozen_flush.take());
+        if let Some(frozen) = frozen {
+            drop(tokio::task::block_in_place(|| frozen.recv()));
+        }
+        self.land()
     }
 
     async fn maintain(&mut self, _: Upkeep) -> Result<Maintained, StageError> {

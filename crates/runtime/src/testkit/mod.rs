@@ -17,7 +17,7 @@ use std::time::Duration;
 use alluvium_bus::testkit::ScriptedPublisher;
 use alluvium_bus::{BusSettings, EmbeddedBus};
 use alluvium_connector::{ConnectContext, Registry};
-use alluvium_ledger::{Ledger, OutboxEvent, SqliteLedger};
+use alluvium_ledger::{Ledger, OutboxEvent, SqlLedger};
 use alluvium_model::{
     Clock, Column, ColumnType, EntityId, EntitySpec, Publisher, SystemClock, SystemName, SystemSpec,
 };
@@ -33,6 +33,9 @@ use crate::{EventSink, Platform, RetryPolicy, Runtime, RuntimeHandle, RuntimeSet
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the leases of workers last: short, but long for a machine under load.
+pub const LEASE: Duration = Duration::from_secs(5);
 
 /// Everything a runtime stands on; outlives the runtimes that are started on it.
 pub struct World {
@@ -83,7 +86,7 @@ impl World {
             Arc::clone(&clock),
         );
         let bus = bus.unwrap();
-        let ledger = SqliteLedger::open(&folder.path().join("ledger.db"), clock).await.unwrap();
+        let ledger = SqlLedger::open(&folder.path().join("ledger.db"), clock).await.unwrap();
         let inner: Arc<dyn Publisher> = bus.clone();
         let build = BuildInfo { version: "0", revision: "test" };
         Self {
@@ -147,6 +150,28 @@ impl World {
             systems: self.systems.clone(),
             entities: self.entities.clone(),
         }
+    }
+
+    /// What a worker is started with that shares the work with others: it is called `name`, and has
+    /// a connection of its own to the ledger, which can be cut.
+    pub async fn worker(&self, name: &str) -> (Platform, Arc<SqlLedger>) {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ledger = SqlLedger::open(&self.folder.path().join("ledger.db"), clock).await;
+        let ledger = Arc::new(ledger.unwrap());
+        let build = BuildInfo { version: "0", revision: "test" };
+        let mut platform = self.platform();
+        platform.ledger = ledger.clone();
+        platform.metrics = Arc::new(Metrics::new(build).unwrap());
+        platform.settings.holder = name.to_owned();
+        platform.settings.shared = true;
+        platform.settings.lease_ttl = LEASE;
+        (platform, ledger)
+    }
+
+    /// Starts a worker that shares the work with others.
+    pub async fn join(&self, name: &str) -> RuntimeHandle {
+        let (platform, _) = self.worker(name).await;
+        Runtime::start(platform, Triggers::Heeded).await.unwrap()
     }
 
     /// Starts a runtime whose triggers are not heeded.

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alluvium_bus::EmbeddedBus;
 use alluvium_model::port::Subscribe;
-use alluvium_model::{BusError, Delivery, EntityId, FetchLimit, Layer, Position, Span, Subscriber};
+use alluvium_model::{
+    BusError, Delivery, EntityId, FencingToken, FetchLimit, Layer, Position, Span, Subscriber,
+};
 use async_trait::async_trait;
 
 /// A way from the bus that answers "gone" for what it is told to have forgotten.
@@ -28,8 +30,9 @@ impl Subscribe for ForgetfulBus {
         &self,
         topic: &EntityId,
         layer: Layer,
+        owner: FencingToken,
     ) -> Result<Box<dyn Subscriber>, BusError> {
-        let inner = self.bus.subscribe(topic, layer).await?;
+        let inner = self.bus.subscribe(topic, layer, owner).await?;
         let (topic, first_after) = (topic.clone(), Arc::clone(&self.first_after));
         Ok(Box::new(Forgetful { inner, topic, layer, first_after }))
     }

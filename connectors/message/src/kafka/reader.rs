@@ -1,0 +1,294 @@
+//! A consumer of one topic: all partitions assigned at given offsets, what was read ahead kept per
+//! partition, and pages taken from it in the order of the partitions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alluvium_model::SourceError;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::partition::Partition;
+use super::refusal::{Heard, of_config};
+use crate::log::{Arrived, Brought, Want, another, lost, telling};
+use crate::settings::{OnLoss, Start};
+
+/// So long one look for a message takes at most.
+const LOOK: Duration = Duration::from_millis(50);
+/// So many pages' bytes are read ahead at most, while a slow partition is waited for.
+const PAGES_AHEAD: u64 = 4;
+
+/// A consumer of one topic.
+pub(super) struct Reader {
+    consumer: BaseConsumer<Heard>,
+    topic: String,
+    timeout: Duration,
+    partitions: BTreeMap<i32, Partition>,
+    /// How many bytes were read ahead; an empty message counts one.
+    ahead: u64,
+    lost: u64,
+    is_spent: bool,
+}
+
+impl Reader {
+    /// A new consumer, assigned to all partitions where `want` says.
+    pub(super) fn open(
+        config: &ClientConfig,
+        timeout: Duration,
+        want: &Want,
+    ) -> Result<Self, SourceError> {
+        let consumer: BaseConsumer<Heard> =
+            config.create_with_context(Heard::default()).map_err(|error| of_config(&error))?;
+        let topic = want.topic.clone();
+        let mut reader = Self {
+            consumer,
+            topic,
+            timeout,
+            partitions: BTreeMap::new(),
+            ahead: 0,
+            lost: 0,
+            is_spent: false,
+        };
+        for id in reader.ids()? {
+            let (first, end) = reader.reach(id)?;
+            let next = reader.begin(want, id, first, end)?;
+            reader.partitions.insert(id, Partition::new(next, end));
+        }
+        let mut offsets = TopicPartitionList::new();
+        for (id, partition) in &reader.partitions {
+            let added =
+                offsets.add_partition_offset(&reader.topic, *id, Offset::Offset(partition.next));
+            reader.known(added)?;
+        }
+        reader.known(reader.consumer.assign(&offsets))?;
+        Ok(reader)
+    }
+
+    /// Whether it stands where a page is wanted from.
+    pub(super) fn stands_at(&self, want: &Want) -> bool {
+        let at: BTreeMap<i32, i64> = self.partitions.iter().map(|(id, p)| (*id, p.next)).collect();
+        want.topic == self.topic && want.from.as_ref() == Some(&at)
+    }
+
+    /// Whether a new consumer must read on: there is another partition, or it is not sure what
+    /// stands before an end, so that the end must be asked for before anything is read.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_spent
+    }
+
+    /// The next page.
+    pub(super) fn page(&mut self, want: &Want) -> Result<Brought, SourceError> {
+        if !self.is_behind() {
+            self.look_again()?;
+        }
+        if self.is_behind() {
+            self.gather(want)?;
+        } else if !self.is_spent {
+            self.wait(want)?;
+        }
+        Ok(self.take(want))
+    }
+
+    /// Notes offsets in the consumer group.
+    pub(super) fn commit(&self, topic: &str, next: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+        let mut offsets = TopicPartitionList::new();
+        for (id, next) in next {
+            offsets.add_partition_offset(topic, *id, Offset::Offset(*next))?;
+        }
+        if offsets.count() == 0 {
+            return Ok(());
+        }
+        self.consumer.commit(&offsets, CommitMode::Async)
+    }
+
+    fn known<T>(&self, result: KafkaResult<T>) -> Result<T, SourceError> {
+        result.map_err(|error| self.consumer.context().meaning(&error, &self.topic))
+    }
+
+    /// The partitions that there are.
+    fn ids(&self) -> Result<Vec<i32>, SourceError> {
+        let metadata = self.known(self.consumer.fetch_metadata(Some(&self.topic), self.timeout))?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+        if let Some(error) = topic.and_then(|topic| topic.error()) {
+            return self.known(Err(KafkaError::MetadataFetch(error.into())));
+        }
+        let mut ids: Vec<i32> =
+            topic.into_iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();
+        if ids.is_empty() {
+            let text = format!("there is no topic `{}`", self.topic);
+            return Err(SourceError::Misconfigured(text));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The first offset that is still there, and the one after the last.
+    fn reach(&self, id: i32) -> Result<(i64, i64), SourceError> {
+        self.known(self.consumer.fetch_watermarks(&self.topic, id, self.timeout))
+    }
+
+    /// Where to begin in a partition.
+    fn begin(&mut self, want: &Want, id: i32, first: i64, end: i64) -> Result<i64, SourceError> {
+        let place = || format!("partition {id} of topic `{}`", self.topic);
+        let Some(from) = &want.from else {
+            return Ok(if want.start == Start::Latest { end } else { first });
+        };
+        let Some(next) = from.get(&id).copied() else { return Ok(first) };
+        if (first..=end).contains(&next) {
+            return Ok(next);
+        }
+        if want.on_loss == OnLoss::Stop {
+            let shorter = || format!("it ends at {end}, but was read up to {next}");
+            return Err(match next > end {
+                true => another(want, &place(), &shorter()),
+                false => lost(want, &place(), next, first),
+            });
+        }
+        let gone = u64::try_from(first.saturating_sub(next)).unwrap_or(0);
+        self.lost += gone;
+        tracing::warn!(entity = %want.entity, partition = id, gone, "messages were gone before they were read");
+        Ok(first)
+    }
+
+    fn is_behind(&self) -> bool {
+        self.partitions.values().any(Partition::is_behind)
+    }
+
+    /// Asks for the ends anew. A partition that was added, or messages that were removed meanwhile,
+    /// are met by a new consumer.
+    fn look_again(&mut self) -> Result<(), SourceError> {
+        if self.ids()?.iter().ne(self.partitions.keys()) {
+            self.is_spent = true;
+            return Ok(());
+        }
+        let ids: Vec<i32> = self.partitions.keys().copied().collect();
+        for id in ids {
+            let (first, end) = self.reach(id)?;
+            if let Some(partition) = self.partitions.get_mut(&id) {
+                self.is_spent |= partition.read < first || partition.read > end;
+                partition.end = end;
+                partition.met_end = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until each partition that is behind has its share of the page, or is at its end.
+    fn gather(&mut self, want: &Want) -> Result<(), SourceError> {
+        let share = self.share(want);
+        let mut quiet = Duration::ZERO;
+        while self.ahead < want.bytes.saturating_mul(PAGES_AHEAD)
+            && self.partitions.values().any(|partition| partition.lacks(share))
+        {
+            quiet = if self.look(LOOK)? { Duration::ZERO } else { quiet + LOOK };
+            if quiet >= self.timeout {
+                if self.ahead > 0 {
+                    return Ok(());
+                }
+                let text = format!("topic `{}`: no message came in time", self.topic);
+                return Err(SourceError::Unavailable(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a first message, and takes what came with it.
+    fn wait(&mut self, want: &Want) -> Result<(), SourceError> {
+        let mut waited = Duration::ZERO;
+        while self.ahead == 0 && waited < want.wait {
+            let look = LOOK.min(want.wait - waited);
+            if !self.look(look)? {
+                waited += look;
+            }
+        }
+        let mut count = 1;
+        while self.ahead > 0 && self.ahead < want.bytes && count < want.messages {
+            if !self.look(Duration::ZERO)? {
+                break;
+            }
+            count += 1;
+        }
+        for partition in self.partitions.values_mut() {
+            partition.end = partition.end.max(partition.read);
+        }
+        Ok(())
+    }
+
+    /// Looks for one message, or the end of a partition; whether one came.
+    fn look(&mut self, within: Duration) -> Result<bool, SourceError> {
+        match self.consumer.poll(within) {
+            None => Ok(false),
+            Some(Err(KafkaError::PartitionEOF(id))) => {
+                if let Some(partition) = self.partitions.get_mut(&id) {
+                    partition.met_end = true;
+                }
+                Ok(true)
+            }
+            Some(Err(error)) if is_passing(&error) => Ok(false),
+            Some(Err(error)) => Err(self.consumer.context().meaning(&error, &self.topic)),
+            Some(Ok(message)) => {
+                let arrived = arrived(&message);
+                if let Some(partition) = self.partitions.get_mut(&arrived.partition) {
+                    self.ahead += arrived.bytes().max(1);
+                    partition.read = arrived.offset + 1;
+                    partition.ahead.push_back(arrived);
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// How many messages each partition that is behind may bring.
+    fn share(&self, want: &Want) -> usize {
+        let behind = self.partitions.values().filter(|partition| partition.is_behind()).count();
+        let share = want.messages / u64::try_from(behind).unwrap_or(1).max(1);
+        usize::try_from(share).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// A page of what was read ahead.
+    fn take(&mut self, want: &Want) -> Brought {
+        let share = self.share(want);
+        let behind = self.partitions.values().filter(|partition| partition.is_behind()).count();
+        let bytes = want.bytes / u64::try_from(behind).unwrap_or(1).max(1);
+        let mut brought = Brought { lost: std::mem::take(&mut self.lost), ..Brought::default() };
+        for (id, partition) in &mut self.partitions {
+            partition.take(share, bytes, &mut brought.messages);
+            brought.next.insert(*id, partition.next);
+            // What stands before the end may be no message at all, or still be on its way.
+            let is_unsure = partition.met_end && partition.next < partition.end;
+            self.is_spent |= is_unsure && partition.ahead.is_empty();
+        }
+        self.ahead -= brought.messages.iter().map(|message| message.bytes().max(1)).sum::<u64>();
+        brought.more = self.is_spent || self.is_behind();
+        brought
+    }
+}
+
+/// Lost connections are made anew by librdkafka; whoever waits runs into the time limit.
+fn is_passing(error: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve,
+    };
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+}
+
+fn arrived(message: &BorrowedMessage<'_>) -> Arrived {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let headers = headers.filter_map(|header| {
+        let value = std::str::from_utf8(header.value.unwrap_or_default()).ok()?;
+        Some((header.key, value))
+    });
+    Arrived {
+        partition: message.partition(),
+        offset: message.offset(),
+        subject: None,
+        time_us: message.timestamp().to_millis().and_then(|ms| ms.checked_mul(1000)),
+        key: message.key().map(ToOwned::to_owned),
+        headers: telling(headers),
+        value: message.payload().map(ToOwned::to_owned),
+    }
+}

@@ -1,0 +1,109 @@
+//! Streams of NATS: their own order, a part of their subjects, a server that comes and goes.
+
+use alluvium_connector::contract::{drain, order_of};
+use alluvium_model::SourceError;
+use async_nats::jetstream::stream::{Config, RetentionPolicy};
+use serde_json::json;
+
+use crate::world::{Nats, all_told, entity, open, origin, run};
+
+#[tokio::test]
+async fn plain_json_of_one_subject_is_read_in_the_order_of_the_stream() {
+    let Some(nats) = Nats::start(None).await else { return };
+    nats.stream("SHOP").await;
+    for at in 0..30 {
+        let subject = if at % 3 == 0 { "shop.other" } else { "shop.things" };
+        nats.say(subject, &json!({"id": 1, "value": at.to_string()}).to_string()).await;
+    }
+    let source = json!({"stream": "SHOP", "subject": "shop.things", "page_messages": 7});
+    let (mut source, entity) = open(&nats.connection(), &entity(source)).await.unwrap();
+    let run = drain(&mut *source, &entity, None).await.unwrap();
+    let changes = run.changes();
+    assert_eq!(changes.len(), 20);
+    assert!(changes.iter().all(|change| origin(change, "subject") == "shop.things"));
+    let orders: Vec<_> = changes.iter().map(|change| order_of(&entity, change)).collect();
+    assert!(orders.is_sorted_by(|a, b| a < b));
+    let cursor = &run.cursor.as_ref().unwrap().0;
+    assert_eq!(cursor["partitions"]["0"]["next"], 31, "past what is of other subjects");
+    let again = drain(&mut *source, &entity, run.cursor.clone()).await.unwrap();
+    assert!(again.changes().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_that_waits_brings_what_comes_meanwhile() {
+    let Some(nats) = Nats::start(None).await else { return };
+    nats.stream("SLOW").await;
+    let declared = entity(json!({"stream": "SLOW", "wait_seconds": 10}));
+    let (mut source, declared) = open(&nats.connection(), &declared).await.unwrap();
+    let says = nats.say("slow.x", r#"{"id":1,"value":"a"}"#);
+    let (page, ()) = tokio::join!(source.poll(&declared, None), says);
+    assert_eq!(page.unwrap().records.len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_went_down_and_came_back_is_read_on() {
+    let Some(mut nats) = Nats::start(None).await else { return };
+    nats.stream("SHOP").await;
+    nats.say("shop.x", r#"{"id":1,"value":"a"}"#).await;
+    let declared = entity(json!({"stream": "SHOP"}));
+    let mut connection = nats.connection();
+    connection["timeout_seconds"] = json!(1);
+    let (mut source, declared) = open(&connection, &declared).await.unwrap();
+    let first = drain(&mut *source, &declared, None).await.unwrap();
+    nats.server.server.terminate();
+    let down = source.poll(&declared, first.cursor.as_ref()).await.unwrap_err();
+    assert!(matches!(down, SourceError::Unavailable(_)), "{down}");
+    nats.server.server.resume();
+    let client = async_nats::connect(nats.server.url()).await.unwrap();
+    nats.jetstream = async_nats::jetstream::new(client);
+    nats.say("shop.x", r#"{"id":1,"value":"b"}"#).await;
+    let second = run(&nats.connection(), &declared, first.cursor).await.unwrap();
+    assert_eq!(all_told(&second), [r#"u {"id":1,"value":"b"}"#]);
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_again_is_refused() {
+    let Some(nats) = Nats::start(None).await else { return };
+    let config = Config {
+        name: "QUEUE".to_owned(),
+        subjects: vec!["queue.>".to_owned()],
+        retention: RetentionPolicy::WorkQueue,
+        ..Config::default()
+    };
+    nats.jetstream.create_stream(config).await.unwrap();
+    for (source, word) in [
+        (json!({"stream": "QUEUE"}), "retention `limits`"),
+        (json!({"stream": "MISSING"}), "no stream `MISSING`"),
+        (json!({"subject": "core.only"}), "a stream NATS keeps nothing"),
+    ] {
+        let error = run(&nats.connection(), &entity(source), None).await.err().unwrap();
+        assert!(matches!(error, SourceError::Misconfigured(_)), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn core_nats_without_jetstream_is_refused() {
+    let config = "accounts { CORE { users: [ { user: core, password: core } ] } }";
+    let Some(server) = alluvium_testkit::NatsServer::with(config) else { return };
+    let connection = json!({
+        "engine": "nats", "servers": [server.url()],
+        "options": {"user": "core", "password": "core"},
+    });
+    let error = run(&connection, &entity(json!({"stream": "SHOP"})), None).await.err().unwrap();
+    assert!(matches!(error, SourceError::Misconfigured(_)), "{error}");
+    assert!(error.to_string().contains("what core NATS sends is kept nowhere"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_log_in_is_refused_and_a_wrong_option_named() {
+    let Some(nats) = Nats::start(Some("right")).await else { return };
+    let mut connection = nats.connection();
+    connection["options"]["token"] = json!("wrong");
+    let declared = entity(json!({"stream": "SHOP"}));
+    let error = run(&connection, &declared, None).await.err().unwrap();
+    assert!(matches!(error, SourceError::Refused(_)), "{error}");
+    connection["options"] = json!({"tokn": "right"});
+    let error = run(&connection, &declared, None).await.err().unwrap();
+    assert!(error.to_string().contains("`tokn`"), "{error}");
+}

@@ -1,0 +1,112 @@
+//! The bus that the settings name, and who takes the audit events with it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alluvium_bus::{
+    Bus, BusSettings, EmbeddedBus, KafkaBus, KafkaSettings, NatsAccess, NatsBus, NatsSettings,
+    NatsTls,
+};
+use alluvium_config::{BusType, Settings};
+use alluvium_ledger::OutboxEvent;
+use alluvium_model::{Clock, Secret};
+use alluvium_runtime::{EventSink, LogEvents};
+use async_trait::async_trait;
+
+/// Opens the bus. Where it has a stream for audit events they go there, else into the log.
+pub(crate) async fn open(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<(Arc<dyn Bus>, Arc<dyn EventSink>)> {
+    match settings.bus.kind {
+        BusType::Embedded => {
+            let bus = EmbeddedBus::open(&settings.bus_path(), embedded(settings)?, clock)?;
+            Ok((bus, Arc::new(LogEvents)))
+        }
+        BusType::Nats => {
+            let bus = NatsBus::connect(nats(settings)?, clock).await?;
+            Ok((Arc::clone(&bus) as _, Arc::new(NatsEvents(bus))))
+        }
+        BusType::Kafka => {
+            let bus = KafkaBus::connect(kafka(settings)?, clock).await?;
+            Ok((bus, Arc::new(LogEvents)))
+        }
+    }
+}
+
+fn embedded(settings: &Settings) -> anyhow::Result<BusSettings> {
+    let of = &settings.bus.embedded;
+    Ok(BusSettings {
+        retention_bytes: of.retention_bytes.bytes(),
+        retention_age: of.retention_time.duration(),
+        max_unlanded_bytes: of.max_unlanded_bytes.bytes(),
+        max_message_bytes: usize::try_from(of.max_message_bytes.bytes())?,
+        cache_bytes: usize::try_from(of.cache_bytes.bytes())?,
+    })
+}
+
+fn nats(settings: &Settings) -> anyhow::Result<NatsSettings> {
+    let of = &settings.bus.nats;
+    let file = |path: &Path| settings.folder().join(path);
+    let identity = of.tls.cert.as_deref().zip(of.tls.key.as_deref());
+    Ok(NatsSettings {
+        servers: of.servers.clone(),
+        access: nats_access(settings)?,
+        tls: NatsTls {
+            required: of.tls.required,
+            ca: of.tls.ca.as_deref().map(file),
+            identity: identity.map(|(cert, key)| (file(cert), file(key))),
+        },
+        prefix: of.prefix.clone(),
+        replicas: of.replicas as usize,
+        max_stream_bytes: of.max_stream_bytes.map(|size| size.bytes()),
+        retention_bytes: of.retention_bytes.bytes(),
+        retention_age: of.retention_time.duration(),
+        max_unlanded_bytes: of.max_unlanded_bytes.bytes(),
+        max_message_bytes: usize::try_from(of.max_message_bytes.bytes())?,
+        audit_bytes: of.audit_bytes.bytes(),
+        audit_age: of.audit_time.duration(),
+    })
+}
+
+fn nats_access(settings: &Settings) -> anyhow::Result<NatsAccess> {
+    let of = &settings.bus.nats;
+    let resolve = |secret: &Secret| settings.secret(secret);
+    Ok(match (&of.user, &of.password, &of.token, &of.nkey, &of.credentials) {
+        (Some(user), Some(password), ..) => {
+            NatsAccess::User { user: user.clone(), password: resolve(password)? }
+        }
+        (_, _, Some(token), ..) => NatsAccess::Token(resolve(token)?),
+        (_, _, _, Some(seed), _) => NatsAccess::Nkey(resolve(seed)?),
+        (_, _, _, _, Some(text)) => NatsAccess::Credentials(resolve(text)?),
+        _ => NatsAccess::Open,
+    })
+}
+
+fn kafka(settings: &Settings) -> anyhow::Result<KafkaSettings> {
+    let of = settings.kafka()?;
+    Ok(KafkaSettings {
+        bootstrap_servers: of.bootstrap_servers,
+        prefix: of.prefix,
+        replication: (of.replication > 0).then_some(of.replication),
+        username: of.username,
+        password: of.password,
+        options: of.options,
+        retention_age: of.retention_time.duration(),
+        max_unlanded_bytes: of.max_unlanded_bytes.bytes(),
+        max_message_bytes: usize::try_from(of.max_message_bytes.bytes())?,
+        patience: of.timeout.duration(),
+    })
+}
+
+/// Puts audit events on their stream.
+struct NatsEvents(Arc<NatsBus>);
+
+#[async_trait]
+impl EventSink for NatsEvents {
+    async fn deliver(&self, event: &OutboxEvent) -> Result<(), String> {
+        let about = event.event["subject"].as_str().unwrap_or_default();
+        let body = event.event.to_string().into_bytes();
+        self.0.audit(&event.id, about, body).await.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,215 @@
+//! Topics as the brokers manage them: whether they are there, made, limited and shortened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_model::BusError;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::context::Context;
+use super::look::place;
+use super::mishap::{code, is_unknown, stopped, told};
+use super::names::Configs;
+use super::settings::KafkaSettings;
+
+/// How often it is asked whether a topic that was just made is there.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What the brokers do with a topic by themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// How long they keep a message; `None` for ever.
+    pub(super) retention: Option<Duration>,
+    /// How many bytes they keep; `None` all.
+    pub(super) retention_bytes: Option<u64>,
+    /// Whether they keep only the last message of each key.
+    pub(super) compacted: bool,
+    /// Whether they stamp the time at which they take a message.
+    pub(super) stamped: bool,
+    /// The largest batch that they take.
+    pub(super) max_batch_bytes: Option<usize>,
+}
+
+pub(super) struct Admin {
+    client: Arc<AdminClient<Context>>,
+    settings: KafkaSettings,
+}
+
+impl Admin {
+    pub(super) fn new(settings: &KafkaSettings, context: Context) -> Result<Self, BusError> {
+        let client = settings.admin().create_with_context(context.clone());
+        let client = client.map_err(|e| context.refuses(&e))?;
+        Ok(Self { client: Arc::new(client), settings: settings.clone() })
+    }
+
+    /// Sees to it that a topic of one partition is there. [`BusError::Refused`] says the command
+    /// that makes it, where the brokers do not let us.
+    pub(super) async fn ensure(&self, topic: &str, configs: &Configs) -> Result<(), BusError> {
+        if self.is_there(topic).await? {
+            return Ok(());
+        }
+        self.create(topic, configs).await?;
+        let there = async {
+            while !self.is_there(topic).await? {
+                tokio::time::sleep(AGAIN).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(self.settings.patience, there).await.unwrap_or_else(|_| {
+            Err(BusError::Unavailable(format!("topic {topic} was made, but cannot be seen yet")))
+        })
+    }
+
+    /// What the brokers do with the topic by themselves; `None` where they do not tell.
+    pub(super) async fn limits(&self, topic: &str) -> Option<Limits> {
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let told = match self.client.describe_configs(&asked, &self.options()).await {
+            Ok(mut told) => told.pop()?.map_err(KafkaError::AdminOp),
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(topic) => Some(limits(|name| topic.get(name)?.value.clone())),
+            Err(error) => {
+                tracing::debug!(topic, %error, "the brokers do not tell how a topic is configured");
+                None
+            }
+        }
+    }
+
+    /// Removes what stands before Kafka's offset `before`. `false` where the brokers never do.
+    pub(super) async fn shorten(&self, topic: &str, before: i64) -> Result<bool, BusError> {
+        match self.client.delete_records(&place(topic, before)?, &self.options()).await {
+            Ok(list) => match list.elements().into_iter().find_map(|e| e.error().err()) {
+                None => Ok(true),
+                Some(error) => Err(told(&format!("shortening {topic}"), &error)),
+            },
+            Err(error) if is_denied(&error) => Ok(false),
+            Err(error) => Err(told(&format!("shortening {topic}"), &error)),
+        }
+    }
+
+    async fn is_there(&self, topic: &str) -> Result<bool, BusError> {
+        let (client, name) = (Arc::clone(&self.client), topic.to_owned());
+        let patience = self.settings.patience;
+        let asked = tokio::task::spawn_blocking(move || {
+            let metadata = client.inner().fetch_metadata(Some(&name), patience)?;
+            let found = metadata.topics().iter().find(|found| found.name() == name);
+            match found.and_then(|found| found.error()) {
+                Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+                None => Ok(found.map_or(0, |found| found.partitions().len())),
+            }
+        });
+        match asked.await.map_err(|e| stopped(&e))? {
+            Ok(1) => Ok(true),
+            Ok(0) => Ok(false),
+            Ok(partitions) => Err(BusError::Refused(format!(
+                "topic {topic} has {partitions} partitions; the topic of an entity has one"
+            ))),
+            Err(error) if is_unknown(&error) => Ok(false),
+            // Just made: it has no leader yet.
+            Err(error) if code(&error) == Some(Code::LeaderNotAvailable) => Ok(false),
+            Err(error) => Err(told(&format!("asking for {topic}"), &error)),
+        }
+    }
+
+    async fn create(&self, topic: &str, configs: &Configs) -> Result<(), BusError> {
+        let replication = self.settings.replication.map_or(-1, i32::from);
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replication));
+        let new = configs.iter().fold(new, |new, (name, value)| new.set(name, value));
+        let made = match self.client.create_topics([&new], &self.options()).await {
+            Ok(made) => made.into_iter().find_map(Result::err).map(|(_, code)| code),
+            Err(error) => match code(&error) {
+                Some(code) => Some(code),
+                None => return Err(told(&format!("making {topic}"), &error)),
+            },
+        };
+        match made {
+            None | Some(Code::TopicAlreadyExists) => {
+                tracing::info!(topic, "made a topic");
+                Ok(())
+            }
+            Some(code) if is_brief(code) => {
+                Err(BusError::Unavailable(format!("making {topic}: {code}")))
+            }
+            Some(code) => Err(BusError::Refused(format!(
+                "topic {topic} is not there, and the brokers do not let us make it ({code}); make \
+                 it with: {}",
+                self.settings.create_command(topic, configs)
+            ))),
+        }
+    }
+
+    fn options(&self) -> AdminOptions {
+        let patience = Some(self.settings.patience);
+        AdminOptions::new().request_timeout(patience).operation_timeout(patience)
+    }
+}
+
+/// Whether the brokers do not do this for us, however often they are asked.
+fn is_denied(error: &KafkaError) -> bool {
+    matches!(
+        code(error),
+        Some(
+            Code::UnsupportedFeature
+                | Code::UnsupportedVersion
+                | Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::PolicyViolation
+        )
+    )
+}
+
+/// Whether it may be otherwise soon.
+fn is_brief(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::NotController
+            | Code::LeaderNotAvailable
+    )
+}
+
+fn limits(config: impl Fn(&str) -> Option<String>) -> Limits {
+    let number = |name: &str| config(name).and_then(|value| value.parse::<u64>().ok());
+    let policy = config("cleanup.policy").unwrap_or_default();
+    let deletes = policy.is_empty() || policy.contains("delete");
+    Limits {
+        // -1, for ever, is no such number.
+        retention: number("retention.ms").filter(|_| deletes).map(Duration::from_millis),
+        retention_bytes: number("retention.bytes").filter(|_| deletes),
+        compacted: policy.contains("compact"),
+        stamped: config("message.timestamp.type").is_some_and(|t| t == "LogAppendTime"),
+        max_batch_bytes: number("max.message.bytes").and_then(|n| usize::try_from(n).ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_kept_for_ever_has_no_limits() {
+        let configs = KafkaSettings::default().topic_configs();
+        let of = |name: &str| configs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
+        let limits = limits(of);
+        assert_eq!((limits.retention, limits.retention_bytes), (None, None));
+        assert!(limits.stamped && !limits.compacted);
+    }
+
+    #[test]
+    fn what_a_topic_loses_by_itself_is_read_from_its_configuration() {
+        let of = |name: &str| match name {
+            "retention.ms" => Some("604800000".to_owned()),
+            "retention.bytes" => Some("-1".to_owned()),
+            "cleanup.policy" => Some("delete".to_owned()),
+            _ => None,
+        };
+        let limits = limits(of);
+        assert_eq!(limits.retention, Some(Duration::from_secs(7 * 24 * 3600)));
+        assert_eq!(limits.retention_bytes, None);
+    }
+}

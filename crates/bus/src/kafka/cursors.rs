@@ -1,0 +1,179 @@
+//! The topic of epochs and cursor records: compacted, so that retention never takes them.
+//!
+//! It is read to its end whenever somebody asks who does not own the answer already. A cursor record
+//! counts for the epoch for which it was written alone: a topic that was lost has none.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use alluvium_model::{BusError, CursorRecord, EntityId, Epoch};
+use rdkafka::Message as _;
+use rdkafka::message::BorrowedMessage;
+use serde::{Deserialize, Serialize};
+
+use super::look::Looker;
+
+/// What is known of the entities' epochs and cursors.
+pub(super) struct Cursors {
+    pub(super) topic: String,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Everything before this of Kafka's offsets was read.
+    next: i64,
+    epochs: HashMap<EntityId, Epoch>,
+    cursors: HashMap<EntityId, Stored>,
+}
+
+/// An entity's cursor record as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Stored {
+    epoch: Epoch,
+    #[serde(flatten)]
+    record: CursorRecord,
+}
+
+impl Stored {
+    fn place(&self) -> (Epoch, u64) {
+        (self.epoch, self.record.page)
+    }
+}
+
+/// An entity's epoch as it is stored.
+#[derive(Serialize, Deserialize)]
+struct StoredEpoch {
+    epoch: Epoch,
+}
+
+const EPOCH: &str = "/epoch";
+const CURSOR: &str = "/cursor";
+
+impl Cursors {
+    pub(super) fn new(topic: String) -> Self {
+        Self { topic, known: Mutex::default() }
+    }
+
+    /// Reads what was written since.
+    pub(super) async fn refresh(&self, looker: &Looker) -> Result<(), BusError> {
+        let Some(marks) = looker.marks(&self.topic).await? else {
+            return Err(BusError::Unavailable(format!("topic {} is not there", self.topic)));
+        };
+        let from = {
+            let mut known = self.lock();
+            if marks.high < known.next {
+                tracing::warn!(topic = self.topic, "the topic of the cursor records was made anew");
+                *known = Known::default();
+            }
+            known.next.max(marks.low)
+        };
+        if from >= marks.high {
+            return Ok(());
+        }
+        let mut damaged = None;
+        let mut read = Vec::new();
+        let visit = |record: &BorrowedMessage<'_>| match entry(record) {
+            Ok(entry) => {
+                read.extend(entry);
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                damaged = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        looker.read(&self.topic, from, marks.high, visit).await?;
+        if let Some(error) = damaged {
+            return Err(error);
+        }
+        self.take_up(read, marks.high);
+        Ok(())
+    }
+
+    /// The epoch that an entity's topic was last known to have.
+    pub(super) fn epoch(&self, entity: &EntityId) -> Option<Epoch> {
+        self.lock().epochs.get(entity).copied()
+    }
+
+    /// The cursor record of an entity whose topic has `epoch`.
+    pub(super) fn cursor(&self, entity: &EntityId, epoch: Epoch) -> Option<CursorRecord> {
+        let known = self.lock();
+        known.cursors.get(entity).filter(|c| c.epoch == epoch).map(|c| c.record.clone())
+    }
+
+    /// Takes up a record that this process has written.
+    pub(super) fn wrote(&self, entity: &EntityId, epoch: Epoch, record: CursorRecord) {
+        self.lock().cursors.insert(entity.clone(), Stored { epoch, record });
+    }
+
+    fn take_up(&self, entries: Vec<Entry>, next: i64) {
+        let mut known = self.lock();
+        if next < known.next {
+            return;
+        }
+        known.next = next;
+        for entry in entries {
+            match entry {
+                Entry::Epoch(entity, epoch) => drop(known.epochs.insert(entity, epoch)),
+                // What this process wrote itself may be younger than what it reads.
+                Entry::Cursor(entity, stored) => match known.cursors.get_mut(&entity) {
+                    Some(newer) if newer.place() > stored.place() => {}
+                    Some(older) => *older = stored,
+                    None => drop(known.cursors.insert(entity, stored)),
+                },
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Entry {
+    Epoch(EntityId, Epoch),
+    Cursor(EntityId, Stored),
+}
+
+/// The key and the value of an entity's epoch.
+pub(super) fn epoch_entry(entity: &EntityId, epoch: Epoch) -> Result<(String, Vec<u8>), BusError> {
+    Ok((format!("{entity}{EPOCH}"), json(&StoredEpoch { epoch })?))
+}
+
+/// The key and the value of an entity's cursor record.
+pub(super) fn cursor_entry(
+    entity: &EntityId,
+    epoch: Epoch,
+    record: &CursorRecord,
+) -> Result<(String, Vec<u8>), BusError> {
+    let stored = Stored { epoch, record: record.clone() };
+    Ok((format!("{entity}{CURSOR}"), json(&stored)?))
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, BusError> {
+    serde_json::to_vec(value)
+        .map_err(|e| BusError::Unavailable(format!("a record cannot be written: {e}")))
+}
+
+/// What a record says; `None` if it says nothing of an entity.
+fn entry(record: &BorrowedMessage<'_>) -> Result<Option<Entry>, BusError> {
+    let (Some(key), Some(value)) = (record.key(), record.payload()) else { return Ok(None) };
+    let damaged = |why: &dyn std::fmt::Display| {
+        let (topic, offset) = (record.topic(), record.offset());
+        BusError::Corrupt(format!("{topic}: the record at offset {offset} cannot be read: {why}"))
+    };
+    let key = std::str::from_utf8(key).map_err(|e| damaged(&e))?;
+    if let Some(entity) = key.strip_suffix(EPOCH) {
+        let entity = entity.parse().map_err(|e| damaged(&e))?;
+        let stored: StoredEpoch = serde_json::from_slice(value).map_err(|e| damaged(&e))?;
+        return Ok(Some(Entry::Epoch(entity, stored.epoch)));
+    }
+    if let Some(entity) = key.strip_suffix(CURSOR) {
+        let entity = entity.parse().map_err(|e| damaged(&e))?;
+        let stored = serde_json::from_slice(value).map_err(|e| damaged(&e))?;
+        return Ok(Some(Entry::Cursor(entity, stored)));
+    }
+    Ok(None)
+}

@@ -1,0 +1,177 @@
+//! Looks at topics: where they begin and end, and what stands in a stretch of them.
+//!
+//! One reader for the whole bus, used by one look at a time. It commits nothing.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_model::BusError;
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::Mutex;
+
+use super::context::Context;
+use super::mishap::{is_unknown, stopped, told};
+use super::settings::KafkaSettings;
+
+/// The one partition of every topic.
+pub(super) const PARTITION: i32 = 0;
+/// The end of a topic is known after so long with nothing more.
+const AT_THE_END: &str = "10";
+/// What stands before the end has come by then.
+const AFTER_THE_END: Duration = Duration::from_millis(200);
+
+/// Where a topic begins and ends, in Kafka's offsets: the first that is there, and the one after
+/// the last that is committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    pub(super) low: i64,
+    pub(super) high: i64,
+}
+
+pub(super) struct Looker {
+    consumer: Arc<StreamConsumer<Context>>,
+    turn: Mutex<()>,
+    patience: Duration,
+}
+
+impl Looker {
+    pub(super) fn new(settings: &KafkaSettings, context: Context) -> Result<Self, BusError> {
+        let mut config = settings.consumer(&settings.lookers());
+        config.set("fetch.wait.max.ms", AT_THE_END);
+        let consumer =
+            config.create_with_context(context.clone()).map_err(|e| context.refuses(&e))?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            turn: Mutex::default(),
+            patience: settings.patience,
+        })
+    }
+
+    /// Where a topic begins and ends; `None` if it is not there.
+    pub(super) async fn marks(&self, topic: &str) -> Result<Option<Marks>, BusError> {
+        let (consumer, patience) = (Arc::clone(&self.consumer), self.patience);
+        let name = topic.to_owned();
+        let asked = tokio::task::spawn_blocking(move || {
+            consumer.fetch_watermarks(&name, PARTITION, patience)
+        });
+        match asked.await.map_err(|e| stopped(&e))? {
+            Ok((low, high)) => Ok(Some(Marks { low, high })),
+            Err(error) if is_unknown(&error) => Ok(None),
+            Err(error) => Err(told(&format!("asking where {topic} ends"), &error)),
+        }
+    }
+
+    /// Kafka's offset of the first message that came at `since_ms` or later; `None` if none did.
+    pub(super) async fn first_since(
+        &self,
+        topic: &str,
+        since_ms: i64,
+    ) -> Result<Option<i64>, BusError> {
+        let (consumer, patience) = (Arc::clone(&self.consumer), self.patience);
+        let times = place(topic, since_ms)?;
+        let asked =
+            tokio::task::spawn_blocking(move || consumer.offsets_for_times(times, patience));
+        let doing = format!("asking what {topic} has of a time");
+        let found = asked.await.map_err(|e| stopped(&e))?.map_err(|e| told(&doing, &e))?;
+        let found = found.find_partition(topic, PARTITION).map(|p| p.offset());
+        Ok(match found {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        })
+    }
+
+    /// Shows `visit` what stands in a topic from Kafka's offset `from` to `high`, until it breaks.
+    /// More may be shown.
+    pub(super) async fn read<V>(
+        &self,
+        topic: &str,
+        from: i64,
+        high: i64,
+        visit: V,
+    ) -> Result<(), BusError>
+    where
+        V: FnMut(&BorrowedMessage<'_>) -> ControlFlow<()> + Send,
+    {
+        let _turn = self.turn.lock().await;
+        let failed = |error: KafkaError| told(&format!("reading {topic}"), &error);
+        self.consumer.assign(&place(topic, from)?).map_err(failed)?;
+        let read = tokio::time::timeout(self.patience, self.visit(topic, high, visit)).await;
+        self.consumer.unassign().map_err(failed)?;
+        match read {
+            Ok(read) => read.map_err(failed),
+            Err(_) => Err(BusError::Unavailable(format!(
+                "the brokers did not give the end of {topic} within {} s",
+                self.patience.as_secs()
+            ))),
+        }
+    }
+
+    async fn visit<V>(&self, topic: &str, high: i64, mut visit: V) -> Result<(), KafkaError>
+    where
+        V: FnMut(&BorrowedMessage<'_>) -> ControlFlow<()> + Send,
+    {
+        let mut wait = self.patience;
+        loop {
+            match tokio::time::timeout(wait, self.consumer.recv()).await {
+                Ok(Ok(record)) if visit(&record).is_break() => return Ok(()),
+                Ok(Ok(_)) => {}
+                // A little longer, where the end of the topic seems to come too early.
+                Ok(Err(KafkaError::PartitionEOF(_))) => match next_of(&self.consumer, topic)? {
+                    Some(next) if next >= high => return Ok(()),
+                    _ => wait = AFTER_THE_END,
+                },
+                Ok(Err(error)) if is_passing(&error) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Whether a reader goes on by itself after this: a connection broke, and is made anew.
+pub(super) fn is_passing(error: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::BrokerNotAvailable
+                | Code::NetworkException
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::NotCoordinator
+                | Code::WaitingForCoordinator
+        )
+    )
+}
+
+/// What of a topic's offsets comes next to a reader, if anything came to it before. What Kafka has
+/// put between messages counts as well as they.
+pub(super) fn next_of(
+    reader: &StreamConsumer<Context>,
+    topic: &str,
+) -> Result<Option<i64>, KafkaError> {
+    let list = reader.position()?;
+    match list.find_partition(topic, PARTITION).map(|place| place.offset()) {
+        Some(Offset::Offset(next)) => Ok(Some(next)),
+        _ => Ok(None),
+    }
+}
+
+/// One offset of a topic.
+pub(super) fn place(topic: &str, offset: i64) -> Result<TopicPartitionList, BusError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, PARTITION, Offset::Offset(offset))
+        .map_err(|e| told("naming an offset", &e))?;
+    Ok(list)
+}

@@ -1,0 +1,188 @@
+//! The bus on Kafka: one topic of one partition for each entity, for many processes.
+//!
+//! A polled page and its cursor record stand in one transaction, and readers see what is committed.
+//! Where a layer stands is said by the lake; what is gone from a topic is told, and never skipped.
+//! An offset is Kafka's own: a topic begins with a record that says its epoch, at 0, so that
+//! messages begin at 1. There are gaps between them, where transactions end.
+
+mod admin;
+mod context;
+mod cursors;
+mod keeper;
+mod look;
+mod mishap;
+mod names;
+mod owner;
+mod publish;
+mod record;
+mod settings;
+mod shared;
+mod subscriber;
+mod topic;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use alluvium_model::port::{Published, Subscribe};
+use alluvium_model::{
+    BusError, Clock, CursorRecord, EncodedPage, EntityId, Epoch, FencingToken, Layer, Publisher,
+    Span, Subscriber,
+};
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+
+pub use self::settings::KafkaSettings;
+use self::shared::Shared;
+use self::subscriber::KafkaSubscriber;
+use self::topic::Topic;
+use crate::{Bus, TopicStats};
+
+/// A bus on a cluster of Kafka. Any number of processes may use it at once.
+pub struct KafkaBus {
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+}
+
+impl KafkaBus {
+    /// Connects to the cluster, and makes the topic of the cursor records if it is not there.
+    ///
+    /// [`BusError::Refused`] if the options do not fit, the cluster refuses the credentials, or does
+    /// not let us make the topic; it says then what to do. Must be called within tokio.
+    pub async fn connect(
+        settings: KafkaSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, BusError> {
+        let shared = Arc::new(Shared::new(settings, clock)?);
+        let configs = shared.settings.cursors_configs();
+        shared.admin.ensure(&shared.cursors.topic, &configs).await?;
+        shared.cursors.refresh(&shared.looker).await?;
+        let keeper = tokio::spawn(keeper::keep(Arc::downgrade(&shared)));
+        Ok(Arc::new(Self { shared, keeper }))
+    }
+
+    /// Removes what raw has landed and retention keeps no longer, now instead of within seconds.
+    /// `false` if the brokers never remove anything for us.
+    pub async fn retain(&self) -> Result<bool, BusError> {
+        let mut all = true;
+        for topic in self.shared.known_topics() {
+            all &= keeper::shorten(&self.shared, &topic).await?;
+        }
+        Ok(all)
+    }
+
+    fn check_sizes(&self, page: &EncodedPage) -> Result<(), BusError> {
+        let limit = self.shared.settings.max_message_bytes;
+        match page.messages.iter().map(record::size).find(|size| *size > limit) {
+            Some(size) => Err(BusError::TooLarge { size, limit }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), BusError> {
+        match self.shared.closed.load(Ordering::Relaxed) {
+            true => Err(BusError::Unavailable("the bus is closed".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// The end of a topic, as the span of a page that brought nothing.
+    async fn nothing(&self, topic: &Topic) -> Result<Published, BusError> {
+        let (epoch, end) = self.end(&topic.id).await?;
+        Ok(Published { span: Span { epoch, after: end, to: end } })
+    }
+}
+
+impl Drop for KafkaBus {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+#[async_trait]
+impl Publisher for KafkaBus {
+    async fn publish(
+        &self,
+        topic: &EntityId,
+        page: EncodedPage,
+        cursor: Option<CursorRecord>,
+    ) -> Result<Published, BusError> {
+        self.check_open()?;
+        self.check_sizes(&page)?;
+        let topic = self.shared.topic(topic).await?;
+        let room = if page.messages.is_empty() {
+            None
+        } else {
+            let _turn = topic.turn.lock().await;
+            let limit = self.shared.settings.max_unlanded_bytes;
+            Some(topic.room(page.bytes() as u64, limit).await)
+        };
+        let shared = Arc::clone(&self.shared);
+        // On a task of its own: who stops waiting leaves no transaction open.
+        let publishing = tokio::spawn({
+            let topic = Arc::clone(&topic);
+            async move {
+                let _room = room;
+                match cursor {
+                    Some(record) => owner::publish(&shared, &topic, &page, &record).await.map(Some),
+                    None if page.messages.is_empty() => Ok(None),
+                    None => shared.pusher.publish(&shared, &topic, &page).await.map(Some),
+                }
+            }
+        });
+        match publishing.await.map_err(|e| mishap::stopped(&e))?? {
+            Some(published) => Ok(published),
+            None => self.nothing(&topic).await,
+        }
+    }
+
+    async fn cursor(&self, topic: &EntityId) -> Result<Option<CursorRecord>, BusError> {
+        let (topic, _) = self.shared.current(topic).await?;
+        owner::cursor(&self.shared, &topic).await
+    }
+
+    async fn end(&self, topic: &EntityId) -> Result<(Epoch, u64), BusError> {
+        let (topic, marks) = self.shared.current(topic).await?;
+        let end = self.shared.end(&topic, marks).await?;
+        Ok((topic.epoch, end))
+    }
+}
+
+#[async_trait]
+impl Subscribe for KafkaBus {
+    async fn subscribe(
+        &self,
+        topic: &EntityId,
+        layer: Layer,
+        // Readers assign themselves, and what a group shows steers nobody: none disturbs another.
+        _: FencingToken,
+    ) -> Result<Box<dyn Subscriber>, BusError> {
+        self.check_open()?;
+        let (topic, marks) = self.shared.current(topic).await?;
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(KafkaSubscriber::new(shared, topic, layer, marks)))
+    }
+}
+
+#[async_trait]
+impl Bus for KafkaBus {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn topic_stats(&self) -> Vec<TopicStats> {
+        let now_ms = self.shared.now_ms();
+        let topics = self.shared.known_topics();
+        let mut stats: Vec<TopicStats> = topics.iter().map(|t| t.stats(now_ms)).collect();
+        stats.sort_by(|a, b| a.topic.cmp(&b.topic));
+        stats
+    }
+
+    async fn close(&self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.keeper.abort();
+        for topic in self.shared.known_topics() {
+            topic.owner.lock().await.let_go();
+        }
+        self.shared.pusher.close().await;
+    }
+}

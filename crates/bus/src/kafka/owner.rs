@@ -1,0 +1,257 @@
+//! The polled pages of one entity: each in one transaction with its cursor record.
+//!
+//! Kafka lets one producer at a time have a transactional id, and there is one id per entity. Who
+//! takes it over rolls back what its predecessor left open and fences it, and only then reads the
+//! cursor record: from then on nobody else can write one. It is taken over once for each fencing
+//! token, so that a predecessor that was fenced does not take it back.
+
+use std::time::Duration;
+
+use alluvium_model::port::Published;
+use alluvium_model::{BusError, CursorRecord, EncodedPage, FencingToken};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{FutureRecord, Producer};
+
+use super::cursors::cursor_entry;
+use super::look::PARTITION;
+use super::mishap::{is_fenced, stopped, told};
+use super::publish::{Client, answers, drop_aside, queue, refused, settle};
+use super::shared::Shared;
+use super::topic::Topic;
+
+/// A commit whose answer does not come is asked for again so often.
+const COMMIT_TRIES: u32 = 3;
+
+/// Whether this process has the transactional id of an entity.
+#[derive(Default)]
+pub(super) struct Owner {
+    client: Option<Client>,
+    /// The token for which it was taken over last, also if it was lost since.
+    token: Option<FencingToken>,
+    /// Whether it is not known what became of the last page.
+    unsure: bool,
+}
+
+/// Why a transaction was not filled.
+enum Failure {
+    Kafka(KafkaError),
+    Told(BusError),
+}
+
+/// How a transaction ended.
+enum Ended {
+    Committed,
+    /// It must be rolled back.
+    Failed(KafkaError),
+    /// Nobody answered: it may be committed, or not.
+    Unknown(KafkaError),
+}
+
+/// Publishes a page and its cursor record, in one transaction. Must not be dropped on its way.
+pub(super) async fn publish(
+    shared: &Shared,
+    topic: &Topic,
+    page: &EncodedPage,
+    record: &CursorRecord,
+) -> Result<Published, BusError> {
+    let mut owner = topic.owner.lock().await;
+    let _alone = topic.pages.write().await;
+    let client = owner.ready(shared, topic, record).await?;
+    let published_at_ms = topic.stamp(shared.now_ms());
+    let ended = match fill(&client, shared, topic, page, record, published_at_ms).await {
+        Ok(offsets) => commit(&client, shared.settings.patience).await.map(|e| (e, offsets))?,
+        Err(failure) => return Err(owner.roll_back(shared, topic, page, record, failure).await),
+    };
+    match ended {
+        (Ended::Committed, offsets) => {
+            shared.cursors.wrote(&topic.id, topic.epoch, record.clone());
+            let span = settle(shared, topic, page, &offsets, published_at_ms).await?;
+            Ok(Published { span })
+        }
+        (Ended::Failed(error), _) => {
+            Err(owner.roll_back(shared, topic, page, record, Failure::Kafka(error)).await)
+        }
+        (Ended::Unknown(error), _) => {
+            owner.unsure = true;
+            owner.let_go();
+            let doing = format!("publishing to {}; it may still become durable", topic.name);
+            Err(told(&doing, &error))
+        }
+    }
+}
+
+/// The topic's cursor record. Where this process does not know what became of its last page, that is
+/// settled first.
+pub(super) async fn cursor(
+    shared: &Shared,
+    topic: &Topic,
+) -> Result<Option<CursorRecord>, BusError> {
+    let mut owner = topic.owner.lock().await;
+    if owner.unsure {
+        owner.take_over(shared, topic).await?;
+    }
+    drop(owner);
+    shared.cursors.refresh(&shared.looker).await?;
+    Ok(shared.cursors.cursor(&topic.id, topic.epoch))
+}
+
+impl Owner {
+    /// A client that has the transactional id, for the token of `record`.
+    async fn ready(
+        &mut self,
+        shared: &Shared,
+        topic: &Topic,
+        record: &CursorRecord,
+    ) -> Result<Client, BusError> {
+        if self.token != Some(record.token) || self.unsure {
+            // Asked before, so that who comes too late fences nobody.
+            shared.cursors.refresh(&shared.looker).await?;
+            check(shared, topic, record)?;
+            self.take_over(shared, topic).await?;
+            self.token = Some(record.token);
+        }
+        check(shared, topic, record)?;
+        match &self.client {
+            Some(client) => Ok(client.clone()),
+            None => Err(fenced(shared, topic, record).await),
+        }
+    }
+
+    /// Takes the transactional id over, and reads what was published until then.
+    async fn take_over(&mut self, shared: &Shared, topic: &Topic) -> Result<(), BusError> {
+        self.let_go();
+        let doing = |e: &KafkaError| told(&format!("taking {} over", topic.name), e);
+        let client: Client = shared
+            .settings
+            .transactions(&topic.name)
+            .create_with_context(shared.context.clone())
+            .map_err(|e| shared.context.refuses(&e))?;
+        let (asking, patience) = (client.clone(), shared.settings.patience);
+        let asked = tokio::task::spawn_blocking(move || asking.init_transactions(patience));
+        if let Err(error) = asked.await.map_err(|e| stopped(&e))? {
+            drop_aside(client);
+            return Err(doing(&error));
+        }
+        self.client = Some(client);
+        shared.cursors.refresh(&shared.looker).await?;
+        self.unsure = false;
+        Ok(())
+    }
+
+    /// Rolls a transaction back; what its publisher is told.
+    async fn roll_back(
+        &mut self,
+        shared: &Shared,
+        topic: &Topic,
+        page: &EncodedPage,
+        record: &CursorRecord,
+        failure: Failure,
+    ) -> BusError {
+        let lost = matches!(&failure, Failure::Kafka(error) if is_fenced(error));
+        let aborted = match &self.client {
+            Some(client) if !lost => abort(client.clone(), shared.settings.patience).await,
+            _ => Ok(()),
+        };
+        let lost = lost || aborted.as_ref().is_err_and(is_fenced);
+        if lost || aborted.is_err() {
+            self.let_go();
+        }
+        if lost {
+            return fenced(shared, topic, record).await;
+        }
+        if aborted.is_err() {
+            // The broker rolls it back by itself; until then it is not known to be gone.
+            self.unsure = true;
+        }
+        match failure {
+            Failure::Kafka(error) => refused(shared, topic, page, &error),
+            Failure::Told(error) => error,
+        }
+    }
+
+    /// Ends the client. The id is taken over anew when there is something to publish.
+    pub(super) fn let_go(&mut self) {
+        drop_aside(self.client.take());
+    }
+
+    /// Ends a client that nobody needs at the moment.
+    pub(super) fn rest(&mut self) {
+        if self.client.is_some() && !self.unsure {
+            self.token = None;
+            self.let_go();
+        }
+    }
+}
+
+/// [`BusError::Fenced`] if the page may not follow what stands on the bus.
+fn check(shared: &Shared, topic: &Topic, record: &CursorRecord) -> Result<(), BusError> {
+    match shared.cursors.cursor(&topic.id, topic.epoch) {
+        Some(last) if !record.may_follow(Some(&last)) => Err(fenced_by(topic, &last)),
+        _ => Ok(()),
+    }
+}
+
+/// Somebody else has the id. What stands on the bus may not be theirs yet.
+async fn fenced(shared: &Shared, topic: &Topic, record: &CursorRecord) -> BusError {
+    if let Err(error) = shared.cursors.refresh(&shared.looker).await {
+        tracing::debug!(%error, "who fenced a page could not be asked");
+    }
+    let last = shared.cursors.cursor(&topic.id, topic.epoch);
+    fenced_by(topic, last.as_ref().unwrap_or(record))
+}
+
+fn fenced_by(topic: &Topic, last: &CursorRecord) -> BusError {
+    BusError::Fenced { topic: topic.id.clone(), token: last.token.0, page: last.page }
+}
+
+/// Puts the page and its cursor record into a transaction; where the messages stand.
+async fn fill(
+    client: &Client,
+    shared: &Shared,
+    topic: &Topic,
+    page: &EncodedPage,
+    record: &CursorRecord,
+    published_at_ms: i64,
+) -> Result<Vec<Option<u64>>, Failure> {
+    client.begin_transaction().map_err(Failure::Kafka)?;
+    let queued = queue(client, topic, page, published_at_ms).await.map_err(Failure::Kafka)?;
+    let offsets = answers(queued).await.map_err(Failure::Kafka)?;
+    if offsets.first().copied().flatten().is_some_and(|first| first <= topic.known_end()) {
+        topic.spoil();
+        return Err(Failure::Told(BusError::Unavailable(format!(
+            "topic {} was made anew; it is asked what it is now",
+            topic.name
+        ))));
+    }
+    let (key, value) = cursor_entry(&topic.id, topic.epoch, record).map_err(Failure::Told)?;
+    let record = FutureRecord::to(&shared.cursors.topic).partition(PARTITION);
+    let record = record.key(&key).payload(&value);
+    client.send(record, shared.settings.patience).await.map_err(|(e, _)| Failure::Kafka(e))?;
+    Ok(offsets)
+}
+
+async fn commit(client: &Client, patience: Duration) -> Result<Ended, BusError> {
+    let client = client.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut last = KafkaError::Canceled;
+        for _ in 0..COMMIT_TRIES {
+            last = match client.commit_transaction(patience) {
+                Ok(()) => return Ended::Committed,
+                Err(KafkaError::Transaction(e)) if e.txn_requires_abort() => {
+                    return Ended::Failed(KafkaError::Transaction(e));
+                }
+                Err(KafkaError::Transaction(e)) if e.is_retriable() => KafkaError::Transaction(e),
+                Err(KafkaError::Flush(code)) => return Ended::Failed(KafkaError::Flush(code)),
+                Err(error) if is_fenced(&error) => return Ended::Failed(error),
+                Err(error) => return Ended::Unknown(error),
+            };
+        }
+        Ended::Unknown(last)
+    });
+    asked.await.map_err(|e| stopped(&e))
+}
+
+async fn abort(client: Client, patience: Duration) -> Result<(), KafkaError> {
+    let asked = tokio::task::spawn_blocking(move || client.abort_transaction(patience));
+    asked.await.unwrap_or(Err(KafkaError::Canceled))
+}

@@ -1,0 +1,223 @@
+//! Ways into a topic: how messages are queued and their answers awaited, and the producer of pages
+//! that carry no cursor.
+
+use std::time::Duration;
+
+use alluvium_model::port::Published;
+use alluvium_model::{BusError, EncodedMessage, EncodedPage, Epoch, Span};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::future_producer::DeliveryFuture;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+
+use super::context::Context;
+use super::look::PARTITION;
+use super::mishap::{code, told};
+use super::record;
+use super::shared::Shared;
+use super::topic::{Topic, Weight};
+
+/// How long to wait where librdkafka's queue is full.
+const QUEUE_AGAIN: Duration = Duration::from_millis(5);
+
+/// A client of librdkafka that publishes.
+pub(super) type Client = FutureProducer<Context>;
+
+/// The producer of pages without cursor. They may come from several processes at once, so it takes
+/// nothing over from anybody.
+#[derive(Default)]
+pub(super) struct Pusher {
+    client: tokio::sync::Mutex<Option<Client>>,
+}
+
+impl Pusher {
+    /// Publishes a page without cursor, in one piece. If it fails, a part of it may stand: whoever
+    /// published it publishes it again, and its ids absorb what stands twice.
+    pub(super) async fn publish(
+        &self,
+        shared: &Shared,
+        topic: &Topic,
+        page: &EncodedPage,
+    ) -> Result<Published, BusError> {
+        let _with_others = topic.pages.read().await;
+        let client = self.client(shared).await?;
+        let published_at_ms = topic.stamp(shared.now_ms());
+        let queued = {
+            let _in_one_piece = topic.queueing.lock().await;
+            queue(&client, topic, page, published_at_ms).await
+        };
+        let offsets = match queued {
+            Ok(queued) => answers(queued).await,
+            Err(error) => Err(error),
+        };
+        let offsets = match offsets {
+            Ok(offsets) => offsets,
+            Err(error) => {
+                self.drop_if_dead(&client).await;
+                return Err(refused(shared, topic, page, &error));
+            }
+        };
+        let span = settle(shared, topic, page, &offsets, published_at_ms).await?;
+        Ok(Published { span })
+    }
+
+    /// Writes one record with a key, durably.
+    pub(super) async fn write(
+        &self,
+        shared: &Shared,
+        topic: &str,
+        key: &str,
+        value: &[u8],
+    ) -> Result<(), BusError> {
+        let record = FutureRecord::to(topic).partition(PARTITION).key(key).payload(value);
+        let client = self.client(shared).await?;
+        let sent = client.send(record, shared.settings.patience).await;
+        sent.map(drop).map_err(|(error, _)| told(&format!("writing to {topic}"), &error))
+    }
+
+    /// Ends the client, with what it has queued.
+    pub(super) async fn close(&self) {
+        let client = self.client.lock().await.take();
+        drop_aside(client);
+    }
+
+    async fn client(&self, shared: &Shared) -> Result<Client, BusError> {
+        let mut slot = self.client.lock().await;
+        if let Some(client) = slot.as_ref() {
+            return Ok(client.clone());
+        }
+        let client: Client = shared
+            .settings
+            .producer()
+            .create_with_context(shared.context.clone())
+            .map_err(|e| shared.context.refuses(&e))?;
+        *slot = Some(client.clone());
+        Ok(client)
+    }
+
+    /// After some errors a client never works again: the next page gets another one.
+    async fn drop_if_dead(&self, client: &Client) {
+        if client.client().fatal_error().is_some() {
+            let dead = self.client.lock().await.take();
+            drop_aside(dead);
+        }
+    }
+}
+
+/// Begins a topic.
+pub(super) async fn mark(shared: &Shared, name: &str, epoch: Epoch) -> Result<(), BusError> {
+    let record: FutureRecord<'_, (), ()> = FutureRecord::to(name)
+        .partition(PARTITION)
+        .timestamp(shared.now_ms())
+        .headers(record::mark(epoch));
+    let client = shared.pusher.client(shared).await?;
+    let sent = client.send(record, shared.settings.patience).await;
+    sent.map(drop).map_err(|(error, _)| told(&format!("beginning {name}"), &error))
+}
+
+/// Queues a page's messages, in their order.
+pub(super) async fn queue(
+    client: &Client,
+    topic: &Topic,
+    page: &EncodedPage,
+    published_at_ms: i64,
+) -> Result<Vec<DeliveryFuture>, KafkaError> {
+    let mut queued = Vec::with_capacity(page.messages.len());
+    for message in &page.messages {
+        let headers = record::headers(message, topic.epoch);
+        queued.push(queue_one(client, topic, message, headers, published_at_ms).await?);
+    }
+    Ok(queued)
+}
+
+async fn queue_one(
+    client: &Client,
+    topic: &Topic,
+    message: &EncodedMessage,
+    headers: OwnedHeaders,
+    published_at_ms: i64,
+) -> Result<DeliveryFuture, KafkaError> {
+    let mut record: FutureRecord<'_, (), [u8]> = FutureRecord::to(&topic.name)
+        .partition(PARTITION)
+        .timestamp(published_at_ms)
+        .headers(headers)
+        .payload(&message.payload);
+    loop {
+        match client.send_result(record) {
+            Ok(queued) => return Ok(queued),
+            Err((KafkaError::MessageProduction(Code::QueueFull), back)) => record = back,
+            Err((error, _)) => return Err(error),
+        }
+        tokio::time::sleep(QUEUE_AGAIN).await;
+    }
+}
+
+/// Waits until the brokers have taken all messages; their offsets, where they tell them.
+pub(super) async fn answers(queued: Vec<DeliveryFuture>) -> Result<Vec<Option<u64>>, KafkaError> {
+    let mut offsets = Vec::with_capacity(queued.len());
+    let mut failed = None;
+    // All are awaited, so that none is still on its way when an error is told.
+    for queued in queued {
+        match queued.await {
+            Ok(Ok(delivery)) => offsets.push(u64::try_from(delivery.offset).ok()),
+            Ok(Err((error, _))) => failed = failed.or(Some(error)),
+            Err(_) => failed = failed.or(Some(KafkaError::Canceled)),
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(offsets),
+    }
+}
+
+/// Why a page was not taken.
+pub(super) fn refused(
+    shared: &Shared,
+    topic: &Topic,
+    page: &EncodedPage,
+    error: &KafkaError,
+) -> BusError {
+    match code(error) {
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => BusError::TooLarge {
+            size: page.messages.iter().map(record::size).max().unwrap_or(0),
+            limit: topic.limits.max_batch_bytes.unwrap_or(shared.settings.max_message_bytes),
+        },
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            topic.spoil();
+            BusError::Unavailable(format!("topic {} is not there any more", topic.name))
+        }
+        _ => told(&format!("publishing to {}", topic.name), error),
+    }
+}
+
+/// Takes up what was published; the stretch that it fills.
+pub(super) async fn settle(
+    shared: &Shared,
+    topic: &Topic,
+    page: &EncodedPage,
+    offsets: &[Option<u64>],
+    published_at_ms: i64,
+) -> Result<Span, BusError> {
+    let weigh = |(message, offset): (&EncodedMessage, &Option<u64>)| {
+        let (bytes, records) = (message.payload.len() as u64, message.records);
+        offset.map(|offset| Weight { offset, bytes, records, published_at_ms })
+    };
+    let weights: Vec<Weight> = page.messages.iter().zip(offsets).filter_map(weigh).collect();
+    let whole = weights.len() == page.messages.len();
+    if let (true, Some(first), Some(last)) = (whole, weights.first(), weights.last()) {
+        topic.published(&weights);
+        return Ok(Span { epoch: topic.epoch, after: first.offset - 1, to: last.offset });
+    }
+    // Nothing was published, or an answer came twice and does not tell where the messages stand.
+    let marks = shared.marks(topic).await?.unwrap_or_default();
+    let to = shared.end(topic, marks).await?;
+    let after = to.saturating_sub(page.messages.len() as u64);
+    Ok(Span { epoch: topic.epoch, after, to })
+}
+
+/// Drops what blocks while it ends, on a thread for that.
+pub(super) fn drop_aside<T: Send + 'static>(ending: T) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        drop(runtime.spawn_blocking(move || drop(ending)));
+    }
+}

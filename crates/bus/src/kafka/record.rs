@@ -1,0 +1,118 @@
+//! Messages as Kafka's records, and back.
+//!
+//! Headers are carried as they are, which is CloudEvents' binary mode: their names are those of its
+//! Kafka binding. Beside them stand two of the bus's own: how many records the lines hold, and the
+//! topic's epoch, by which a reader notices that the topic was made anew under its feet.
+
+use std::sync::Arc;
+
+use alluvium_model::{BusError, EncodedMessage, EntityId, Epoch, Headers, Message};
+use bytes::Bytes;
+use rdkafka::Message as _;
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, OwnedHeaders};
+
+const RECORDS: &str = "alluvium-records";
+const EPOCH: &str = "alluvium-epoch";
+/// On a record that begins a topic, and is nobody's message.
+const MARK: &str = "alluvium-mark";
+
+/// The headers of the record that begins a topic and says its epoch.
+pub(super) fn mark(epoch: Epoch) -> OwnedHeaders {
+    let epoch = epoch.to_string();
+    let headers = OwnedHeaders::new().insert(Header { key: MARK, value: Some("epoch") });
+    headers.insert(Header { key: EPOCH, value: Some(epoch.as_str()) })
+}
+
+/// The headers of a message.
+pub(super) fn headers(message: &EncodedMessage, epoch: Epoch) -> OwnedHeaders {
+    let (records, epoch) = (message.records.to_string(), epoch.to_string());
+    let own = [(RECORDS, records.as_str()), (EPOCH, epoch.as_str())];
+    let all = message.headers.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    all.chain(own).fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(value) })
+    })
+}
+
+/// The bytes of a message, as its limit counts them.
+pub(super) fn size(message: &EncodedMessage) -> usize {
+    let headers = message.headers.0.iter().map(|(name, value)| name.len() + value.len());
+    message.payload.len() + headers.sum::<usize>()
+}
+
+/// What a record is.
+pub(super) enum Read {
+    /// A mark, and the epoch that it says.
+    Mark(Epoch),
+    /// A message.
+    Message(Arc<Message>),
+}
+
+/// What stands at a record's place in the topic of `entity`, which has `epoch`.
+///
+/// A record without the bus's own headers was put there by somebody else, and is taken as it is. One
+/// of another epoch is refused with [`BusError::UnexpectedEpoch`].
+pub(super) fn read(
+    entity: &EntityId,
+    epoch: Epoch,
+    record: &BorrowedMessage<'_>,
+) -> Result<Read, BusError> {
+    let mut headers = Headers::default();
+    let (mut records, mut marked, mut said) = (None, false, None);
+    for header in record.headers().map(|h| h.iter()).into_iter().flatten() {
+        let value = String::from_utf8_lossy(header.value.unwrap_or_default());
+        match header.key {
+            RECORDS => records = value.parse().ok(),
+            EPOCH => said = value.parse().ok().map(Epoch),
+            MARK => marked = true,
+            name => {
+                headers.0.insert(name.to_owned(), value.into_owned());
+            }
+        }
+    }
+    if let (true, Some(said)) = (marked, said) {
+        return Ok(Read::Mark(said));
+    }
+    if let Some(found) = said.filter(|said| *said != epoch) {
+        let topic = entity.clone();
+        return Err(BusError::UnexpectedEpoch { topic, expected: epoch, found });
+    }
+    let payload = Bytes::copy_from_slice(record.payload().unwrap_or_default());
+    let records = records.unwrap_or_else(|| lines(&payload));
+    let published_at_us = record.timestamp().to_millis().unwrap_or(0).saturating_mul(1000);
+    let encoded = EncodedMessage { headers, payload, records };
+    let message = Message::new(epoch, offset(record), published_at_us, encoded, None);
+    Ok(Read::Message(Arc::new(message)))
+}
+
+/// The record's offset. The first of a topic is its mark, at 0, so that messages begin at 1.
+pub(super) fn offset(record: &BorrowedMessage<'_>) -> u64 {
+    u64::try_from(record.offset()).unwrap_or(0)
+}
+
+/// How many records the lines of a payload are.
+fn lines(payload: &[u8]) -> u32 {
+    let body = payload.strip_suffix(b"\n").unwrap_or(payload);
+    let ends = body.iter().filter(|byte| **byte == b'\n').count();
+    u32::try_from(ends + 1).unwrap_or(u32::MAX)
+}
+
+/// What stands first in a topic.
+pub(super) enum Beginning {
+    /// A mark, and the epoch that it says.
+    Mark(Epoch),
+    /// A message, and the epoch for which it was published, if its publisher was a bus.
+    Message(Option<Epoch>),
+}
+
+/// What a record is that stands first in a topic.
+pub(super) fn beginning(record: &BorrowedMessage<'_>) -> Beginning {
+    let header = |name: &str| {
+        let mut all = record.headers().map(|h| h.iter()).into_iter().flatten();
+        all.find(|header| header.key == name).and_then(|header| header.value)
+    };
+    let said = header(EPOCH).and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    match (header(MARK), said.map(Epoch)) {
+        (Some(_), Some(epoch)) => Beginning::Mark(epoch),
+        (_, said) => Beginning::Message(said),
+    }
+}

@@ -1,0 +1,248 @@
+//! What both ends of the bus share: the clients, and the topics that this process knows.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use alluvium_model::{BusError, Clock, EntityId, Epoch};
+use rdkafka::message::BorrowedMessage;
+
+use super::admin::{Admin, Limits};
+use super::context::Context;
+use super::cursors::{Cursors, epoch_entry};
+use super::look::{Looker, Marks};
+use super::publish::{self, Pusher};
+use super::record::{self, Beginning};
+use super::settings::KafkaSettings;
+use super::topic::Topic;
+
+/// What both ends of the bus share.
+pub(super) struct Shared {
+    pub(super) settings: KafkaSettings,
+    pub(super) context: Context,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) admin: Admin,
+    pub(super) looker: Looker,
+    pub(super) cursors: Cursors,
+    pub(super) pusher: Pusher,
+    pub(super) closed: AtomicBool,
+    topics: Mutex<HashMap<EntityId, Arc<Topic>>>,
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: KafkaSettings, clock: Arc<dyn Clock>) -> Result<Self, BusError> {
+        settings.check()?;
+        let context = Context::new(settings.secrets());
+        Ok(Self {
+            admin: Admin::new(&settings, context.clone())?,
+            looker: Looker::new(&settings, context.clone())?,
+            cursors: Cursors::new(settings.cursors()),
+            pusher: Pusher::default(),
+            closed: AtomicBool::new(false),
+            topics: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            settings,
+            context,
+            clock,
+        })
+    }
+
+    /// The topic of an entity, made if it is not there.
+    pub(super) async fn topic(&self, id: &EntityId) -> Result<Arc<Topic>, BusError> {
+        if let Some(topic) = self.known(id) {
+            return Ok(topic);
+        }
+        let _only_one = self.opening.lock().await;
+        if let Some(topic) = self.known(id) {
+            return Ok(topic);
+        }
+        let topic = Arc::new(self.open(id).await?);
+        self.topics().insert(id.clone(), Arc::clone(&topic));
+        Ok(topic)
+    }
+
+    /// The topic of an entity and where it begins and ends now. A topic that was made anew meanwhile
+    /// is opened anew.
+    pub(super) async fn current(&self, id: &EntityId) -> Result<(Arc<Topic>, Marks), BusError> {
+        for _ in 0..3 {
+            let topic = self.topic(id).await?;
+            if let Some(marks) = self.marks(&topic).await? {
+                return Ok((topic, marks));
+            }
+        }
+        Err(BusError::Unavailable(format!("topic {id} is being made anew again and again")))
+    }
+
+    /// Where a topic begins and ends now. `None` if it is not the one that this process knows: it is
+    /// not there, or ends before where it was seen to end. Then nobody is to use it any more.
+    pub(super) async fn marks(&self, topic: &Topic) -> Result<Option<Marks>, BusError> {
+        let before = topic.marks().high;
+        let marks = self.looker.marks(&topic.name).await?;
+        match marks.filter(|marks| marks.high >= before && !topic.is_stale()) {
+            Some(marks) => topic.seen(marks),
+            None => {
+                topic.spoil();
+                return Ok(None);
+            }
+        }
+        Ok(marks)
+    }
+
+    /// The offset of a topic's last message.
+    pub(super) async fn end(&self, topic: &Topic, marks: Marks) -> Result<u64, BusError> {
+        if let Some(end) = topic.end_at(marks.high) {
+            return Ok(end);
+        }
+        let beyond = i64::try_from(topic.known_end() + 1).unwrap_or(i64::MAX);
+        let (floor, mut stretch) = (marks.low.max(beyond), 8);
+        let (mut from, mut last) = (marks.high, None);
+        // Behind the last message stand the ends of transactions, and transactions rolled back.
+        while last.is_none() && from > floor {
+            from = marks.high.saturating_sub(stretch).max(floor);
+            last = self.last_from(topic, from, marks.high).await?;
+            stretch *= 16;
+        }
+        let gone = u64::try_from(marks.low - 1).unwrap_or(0);
+        topic.ends(last.unwrap_or(gone), marks.high);
+        Ok(topic.known_end())
+    }
+
+    /// All topics that this process knows.
+    pub(super) fn known_topics(&self) -> Vec<Arc<Topic>> {
+        self.topics().values().cloned().collect()
+    }
+
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.now().as_millisecond()
+    }
+
+    fn known(&self, id: &EntityId) -> Option<Arc<Topic>> {
+        self.topics().get(id).filter(|topic| !topic.is_stale()).cloned()
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashMap<EntityId, Arc<Topic>>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn last_from(
+        &self,
+        topic: &Topic,
+        from: i64,
+        high: i64,
+    ) -> Result<Option<u64>, BusError> {
+        let mut last = None;
+        let visit = |found: &BorrowedMessage| {
+            if matches!(record::beginning(found), Beginning::Message(_)) {
+                last = Some(record::offset(found));
+            }
+            ControlFlow::Continue(())
+        };
+        self.looker.read(&topic.name, from, high, visit).await?;
+        Ok(last)
+    }
+
+    async fn open(&self, id: &EntityId) -> Result<Topic, BusError> {
+        let name = self.settings.topic(id);
+        self.admin.ensure(&name, &self.settings.topic_configs()).await?;
+        let limits = self.admin.limits(&name).await.unwrap_or_default();
+        self.check_limits(&name, &limits)?;
+        self.cursors.refresh(&self.looker).await?;
+        let (epoch, marks) = self.epoch(id, &name).await?;
+        let topic = Topic::new(id.clone(), name, epoch, limits);
+        topic.seen(marks);
+        Ok(topic)
+    }
+
+    fn check_limits(&self, name: &str, limits: &Limits) -> Result<(), BusError> {
+        if limits.compacted {
+            return Err(BusError::Refused(format!(
+                "topic {name} is compacted, so that messages go missing; set its cleanup.policy \
+                 to delete"
+            )));
+        }
+        if let Some(age) = limits.retention {
+            let hours = age.as_secs() / 3600;
+            tracing::warn!(
+                topic = name,
+                hours,
+                "the brokers remove messages of this age, also \
+                if raw has not landed them; set the topic's retention.ms to -1"
+            );
+        }
+        if let Some(bytes) = limits.retention_bytes {
+            tracing::warn!(
+                topic = name,
+                bytes,
+                "the brokers keep so many bytes, and remove what \
+                raw has not landed beyond; set the topic's retention.bytes to -1"
+            );
+        }
+        Ok(())
+    }
+
+    /// The epoch of a topic. While its beginning is there it stands in its first record, which is
+    /// written here if there is none; later the topic of the cursor records knows it.
+    async fn epoch(&self, id: &EntityId, name: &str) -> Result<(Epoch, Marks), BusError> {
+        for _ in 0..3 {
+            let Some(marks) = self.looker.marks(name).await? else { break };
+            let known = self.cursors.epoch(id);
+            let found = match (self.beginning(name, marks).await?, known) {
+                (Some(Beginning::Mark(epoch)), _) if marks.low == 0 => epoch,
+                (None, _) if marks.low == 0 => {
+                    self.write_mark(id, name, known).await?;
+                    continue;
+                }
+                (Some(Beginning::Message(_)), _) if marks.low == 0 => {
+                    return Err(BusError::Refused(format!(
+                        "topic {name} begins with a message that is none of Alluvium's; foreign \
+                         topics are sources: give the bus another prefix, or delete the topic"
+                    )));
+                }
+                (Some(Beginning::Message(Some(epoch)) | Beginning::Mark(epoch)), _) => epoch,
+                (_, Some(epoch)) => epoch,
+                (_, None) => {
+                    return Err(BusError::Corrupt(format!(
+                        "nobody knows the epoch of topic {name}: its beginning is gone, and {} \
+                         does not tell it; delete the topic if raw has landed it",
+                        self.cursors.topic
+                    )));
+                }
+            };
+            if known != Some(found) {
+                let (key, value) = epoch_entry(id, found)?;
+                self.pusher.write(self, &self.cursors.topic, &key, &value).await?;
+                self.cursors.refresh(&self.looker).await?;
+            }
+            return Ok((found, marks));
+        }
+        Err(BusError::Unavailable(format!("topic {name} does not settle")))
+    }
+
+    async fn beginning(&self, name: &str, marks: Marks) -> Result<Option<Beginning>, BusError> {
+        let mut first = None;
+        if marks.high > marks.low {
+            let visit = |found: &BorrowedMessage| {
+                first = Some(record::beginning(found));
+                ControlFlow::Break(())
+            };
+            self.looker.read(name, marks.low, marks.high, visit).await?;
+        }
+        Ok(first)
+    }
+
+    /// Begins a topic with a new epoch, above the one that it may have had. If somebody else does so
+    /// at the same time, the record that comes first counts.
+    async fn write_mark(
+        &self,
+        id: &EntityId,
+        name: &str,
+        before: Option<Epoch>,
+    ) -> Result<(), BusError> {
+        let now = u64::try_from(self.now_ms()).unwrap_or(0);
+        let epoch = Epoch(now.max(before.map_or(0, |before| before.0 + 1)));
+        tracing::info!(topic = %id, %epoch, "a topic begins");
+        publish::mark(self, name, epoch).await
+    }
+}

@@ -1,0 +1,236 @@
+//! A reader of one topic, for one layer.
+//!
+//! Where it stands is said by who uses it, from the lake; what is committed to the consumer group is
+//! for people to see. Between messages Kafka has offsets of its own (the ends of transactions, and
+//! transactions rolled back): a delivery takes those behind its messages along.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_model::{BusError, Delivery, FetchLimit, Layer, Message, Position, Span, Subscriber};
+use async_trait::async_trait;
+use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::context::Context;
+use super::look::{Marks, is_passing, next_of, place};
+use super::mishap::{code, is_unknown, told};
+use super::publish::drop_aside;
+use super::record::{self, Read};
+use super::shared::Shared;
+use super::topic::{Topic, first_after};
+
+/// So long a reader that knows of more waits before it looks again how far it is.
+const STEP: Duration = Duration::from_millis(50);
+
+type Reader = StreamConsumer<Context>;
+
+/// Where one layer stands on one topic.
+pub(super) struct KafkaSubscriber {
+    shared: Arc<Shared>,
+    topic: Arc<Topic>,
+    layer: Layer,
+    /// Goes on where the subscriber stands; made when it is needed, and anew where that changes, so
+    /// that nothing of what it had before can be in the way.
+    reader: Option<Arc<Reader>>,
+    at: u64,
+    /// What came and was too much for the last delivery.
+    spare: Option<Arc<Message>>,
+}
+
+impl Drop for KafkaSubscriber {
+    fn drop(&mut self) {
+        drop_aside(self.reader.take());
+    }
+}
+
+impl KafkaSubscriber {
+    pub(super) fn new(shared: Arc<Shared>, topic: Arc<Topic>, layer: Layer, marks: Marks) -> Self {
+        topic.read_by(layer);
+        Self { shared, topic, layer, reader: None, at: first_after(marks), spare: None }
+    }
+
+    /// The reader, which goes on where the subscriber stands.
+    fn reader(&mut self) -> Result<Arc<Reader>, BusError> {
+        if let Some(reader) = &self.reader {
+            return Ok(Arc::clone(reader));
+        }
+        let settings = &self.shared.settings;
+        let reader: Reader = settings
+            .consumer(&settings.group(self.layer))
+            .create_with_context(self.shared.context.clone())
+            .map_err(|e| self.shared.context.refuses(&e))?;
+        let from = i64::try_from(self.at + 1).unwrap_or(i64::MAX);
+        let list = place(&self.topic.name, from)?;
+        reader.assign(&list).map_err(|e| told("placing a reader", &e))?;
+        Ok(Arc::clone(self.reader.insert(Arc::new(reader))))
+    }
+
+    /// What it had is forgotten: what was fetched and not given comes again.
+    fn stand(&mut self, at: u64) {
+        drop_aside(self.reader.take());
+        self.spare = None;
+        self.at = at;
+    }
+
+    /// Where the topic begins and ends, if it is still the one that this reader knows.
+    async fn marks(&self) -> Result<Marks, BusError> {
+        let marks = self.shared.marks(&self.topic).await?;
+        let name = &self.topic.name;
+        marks.ok_or_else(|| BusError::Unavailable(format!("topic {name} was lost or made anew")))
+    }
+
+    /// What of Kafka's offsets comes next.
+    fn next(&mut self) -> Result<i64, BusError> {
+        let standing = i64::try_from(self.at + 1).unwrap_or(i64::MAX);
+        let next = next_of(&*self.reader()?, &self.topic.name);
+        let next = next.map_err(|e| told("asking for a position", &e))?;
+        Ok(next.map_or(standing, |next| next.max(standing)))
+    }
+
+    /// What comes within `wait`.
+    async fn step(&mut self, wait: Duration) -> Result<Option<Arc<Message>>, BusError> {
+        if let Some(spare) = self.spare.take() {
+            return Ok(Some(spare));
+        }
+        let reader = self.reader()?;
+        let found = match tokio::time::timeout(wait, reader.recv()).await {
+            Err(_) | Ok(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+            Ok(Err(error)) if is_passing(&error) => return Ok(None),
+            Ok(Err(error)) => return Err(self.broken(&error)),
+            Ok(Ok(record)) => record::read(&self.topic.id, self.topic.epoch, &record),
+        };
+        match found {
+            Ok(Read::Message(message)) => Ok(Some(message)),
+            Ok(Read::Mark(_)) => Ok(None),
+            Err(error) => {
+                self.topic.spoil();
+                Err(error)
+            }
+        }
+    }
+
+    /// The next message before Kafka's offset `high`, or one that is here already.
+    async fn before(&mut self, high: i64) -> Result<Option<Arc<Message>>, BusError> {
+        loop {
+            let here = self.step(Duration::ZERO).await?;
+            if here.is_some() || self.next()? >= high {
+                return Ok(here);
+            }
+            let found = self.step(STEP).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn patiently(&mut self, high: i64) -> Result<Option<Arc<Message>>, BusError> {
+        let (patience, name) = (self.shared.settings.patience, self.topic.name.clone());
+        tokio::time::timeout(patience, self.before(high)).await.unwrap_or_else(|_| {
+            let waited = patience.as_secs();
+            Err(BusError::Unavailable(format!("{name} gave nothing of what it has for {waited} s")))
+        })
+    }
+
+    /// The first message of a delivery: what there is, or what comes within `wait`.
+    async fn first(&mut self, high: i64, wait: Duration) -> Result<Option<Arc<Message>>, BusError> {
+        if let Some(found) = self.patiently(high).await? {
+            return Ok(Some(found));
+        }
+        let coming = async {
+            loop {
+                if let Some(found) = self.step(wait.max(STEP)).await? {
+                    return Ok(found);
+                }
+            }
+        };
+        match tokio::time::timeout(wait, coming).await {
+            Ok(found) => found.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn deliver(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
+        let marks = self.marks().await?;
+        self.topic.still_there(self.at, marks)?;
+        // What this process published is waited for, also if the brokers do not show it yet.
+        let known = i64::try_from(self.topic.known_end() + 1).unwrap_or(i64::MAX);
+        let high = marks.high.max(known);
+        let (mut messages, mut records, mut bytes) = (Vec::<Arc<Message>>::new(), 0, 0);
+        let mut next = self.first(high, limit.wait).await?;
+        while let Some(message) = next {
+            if message.offset <= messages.last().map_or(self.at, |last| last.offset) {
+                let (topic, offset) = (&self.topic.name, message.offset);
+                return Err(BusError::Corrupt(format!("{topic}: offset {offset} came again")));
+            }
+            records += u64::from(message.records);
+            bytes += message.payload.len();
+            if !messages.is_empty() && (records > limit.records || bytes > limit.bytes) {
+                self.spare = Some(message);
+                break;
+            }
+            messages.push(message);
+            next = self.patiently(high).await?;
+        }
+        let after = self.at;
+        if let Some(last) = messages.last() {
+            let next = match &self.spare {
+                Some(spare) => spare.offset,
+                None => u64::try_from(self.next()?).unwrap_or(0),
+            };
+            self.at = last.offset.max(next.saturating_sub(1));
+            self.topic.ends(last.offset, i64::try_from(self.at + 1).unwrap_or(i64::MAX));
+        }
+        let span = Span { epoch: self.topic.epoch, after, to: self.at };
+        Ok(Delivery { entity: self.topic.id.clone(), span, messages })
+    }
+
+    /// What a reader is told that cannot go on by itself.
+    fn broken(&self, error: &KafkaError) -> BusError {
+        if is_unknown(error) {
+            self.topic.spoil();
+        }
+        match code(error) {
+            // Removed between asking where the topic begins and reading there: asked anew, the
+            // reader is told what is gone.
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => BusError::Unavailable(format!(
+                "{} no longer has what comes after offset {}",
+                self.topic.name, self.at
+            )),
+            _ => told(&format!("reading {}", self.topic.name), error),
+        }
+    }
+
+    /// Shows in the consumer group how far the layer is. Nothing depends on it.
+    fn show(&mut self, to: u64) -> Result<(), BusError> {
+        let next = i64::try_from(to + 1).unwrap_or(i64::MAX);
+        let list = place(&self.topic.name, next)?;
+        if let Err(error) = self.reader()?.commit(&list, CommitMode::Async) {
+            tracing::debug!(%error, "a group offset was not committed; nothing depends on it");
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Subscriber for KafkaSubscriber {
+    async fn fetch(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
+        let fetched = self.deliver(limit).await;
+        if fetched.is_err() {
+            self.stand(self.at);
+        }
+        fetched
+    }
+
+    async fn commit(&mut self, span: &Span) -> Result<(), BusError> {
+        let landed = self.topic.commit(self.layer, span)?;
+        self.show(landed)
+    }
+
+    async fn seek(&mut self, after: &Position) -> Result<(), BusError> {
+        let marks = self.marks().await?;
+        self.topic.check_seek(after, marks)?;
+        self.stand(after.offset);
+        Ok(())
+    }
+}

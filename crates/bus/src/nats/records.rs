@@ -1,0 +1,124 @@
+//! What is known of topics beside their messages: cursor records, and how far raw has landed. Each
+//! stands on a subject of its own, of which the server keeps the last message, whatever becomes of
+//! the topic's messages.
+
+use alluvium_model::{BusError, CursorRecord, EntityId, Epoch};
+use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::Error;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::api;
+use super::headers::Totals;
+use super::names::Names;
+
+/// A topic's cursor record, bound to its epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct CursorState {
+    pub(super) epoch: Epoch,
+    /// Where the topic ended when the record was written.
+    pub(super) end: u64,
+    #[serde(flatten)]
+    pub(super) record: CursorRecord,
+}
+
+/// How far raw has landed a topic: nothing above it may be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LandedState {
+    pub(super) epoch: Epoch,
+    pub(super) offset: u64,
+    records: u64,
+    bytes: u64,
+}
+
+impl LandedState {
+    pub(super) fn new(epoch: Epoch, offset: u64, totals: Totals) -> Self {
+        Self { epoch, offset, records: totals.records, bytes: totals.bytes }
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        Totals { records: self.records, bytes: self.bytes }
+    }
+}
+
+/// A record, and the sequence of the message that holds it.
+#[derive(Debug, Clone)]
+pub(super) struct Stored<T> {
+    pub(super) value: T,
+    pub(super) sequence: u64,
+}
+
+/// What became of writing a record.
+#[derive(Debug)]
+pub(super) enum Put {
+    /// It is durable, in the message of this sequence.
+    Done(u64),
+    /// Another record stands there than the one that was expected.
+    Conflict,
+    /// Nobody knows.
+    Lost(BusError),
+}
+
+pub(super) async fn cursor(
+    js: &Context,
+    names: &Names,
+    topic: &EntityId,
+) -> Result<Option<Stored<CursorState>>, BusError> {
+    read(js, names, &names.cursor(topic)).await
+}
+
+pub(super) async fn landed(
+    js: &Context,
+    names: &Names,
+    topic: &EntityId,
+) -> Result<Option<Stored<LandedState>>, BusError> {
+    read(js, names, &names.landed(topic)).await
+}
+
+async fn read<T: DeserializeOwned>(
+    js: &Context,
+    names: &Names,
+    subject: &str,
+) -> Result<Option<Stored<T>>, BusError> {
+    let Some(message) = api::last_message(js, &names.state_stream(), subject).await? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice(&message.payload) {
+        Ok(value) => Ok(Some(Stored { value, sequence: message.sequence })),
+        // The text of the error might show a part of the cursor.
+        Err(_) => Err(BusError::Corrupt(format!("the record on subject {subject} does not read"))),
+    }
+}
+
+/// A record in bytes.
+pub(super) fn encode(record: &impl Serialize) -> Result<bytes::Bytes, BusError> {
+    let bytes = serde_json::to_vec(record);
+    bytes.map(bytes::Bytes::from).map_err(|e| BusError::Unavailable(e.to_string()))
+}
+
+/// Writes a record where the message at `expected` stands, or none if that is 0.
+pub(super) async fn put(js: &Context, subject: String, expected: u64, record: bytes::Bytes) -> Put {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string().as_str());
+    let acknowledged = match js.publish_with_headers(subject, headers, record).await {
+        Ok(acknowledged) => acknowledged.await,
+        Err(error) => Err(error),
+    };
+    match acknowledged {
+        Ok(acknowledged) => Put::Done(acknowledged.sequence),
+        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Put::Conflict,
+        Err(error) => Put::Lost(refusal(&error)),
+    }
+}
+
+/// What an error of publishing means.
+pub(super) fn refusal(error: &PublishError) -> BusError {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<Error>());
+    match source {
+        Some(error) => api::refused(error),
+        None => BusError::Unavailable(format!("NATS did not acknowledge: {error}")),
+    }
+}

@@ -1,0 +1,208 @@
+//! The Kafka bus on real brokers: the contract, and what the mock cluster cannot show of
+//! transactions. Runs where `ALLUVIUM_TEST_KAFKA` says `host:port` of a broker that lets us make and
+//! delete topics; each test has topics of its own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alluvium_bus::contract::{BusUnderTest, Ends, settings};
+use alluvium_bus::{KafkaBus, KafkaSettings};
+use alluvium_model::clock::ManualClock;
+use alluvium_model::port::Subscribe;
+use alluvium_model::{BusError, Clock, FetchLimit, Layer, Publisher, SystemClock};
+use async_trait::async_trait;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+
+use crate::support::{OWNER, page, record, topic};
+
+const VARIABLE: &str = "ALLUVIUM_TEST_KAFKA";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A place of its own on the brokers.
+struct Broker {
+    servers: Option<String>,
+    prefix: String,
+    clock: Arc<ManualClock>,
+    bus: Mutex<Option<Arc<KafkaBus>>>,
+}
+
+impl Broker {
+    fn new() -> Self {
+        #[allow(clippy::disallowed_methods, reason = "who runs the tests says where a broker is")]
+        let servers = std::env::var(VARIABLE).ok();
+        let now = SystemClock.now();
+        let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("alluvium-test-{}-{process}-{number}.", now.as_millisecond());
+        let clock = Arc::new(ManualClock::at(now));
+        Self { servers, prefix, clock, bus: Mutex::default() }
+    }
+
+    /// The place, or a visible skip.
+    fn there() -> Option<Self> {
+        let broker = Self::new();
+        if let Some(why) = broker.cannot("") {
+            eprintln!("SKIPPED: {why}");
+            return None;
+        }
+        Some(broker)
+    }
+
+    async fn connect(&self) -> Arc<KafkaBus> {
+        let limits = settings();
+        let settings = KafkaSettings {
+            bootstrap_servers: self.servers.clone().unwrap(),
+            prefix: self.prefix.clone(),
+            retention_age: limits.retention_age,
+            max_unlanded_bytes: limits.max_unlanded_bytes,
+            max_message_bytes: limits.max_message_bytes,
+            ..KafkaSettings::default()
+        };
+        KafkaBus::connect(settings, Arc::clone(&self.clock) as _).await.unwrap()
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.servers.as_ref().unwrap());
+        config
+    }
+
+    async fn delete_topics(&self) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
+        let names = ["cursors", "shop.orders", "shop.other"].map(|n| format!("{}{n}", self.prefix));
+        let names = names.each_ref().map(String::as_str);
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        admin.delete_topics(&names, &options).await.unwrap();
+        let there = || {
+            let all = admin.inner().fetch_metadata(None, PATIENCE).unwrap();
+            all.topics().iter().any(|topic| names.contains(&topic.name()))
+        };
+        while there() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[async_trait]
+impl BusUnderTest for Broker {
+    async fn open(&self) -> Ends {
+        let bus = self.connect().await;
+        *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
+        (Arc::clone(&bus) as _, bus)
+    }
+
+    async fn restart(&self) -> Ends {
+        drop(self.bus.lock().unwrap().take());
+        self.open().await
+    }
+
+    async fn grow_old(&self) {
+        self.clock.advance(Duration::from_secs(2 * 3600));
+        let bus = self.bus.lock().unwrap().clone().unwrap();
+        assert!(bus.retain().await.unwrap(), "the brokers must let the tests delete records");
+    }
+
+    async fn lose(&self) -> Ends {
+        drop(self.bus.lock().unwrap().take());
+        self.delete_topics().await;
+        self.clock.advance(Duration::from_secs(1));
+        self.open().await
+    }
+
+    async fn open_with_a_store_of(&self, _bytes: u64) -> Option<Ends> {
+        None
+    }
+
+    async fn kill_the_broker(&self) -> bool {
+        false
+    }
+
+    fn cannot(&self, _property: &str) -> Option<String> {
+        let why = || format!("{VARIABLE} does not say `host:port` of a broker");
+        self.servers.is_none().then(why)
+    }
+}
+
+alluvium_bus::bus_contract!(Broker::new());
+
+/// Everything that is there, as texts.
+async fn read(bus: &KafkaBus) -> Vec<String> {
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let mut all = Vec::new();
+    let limit = FetchLimit { wait: Duration::from_secs(2), ..FetchLimit::default() };
+    loop {
+        let delivery = raw.fetch(limit).await.unwrap();
+        if delivery.is_empty() {
+            return all;
+        }
+        all.extend(delivery.messages.iter().map(|m| String::from_utf8_lossy(&m.payload).into()));
+    }
+}
+
+fn one(text: &str) -> alluvium_model::EncodedPage {
+    page([text.as_bytes().to_vec()])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_was_left_open_is_never_read() {
+    let Some(broker) = Broker::there() else { return };
+    let bus = broker.connect().await;
+    bus.publish(&topic(), one("before"), Some(record(1))).await.unwrap();
+    let left: FutureProducer = broker
+        .config()
+        .set("transactional.id", format!("{}{}", broker.prefix, topic()))
+        .create()
+        .unwrap();
+    left.init_transactions(PATIENCE).unwrap();
+    left.begin_transaction().unwrap();
+    let name = format!("{}{}", broker.prefix, topic());
+    let half = FutureRecord::to(&name).key("").payload("half");
+    left.send(half, PATIENCE).await.unwrap();
+
+    let successor = broker.connect().await;
+    let next = alluvium_model::CursorRecord { token: alluvium_model::FencingToken(2), ..record(2) };
+    successor.publish(&topic(), one("after"), Some(next)).await.unwrap();
+    assert!(left.commit_transaction(PATIENCE).is_err(), "the successor has rolled it back");
+    assert_eq!(read(&successor).await, ["before", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_predecessor_is_fenced_and_takes_nothing_back() {
+    let Some(broker) = Broker::there() else { return };
+    let (old, young) = (broker.connect().await, broker.connect().await);
+    let with = |token, page| alluvium_model::CursorRecord {
+        token: alluvium_model::FencingToken(token),
+        ..record(page)
+    };
+    old.publish(&topic(), one("1"), Some(with(1, 1))).await.unwrap();
+    young.publish(&topic(), one("2"), Some(with(2, 2))).await.unwrap();
+    for _ in 0..2 {
+        let refused = old.publish(&topic(), one("late"), Some(with(1, 3))).await;
+        assert!(matches!(&refused, Err(BusError::Fenced { .. })), "{refused:?}");
+    }
+    young.publish(&topic(), one("3"), Some(with(2, 3))).await.unwrap();
+    assert_eq!(old.cursor(&topic()).await.unwrap(), Some(with(2, 3)));
+    old.publish(&topic(), one("4"), Some(with(3, 4))).await.unwrap();
+    assert_eq!(read(&young).await, ["1", "2", "3", "4"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_made_anew_under_its_readers_is_noticed() {
+    let Some(broker) = Broker::there() else { return };
+    let bus = broker.connect().await;
+    bus.publish(&topic(), one("1"), Some(record(1))).await.unwrap();
+    let (before, _) = bus.end(&topic()).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    assert_eq!(raw.fetch(FetchLimit::default()).await.unwrap().messages.len(), 1);
+    broker.delete_topics().await;
+    let again = broker.connect().await;
+    again.publish(&topic(), one("2"), Some(record(1))).await.unwrap();
+    assert!(raw.fetch(FetchLimit::default()).await.is_err(), "the topic is another one");
+    let (after, _) = bus.end(&topic()).await.unwrap();
+    assert!(after >= before, "{after} after {before}");
+}

@@ -1,0 +1,119 @@
+//! librdkafka's mock cluster as an engine under test.
+//!
+//! It lives in the process and knows no transactions: what is put into one is there at once, and
+//! nobody is fenced. It makes, deletes and shortens no topics for its clients.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alluvium_bus::contract::{BusUnderTest, Ends, settings};
+use alluvium_bus::{KafkaBus, KafkaSettings};
+use alluvium_model::SystemClock;
+use async_trait::async_trait;
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+
+/// All brokers of a cluster.
+const ALL: i32 = -1;
+/// The topics that tests use.
+pub(crate) const TOPICS: [&str; 3] =
+    ["alluvium.cursors", "alluvium.shop.orders", "alluvium.shop.other"];
+
+/// A mock cluster, and the bus that was opened on it last.
+pub(crate) struct Mock {
+    host: Mutex<BaseProducer>,
+    bus: Mutex<Option<Arc<KafkaBus>>>,
+}
+
+impl Mock {
+    pub(crate) fn new() -> Self {
+        Self { host: Mutex::new(host()), bus: Mutex::default() }
+    }
+
+    /// Does something with the cluster.
+    pub(crate) fn with<R>(
+        &self,
+        act: impl FnOnce(&MockCluster<'_, DefaultProducerContext>) -> R,
+    ) -> R {
+        let host = self.host.lock().unwrap();
+        act(&host.client().mock_cluster().unwrap())
+    }
+
+    pub(crate) fn settings(&self) -> KafkaSettings {
+        let limits = settings();
+        KafkaSettings {
+            bootstrap_servers: self.with(MockCluster::bootstrap_servers),
+            retention_age: limits.retention_age,
+            max_unlanded_bytes: limits.max_unlanded_bytes,
+            max_message_bytes: limits.max_message_bytes,
+            options: BTreeMap::new(),
+            patience: Duration::from_secs(30),
+            ..KafkaSettings::default()
+        }
+    }
+
+    /// One more process that uses the cluster.
+    pub(crate) async fn connect(&self) -> Arc<KafkaBus> {
+        KafkaBus::connect(self.settings(), Arc::new(SystemClock)).await.unwrap()
+    }
+}
+
+/// A client that has a mock cluster of its own.
+fn host() -> BaseProducer {
+    let host: BaseProducer =
+        ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
+    for topic in TOPICS {
+        host.client().mock_cluster().unwrap().create_topic(topic, 1, 1).unwrap();
+    }
+    host
+}
+
+#[async_trait]
+impl BusUnderTest for Mock {
+    async fn open(&self) -> Ends {
+        let bus = self.connect().await;
+        *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
+        (Arc::clone(&bus) as _, bus)
+    }
+
+    async fn restart(&self) -> Ends {
+        let bus = self.bus.lock().unwrap().take().unwrap();
+        assert_eq!(Arc::strong_count(&bus), 1, "somebody still holds the bus");
+        drop(bus);
+        self.open().await
+    }
+
+    async fn grow_old(&self) {
+        unreachable!("the mock cluster removes nothing by age");
+    }
+
+    async fn lose(&self) -> Ends {
+        drop(self.bus.lock().unwrap().take());
+        *self.host.lock().unwrap() = host();
+        self.open().await
+    }
+
+    async fn open_with_a_store_of(&self, _bytes: u64) -> Option<Ends> {
+        None
+    }
+
+    async fn kill_the_broker(&self) -> bool {
+        self.with(|cluster| cluster.broker_down(ALL)).unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.with(|cluster| cluster.broker_up(ALL)).unwrap();
+        true
+    }
+
+    fn cannot(&self, property: &str) -> Option<String> {
+        let shortens = [
+            "retention_spares_what_raw_has_not_landed",
+            "what_retention_removed_is_gone_and_never_skipped",
+            "cursor_and_offsets_survive_retention",
+        ];
+        shortens
+            .contains(&property)
+            .then(|| "the mock cluster shortens no topic; a real broker does".to_owned())
+    }
+}

@@ -1,0 +1,9 @@
+//! The Kafka bus, on librdkafka's mock cluster, and on real brokers where `ALLUVIUM_TEST_KAFKA` says
+//! `host:port` of one.
+
+mod broker;
+mod contract;
+mod gaps;
+mod mishaps;
+mod mock;
+mod secrets;

@@ -1,0 +1,149 @@
+//! As whom the bus connects to NATS, and that no secret shows.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use alluvium_bus::{NatsAccess, NatsBus, NatsSettings, NatsTls};
+use alluvium_model::{BusError, Publisher, Remedy, Secret, SystemClock};
+
+use super::{connect, server, settings};
+use crate::support::{page, topic};
+
+const CANARY: &str = "canary-f7c1";
+/// A pair that stands in the documentation of NATS.
+const NKEY_SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+const NKEY_PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+
+async fn refusal(settings: NatsSettings) -> String {
+    let error = NatsBus::connect(settings.clone(), Arc::new(SystemClock)).await;
+    let error = error.err().expect("it is refused");
+    assert!(matches!(error, BusError::Refused(_)), "{error:?}");
+    assert!(matches!(error.remedy(), Remedy::Operator(_)));
+    let said = format!("{error} {error:?} {settings:?}");
+    assert!(!said.contains(CANARY), "{said}");
+    said
+}
+
+fn user(password: &str) -> NatsAccess {
+    NatsAccess::User { user: "alluvium".to_owned(), password: Secret::new(password) }
+}
+
+async fn works(settings: NatsSettings) {
+    let bus = connect(settings).await;
+    bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_the_right_password_comes_in_and_no_other() {
+    let config = format!("authorization {{ user: alluvium, password: \"{CANARY}\" }}");
+    let server = server!(&config);
+    let with = |access| NatsSettings { access, ..settings(&server) };
+    works(with(user(CANARY))).await;
+    for wrong in [user("canary-f7c1-wrong"), NatsAccess::Open] {
+        let said = refusal(with(wrong)).await;
+        assert!(said.contains("refuses the credentials") && said.contains("127.0.0.1"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_opens() {
+    let server = server!(&format!("authorization {{ token: \"{CANARY}\" }}"));
+    let with = |token: &str| NatsSettings {
+        access: NatsAccess::Token(Secret::new(token)),
+        ..settings(&server)
+    };
+    works(with(CANARY)).await;
+    assert!(refusal(with("canary-f7c1-wrong")).await.contains("refuses the credentials"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_nkey_opens() {
+    let server = server!(&format!("authorization {{ users: [{{ nkey: {NKEY_PUBLIC} }}] }}"));
+    let with = |seed: &str| NatsSettings {
+        access: NatsAccess::Nkey(Secret::new(seed)),
+        ..settings(&server)
+    };
+    works(with(&format!("{NKEY_SEED}\n"))).await;
+    assert!(refusal(with(CANARY)).await.contains("nkey"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_credentials_file_is_said_without_showing_it() {
+    let server = server!();
+    let access = NatsAccess::Credentials(Secret::new(format!("-----BEGIN\n{CANARY}\n-----END")));
+    let said = refusal(NatsSettings { access, ..settings(&server) }).await;
+    assert!(said.contains("no credentials file"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_holds_with_the_right_authority_and_with_no_other() {
+    let Some(folder) = certificates() else { return };
+    let path = |name: &str| folder.path().join(name);
+    let config = format!(
+        "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}",
+        path("server.pem"),
+        path("server.key"),
+        path("ca.pem")
+    );
+    let server = server!(&config);
+    let with = |tls| NatsSettings { tls, ..settings(&server) };
+    let tls = NatsTls {
+        required: true,
+        ca: Some(path("ca.pem")),
+        identity: Some((path("client.pem"), path("client.key"))),
+    };
+    works(with(tls.clone())).await;
+    let said = refusal(with(NatsTls { ca: None, ..tls.clone() })).await;
+    assert!(said.contains("TLS"), "{said}");
+    let said = refusal(with(NatsTls { ca: Some(path("none.pem")), ..tls })).await;
+    assert!(said.contains("bus.nats.tls") && said.contains("none.pem"), "{said}");
+}
+
+/// An authority, and certificates of a server and a client by it.
+fn certificates() -> Option<tempfile::TempDir> {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let ca = ["-keyout", &at("ca.key"), "-out", &at("ca.pem"), "-subj", "/CN=test authority"];
+    let mut made = openssl(&[&["req", "-x509", "-days", "2"], &key[..], &ca].concat());
+    for (name, names) in [("server", "IP:127.0.0.1"), ("client", "DNS:client")] {
+        let file = |end: &str| at(&format!("{name}.{end}"));
+        let subject = format!("/CN={name}");
+        let request = ["-keyout", &file("key"), "-out", &file("csr"), "-subj", &subject];
+        made = made && openssl(&[&["req"], &key[..], &request].concat());
+        std::fs::write(file("ext"), format!("subjectAltName={names}\n")).unwrap();
+        made = made
+            && openssl(&[
+                "x509",
+                "-req",
+                "-days",
+                "2",
+                "-in",
+                &file("csr"),
+                "-CA",
+                &at("ca.pem"),
+                "-CAkey",
+                &at("ca.key"),
+                "-CAcreateserial",
+                "-extfile",
+                &file("ext"),
+                "-out",
+                &file("pem"),
+            ]);
+    }
+    if !made {
+        assert!(!alluvium_testkit::required(), "openssl is not there");
+        eprintln!("SKIPPED: openssl is not there");
+    }
+    made.then_some(folder)
+}
+
+fn openssl(args: &[&str]) -> bool {
+    let folder = Path::new("/tmp");
+    Command::new("openssl")
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .is_ok_and(|o| o.status.success())
+}

@@ -1,0 +1,85 @@
+//! The bus on NATS, against a real server.
+
+mod access;
+mod contract;
+mod publishing;
+mod reading;
+mod streams;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_bus::contract::settings as contract_settings;
+use alluvium_bus::{NatsBus, NatsSettings};
+use alluvium_model::port::Subscribe;
+use alluvium_model::{FetchLimit, Layer, Message, Subscriber, SystemClock};
+use alluvium_testkit::NatsServer;
+use async_nats::jetstream;
+
+use crate::support::{OWNER, topic};
+
+/// A running server, or a visible skip.
+macro_rules! server {
+    () => {
+        $crate::nats::server!("")
+    };
+    ($config:expr) => {
+        match alluvium_testkit::NatsServer::with($config) {
+            Some(server) => server,
+            None => return,
+        }
+    };
+}
+pub(crate) use server;
+
+/// Settings for a server, with the limits of the contract.
+pub(crate) fn settings(server: &NatsServer) -> NatsSettings {
+    let of = contract_settings();
+    NatsSettings {
+        servers: vec![server.url()],
+        retention_bytes: of.retention_bytes,
+        retention_age: of.retention_age,
+        max_unlanded_bytes: of.max_unlanded_bytes,
+        max_message_bytes: of.max_message_bytes,
+        ..NatsSettings::default()
+    }
+}
+
+/// A process of its own, as far as the server can tell.
+pub(crate) async fn connect(settings: NatsSettings) -> Arc<NatsBus> {
+    NatsBus::connect(settings, Arc::new(SystemClock)).await.unwrap()
+}
+
+/// JetStream for who looks at what the bus made.
+pub(crate) async fn jetstream(server: &NatsServer) -> jetstream::Context {
+    jetstream::new(async_nats::connect(server.url()).await.unwrap())
+}
+
+/// The stream of the tests' topic.
+pub(crate) const STREAM: &str = "alluvium-changes-shop-orders";
+
+/// The topic's stream.
+pub(crate) async fn stream(server: &NatsServer) -> jetstream::stream::Stream {
+    jetstream(server).await.get_stream(STREAM).await.unwrap()
+}
+
+pub(crate) fn limit(wait: Duration) -> FetchLimit {
+    FetchLimit { wait, ..FetchLimit::default() }
+}
+
+/// All messages that are there, in their order.
+pub(crate) async fn drain(subscriber: &mut Box<dyn Subscriber>) -> Vec<Arc<Message>> {
+    let mut messages = Vec::new();
+    loop {
+        let delivery = subscriber.fetch(limit(Duration::from_millis(50))).await.unwrap();
+        if delivery.is_empty() {
+            return messages;
+        }
+        messages.extend(delivery.messages);
+    }
+}
+
+/// All messages of the tests' topic.
+pub(crate) async fn all(bus: &NatsBus) -> Vec<Arc<Message>> {
+    drain(&mut bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap()).await
+}

@@ -1,0 +1,221 @@
+//! Streams on NATS: whose they are, what their limits mean, which epoch they have, what goes.
+
+use std::time::Duration;
+
+use alluvium_bus::{Bus as _, LayerStats, NatsBus, NatsSettings};
+use alluvium_model::port::Subscribe;
+use alluvium_model::{
+    BusError, EncodedPage, Layer, Position, Publisher, Remedy, Span, SystemClock,
+};
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
+
+use super::{STREAM, all, connect, drain, jetstream, server, settings, stream};
+use crate::support::{OWNER, noise, page, record, topic};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_made_again_by_anybody_has_another_epoch() {
+    let server = server!();
+    let bus = connect(settings(&server)).await;
+    let before = bus.publish(&topic(), page([vec![1], vec![2]]), Some(record(1))).await.unwrap();
+    let epoch = before.span.epoch;
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    drain(&mut raw).await;
+    let js = jetstream(&server).await;
+    let config = stream(&server).await.cached_info().config.clone();
+    js.delete_stream(STREAM).await.unwrap();
+    js.create_stream(config).await.unwrap();
+
+    let refused = bus.publish(&topic(), page([vec![3]]), Some(record(2))).await;
+    assert!(
+        matches!(&refused, Err(BusError::UnexpectedEpoch { expected, found, .. })
+            if *expected == epoch && *found > epoch),
+        "{refused:?}"
+    );
+    assert_eq!(bus.cursor(&topic()).await.unwrap(), None, "the cursor was that of the lost topic");
+    let (now, end) = bus.end(&topic()).await.unwrap();
+    assert!(now > epoch && end == 0);
+    let refused = raw.fetch(super::limit(Duration::from_secs(20))).await;
+    assert!(matches!(&refused, Err(BusError::UnexpectedEpoch { .. })), "{refused:?}");
+    let refused = raw.seek(&Position { epoch, offset: 2, index: 0 }).await;
+    assert!(matches!(&refused, Err(BusError::UnexpectedEpoch { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_not_ours_is_refused() {
+    let server = server!();
+    let js = jetstream(&server).await;
+    let foreign = Config {
+        name: STREAM.to_owned(),
+        subjects: vec!["alluvium.changes.shop.orders".to_owned()],
+        ..Config::default()
+    };
+    js.create_stream(foreign).await.unwrap();
+    let bus = connect(settings(&server)).await;
+    let refused = bus.end(&topic()).await.unwrap_err();
+    assert!(refused.to_string().contains("not made by Alluvium"), "{refused}");
+    assert!(matches!(refused.remedy(), Remedy::Operator(_)));
+    assert!(bus.end(&"shop.other".parse().unwrap()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_lose_messages_are_told_with_the_time_that_is_left() {
+    let server = server!();
+    let bus = connect(settings(&server)).await;
+    bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    assert_eq!(bus.topic_stats()[0].time_to_loss, None);
+    let mut config = stream(&server).await.cached_info().config.clone();
+    (config.max_age, config.discard) = (Duration::from_secs(7200), DiscardPolicy::Old);
+    jetstream(&server).await.update_stream(config).await.unwrap();
+    bus.refresh().await.unwrap();
+    let left = bus.topic_stats()[0].time_to_loss.unwrap();
+    assert!(left > Duration::from_secs(3600) && left <= Duration::from_secs(7200), "{left:?}");
+    let landed = drain(&mut raw).await.remove(0);
+    raw.commit(&Span { epoch: landed.epoch, after: 0, to: 1 }).await.unwrap();
+    assert_eq!(bus.topic_stats()[0].time_to_loss, None, "nothing waits for raw");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bus_tells_how_far_each_layer_is_behind_also_where_others_publish() {
+    let server = server!();
+    let (bus, other) = (connect(settings(&server)).await, connect(settings(&server)).await);
+    let epoch = bus.publish(&topic(), page([vec![b'x'; 100]]), None).await.unwrap().span.epoch;
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let first = drain(&mut raw).await.remove(0);
+    raw.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
+    let two = page([vec![b'x'; 100], vec![b'x'; 50]]);
+    other.publish(&topic(), two, None).await.unwrap();
+    bus.refresh().await.unwrap();
+    let stats = bus.topic_stats().remove(0);
+    assert_eq!((stats.end, stats.messages, stats.unlanded_bytes), (3, 3, 150));
+    let layer = stats.layers[0];
+    let since = layer.waiting_since_us.unwrap();
+    assert!(since >= first.published_at_us && Some(since) <= stats.last_published_at_us);
+    let expected = LayerStats {
+        layer: Layer::Raw,
+        committed: 1,
+        waiting_records: 2,
+        waiting_since_us: Some(since),
+    };
+    assert_eq!(stats.layers, [expected]);
+    drain(&mut raw).await;
+    raw.commit(&Span { epoch, after: 1, to: 3 }).await.unwrap();
+    let stats = bus.topic_stats().remove(0);
+    assert_eq!((stats.unlanded_bytes, stats.layers[0].waiting_records), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_by_size_removes_the_oldest_and_nothing_that_waits_for_raw() {
+    let server = server!();
+    let settings = NatsSettings {
+        retention_bytes: 200 << 10,
+        max_unlanded_bytes: u64::MAX,
+        ..settings(&server)
+    };
+    let bus = connect(settings).await;
+    let pages = page((0..40).map(|n| noise(n, 10 << 10)));
+    let epoch = bus.publish(&topic(), pages, None).await.unwrap().span.epoch;
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    bus.retain().await.unwrap();
+    let state = || async { stream(&server).await.cached_info().state.clone() };
+    assert_eq!(state().await.messages, 40, "raw has landed nothing");
+    raw.commit(&Span { epoch, after: 0, to: 10 }).await.unwrap();
+    bus.retain().await.unwrap();
+    assert_eq!(state().await.first_sequence, 11, "raw has landed ten");
+    raw.commit(&Span { epoch, after: 0, to: 40 }).await.unwrap();
+    bus.retain().await.unwrap();
+    let left = state().await;
+    assert!(left.bytes <= 220 << 10 && left.bytes >= 180 << 10, "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_of_the_stream_follows_the_settings() {
+    let server = server!();
+    let bound = |bytes| NatsSettings { max_stream_bytes: bytes, ..settings(&server) };
+    for bytes in [Some(1 << 20), None, Some(2 << 20)] {
+        let bus = connect(bound(bytes)).await;
+        bus.end(&topic()).await.unwrap();
+        let found = stream(&server).await.cached_info().config.max_bytes;
+        assert_eq!(found, bytes.map_or(-1, |b| i64::try_from(b).unwrap()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_lost_what_was_acknowledged_is_damaged() {
+    let mut server = server!();
+    let bus = connect(settings(&server)).await;
+    let count = 3;
+    bus.publish(&topic(), page((0..count).map(|n| vec![n])), Some(record(1))).await.unwrap();
+    drop(bus);
+    // As after a power cut before the server's disk was synced: its stream is shorter by some.
+    tokio::task::block_in_place(|| {
+        server.server.kill();
+        let streams = server.server.folder().join("store/jetstream/$G/streams");
+        let blocks = streams.join(STREAM).join("msgs");
+        for entry in std::fs::read_dir(&blocks).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "blk") {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(file.metadata().unwrap().len() - 10).unwrap();
+            } else {
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+        server.server.resume();
+    });
+    let bus = connect(settings(&server)).await;
+    let lost = bus.end(&topic()).await;
+    assert!(
+        matches!(&lost, Err(BusError::Corrupt(text)) if text.contains("acknowledged")),
+        "{lost:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_is_said_to_be_full() {
+    let server = server!(
+        "accounts { A: { users: [{ user: a, password: b }], jetstream: { max_file: 1MB } } }"
+    );
+    let settings = NatsSettings {
+        access: alluvium_bus::NatsAccess::User {
+            user: "a".to_owned(),
+            password: alluvium_model::Secret::new("b"),
+        },
+        max_unlanded_bytes: u64::MAX,
+        ..settings(&server)
+    };
+    let bus = connect(settings).await;
+    let mut full = None;
+    for number in 1..40 {
+        let large = page([noise(number, 60 << 10)]);
+        if let Err(error) = bus.publish(&topic(), large, Some(record(number))).await {
+            full = Some((number, error));
+            break;
+        }
+    }
+    let (number, error) = full.expect("an account of 1 MB holds 2.4 MB");
+    assert!(matches!(error, BusError::Full(_)), "{error:?}");
+    assert!(matches!(error.remedy(), Remedy::Operator(_)));
+    let cursor = bus.cursor(&topic()).await.unwrap().unwrap();
+    assert_eq!(cursor.page, number - 1);
+    // It may have been the cursor that found no room.
+    let there = all(&bus).await.len() as u64;
+    assert!((number - 1..=number).contains(&there), "{there} of {number}");
+    let end = bus.publish(&topic(), EncodedPage::default(), None).await.unwrap().span.to;
+    assert_eq!(end, there);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_jetstream_is_refused_or_waited_for() {
+    let server = server!("accounts { A: { users: [{ user: a, password: b }] } }");
+    let settings = NatsSettings {
+        access: alluvium_bus::NatsAccess::User {
+            user: "a".to_owned(),
+            password: alluvium_model::Secret::new("b"),
+        },
+        ..settings(&server)
+    };
+    let error = NatsBus::connect(settings, std::sync::Arc::new(SystemClock)).await;
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("JetStream") && error.contains("enable"), "{error}");
+}

@@ -1,0 +1,89 @@
+//! Who may write a table: the owner whose token is the highest that its log names.
+//!
+//! An owner names itself in an entry of its own before it writes anything else. Whatever the one
+//! before has under way was planned on an older version, so that it meets that entry and is refused;
+//! and whatever that one would begin anew, it begins by reading a token higher than its own.
+
+use alluvium_model::FencingToken;
+use object_store::path::Path;
+
+use super::entry::Draft;
+use super::state::State;
+use super::{Table, log};
+use crate::store::Created;
+use crate::{CommitOutcome, Lake, LakeError};
+
+/// The application id whose number is the owner's token.
+pub const OWNER: &str = "alluvium/owner";
+
+/// That no later owner than the one who asks has written the table.
+pub(super) fn admit(lake: &Lake, table: &Path, state: &State) -> Result<(), LakeError> {
+    let Some(owner) = lake.owner() else { return Ok(()) };
+    let (ours, named) = (number(owner.token()), state.txns.get(OWNER).copied());
+    match named {
+        Some(named) if named > ours => Err(LakeError::Fenced(format!(
+            "{table} belongs to the lease {named}, and ours is {ours}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+impl Table {
+    /// Whether its log names whom the lake is in the hands of. Always where nobody else can write.
+    pub fn is_claimed(&self) -> bool {
+        let owner = self.lake.owner();
+        owner.is_none_or(|owner| self.txn(OWNER) == Some(number(owner.token())))
+    }
+
+    /// Makes whom the lake is in the hands of the table's owner, in a commit of its own.
+    pub async fn claim(&mut self) -> Result<CommitOutcome, LakeError> {
+        let Some(owner) = self.lake.owner() else {
+            return Err(LakeError::Bug(format!("{}: nobody claims it", self.path)));
+        };
+        let token = number(owner.token());
+        let now = self.lake.clock().now().as_millisecond();
+        let mut draft = Draft::new("OWN", now);
+        draft.txn(OWNER, token, now)?;
+        let entry = draft.finish()?;
+        let version = self.state.version + 1;
+        self.doubtful = true;
+        let created = log::append(&self.lake, &self.path, version, &entry).await?;
+        self.doubtful = false;
+        if created == Created::AlreadyThere {
+            return Ok(CommitOutcome::Conflict);
+        }
+        self.state.version = version;
+        self.state.txns.insert(OWNER.to_owned(), token);
+        Ok(CommitOutcome::Written { version, added: Vec::new(), bytes: entry.len() as u64 })
+    }
+
+    /// That the state which a commit was planned on names us.
+    pub(super) fn check_owner(&self) -> Result<(), LakeError> {
+        admit(&self.lake, &self.path, &self.state)?;
+        match self.is_claimed() {
+            true => Ok(()),
+            false => {
+                Err(LakeError::Bug(format!("{}: it is written before it is claimed", self.path)))
+            }
+        }
+    }
+
+    /// That nobody has written it since, where somebody else could.
+    pub(super) async fn check_newest(&self) -> Result<(), LakeError> {
+        if self.lake.owner().is_none() {
+            return Ok(());
+        }
+        self.check_owner()?;
+        match log::is_there(&self.lake, &self.path, self.state.version + 1).await? {
+            false => Ok(()),
+            true => {
+                Err(LakeError::Fenced(format!("{}: another process has written it", self.path)))
+            }
+        }
+    }
+}
+
+/// A token as the log holds numbers.
+fn number(token: FencingToken) -> i64 {
+    i64::try_from(token.0).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,2 @@
+DELETE FROM batch
+WHERE system = $1 AND entity = $2 AND layer = $3 AND epoch = $4 AND to_offset > $5

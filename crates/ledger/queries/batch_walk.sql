@@ -1,0 +1,1 @@
+SELECT * FROM batch WHERE system = $1 AND entity = $2 ORDER BY layer, epoch, to_offset

@@ -1,0 +1,1 @@
+SELECT * FROM cursor WHERE system = $1 AND entity = $2

@@ -1,0 +1,1 @@
+UPDATE metadata_revision SET revision = revision + 1

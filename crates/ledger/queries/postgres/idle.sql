@@ -1,0 +1,2 @@
+-- A transaction that this statement begins has begun with it.
+SELECT now() = statement_timestamp()

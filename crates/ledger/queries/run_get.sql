@@ -1,0 +1,1 @@
+SELECT * FROM system_run WHERE run_id = $1

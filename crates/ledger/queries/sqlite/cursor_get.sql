@@ -1,1 +1,0 @@
-SELECT * FROM cursor WHERE system = ?1 AND entity = ?2

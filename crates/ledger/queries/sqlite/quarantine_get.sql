@@ -1,1 +1,0 @@
-SELECT * FROM quarantine WHERE id = ?1

@@ -1,1 +1,0 @@
-SELECT * FROM system_run WHERE run_id = ?1

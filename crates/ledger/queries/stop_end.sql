@@ -1,0 +1,1 @@
+DELETE FROM layer_stop WHERE system = $1 AND entity = $2 AND layer = $3

@@ -1,0 +1,1 @@
+SELECT system, entity, epoch, up_to FROM wanted WHERE asked_at > $1

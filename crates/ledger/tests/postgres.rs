@@ -1,0 +1,266 @@
+//! The contract suite against PostgreSQL, and what is particular to a server.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use alluvium_ledger::contract::{self, DatabaseTime, Fixture, Given};
+use alluvium_ledger::{
+    ColumnKind, Ledger, LedgerError, LedgerTables, RunFilter, Server, SqlLedger,
+};
+use alluvium_model::error::chain;
+use alluvium_model::{Remedy, Secret};
+use alluvium_testkit::PostgresServer;
+use async_trait::async_trait;
+use futures::future::join_all;
+use tempfile::TempDir;
+
+use crate::{TO_THE_FIRST, clock, is_up_to_date, new_run, runs};
+
+const CANARY: &str = "canary-5e1f";
+/// So long a server may take to answer again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn open(url: &str) -> Result<SqlLedger, LedgerError> {
+    SqlLedger::open(Server::new(url, None), clock()).await
+}
+
+/// A database for each ledger.
+struct Databases {
+    server: Arc<PostgresServer>,
+    next: AtomicU32,
+}
+
+/// A server's clock cannot be moved: what it is held against is.
+struct Backdating(Arc<PostgresServer>, String);
+
+#[async_trait]
+impl DatabaseTime for Backdating {
+    async fn pass(&self, by: Duration) {
+        let moved = format!(
+            "UPDATE lease SET expires_at = to_char((expires_at::timestamptz - interval '{} ms') \
+             AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+            by.as_millis()
+        );
+        self.0.sql(&self.1, &moved);
+    }
+}
+
+#[async_trait]
+impl Fixture for Databases {
+    async fn given(&self) -> Given {
+        let name = format!("ledger{}", self.next.fetch_add(1, Ordering::Relaxed));
+        let url = self.server.database(&name);
+        let open = async || Arc::new(open(&url).await.unwrap());
+        let time = Backdating(Arc::clone(&self.server), name);
+        Given { ledger: open().await, other: open().await, time: Box::new(time) }
+    }
+}
+
+#[tokio::test]
+async fn postgresql_keeps_the_contract() {
+    let Some(server) = PostgresServer::start() else { return };
+    let databases = Databases { server: Arc::new(server), next: AtomicU32::default() };
+    Box::pin(contract::all(&databases)).await;
+}
+
+#[tokio::test]
+async fn the_tables_are_made_once_are_those_of_sqlite_and_go_only_forward() {
+    let Some(server) = PostgresServer::start() else { return };
+    let url = server.url();
+    let opened = join_all((0..4).map(|_| open(&url))).await;
+    let ledgers: Vec<SqlLedger> = opened.into_iter().map(Result::unwrap).collect();
+    let run = ledgers[0].open_run(new_run(0)).await.unwrap();
+
+    let tables = LedgerTables::at(Server::new(&url, None));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("ledger.db");
+    SqlLedger::open(&file, clock()).await.unwrap().close().await;
+    assert_eq!(described(&tables).await, described(&LedgerTables::at(&file)).await);
+    let mut reader = tables.connect().await.unwrap().unwrap();
+    assert_eq!(runs(&mut reader).await, [run.0.as_str()]);
+
+    server.sql("alluvium", TO_THE_FIRST);
+    is_up_to_date(&open(&url).await.unwrap()).await;
+
+    server.sql("alluvium", "UPDATE _sqlx_migrations SET version = 999 WHERE version = 2");
+    let error = open(&url).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Foreign(_)), "{error:?}");
+    assert!(error.to_string().contains("migration 999 is not known"), "{error}");
+}
+
+/// All tables with their columns.
+async fn described(tables: &LedgerTables) -> Vec<(String, Vec<(String, ColumnKind)>)> {
+    let mut reader = tables.connect().await.unwrap().unwrap();
+    let mut described = Vec::new();
+    for table in reader.tables().await.unwrap() {
+        let columns = reader.columns(&table).await.unwrap();
+        described.push((table, columns));
+    }
+    assert!(described.len() > 10, "{described:?}");
+    described
+}
+
+/// Tries as long as the error says that trying helps; the failures are counted.
+async fn until_it_answers(ledger: &SqlLedger) -> u32 {
+    let deadline = Instant::now() + PATIENCE;
+    let mut failures = 0;
+    while let Err(error) = ledger.open_run(new_run(0)).await {
+        assert!(matches!(error.remedy(), Remedy::Retry), "{error:?}");
+        assert!(Instant::now() < deadline, "{error:?}");
+        failures += 1;
+    }
+    failures
+}
+
+#[tokio::test]
+async fn a_server_that_ends_or_hangs_is_waited_for_and_used_again() {
+    let Some(mut server) = PostgresServer::start() else { return };
+    let place =
+        Server { statement_time: Duration::from_secs(1), ..Server::new(server.url(), None) };
+    let ledger = SqlLedger::open(place, clock()).await.unwrap();
+    until_it_answers(&ledger).await;
+
+    server.server.kill();
+    let error = ledger.open_run(new_run(1)).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
+    assert!(matches!(error.remedy(), Remedy::Retry), "{error:?}");
+    server.server.resume();
+    until_it_answers(&ledger).await;
+
+    server.server.freeze();
+    let error = ledger.open_run(new_run(2)).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
+    server.server.thaw();
+    until_it_answers(&ledger).await;
+    assert!(ledger.runs(&RunFilter::default()).await.unwrap().len() >= 3);
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_within_a_transaction_does_not_keep_others_from_writing() {
+    let Some(server) = PostgresServer::start() else { return };
+    let place =
+        Server { statement_time: Duration::from_secs(1), ..Server::new(server.url(), None) };
+    let ledger = SqlLedger::open(place, clock()).await.unwrap();
+    let options: sqlx::postgres::PgConnectOptions = server.url().parse().unwrap();
+    // As a worker begins, and then is stopped.
+    let options = options.options([("idle_in_transaction_session_timeout", "1s")]);
+    let pool = sqlx::PgPool::connect_with(options).await.unwrap();
+    let mut hanging = pool.begin().await.unwrap();
+    let lock = include_str!("../queries/postgres/writer_lock.sql");
+    sqlx::query(lock).execute(&mut *hanging).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = ledger.interrupt_open_runs(new_run(0).started_at).await {
+        assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
+        assert!(Instant::now() < deadline, "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_so_without_the_password() {
+    let Some(server) = PostgresServer::start() else { return };
+    server.sql("alluvium", "CREATE ROLE guest LOGIN PASSWORD 'right'");
+    server.sql("alluvium", "CREATE SCHEMA guest AUTHORIZATION guest");
+    let rules = "host all alluvium 127.0.0.1/32 trust\nhost all guest 127.0.0.1/32 scram-sha-256\n";
+    std::fs::write(server.server.folder().join("data/pg_hba.conf"), rules).unwrap();
+    server.sql("alluvium", "SELECT pg_reload_conf()");
+    let url = server.url().replace("alluvium@", "guest@");
+    let with = |url: &str, password: &str| Server::new(url, Some(Secret::new(password)));
+
+    // The right one opens, once the server has read its rules.
+    let deadline = Instant::now() + PATIENCE;
+    let ledger = loop {
+        match SqlLedger::open(with(&url, "right"), clock()).await {
+            Ok(ledger) => break ledger,
+            Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+        }
+    };
+    ledger.open_run(new_run(0)).await.unwrap();
+    assert!(!format!("{ledger:?}").contains("right"), "{ledger:?}");
+
+    let inside = url.replace("guest@", &format!("guest:{CANARY}@"));
+    let nobody = url.replace("guest@", "nobody@");
+    for place in [
+        with(&url, CANARY),
+        with(&inside, CANARY),
+        Server::new(&inside, None),
+        with(&nobody, CANARY),
+        with(&format!("{url}_missing"), "right"),
+    ] {
+        let error = SqlLedger::open(place.clone(), clock()).await.unwrap_err();
+        assert!(matches!(error, LedgerError::Refused { .. }), "{error:?}");
+        assert!(matches!(error.remedy(), Remedy::Operator(_)), "{error:?}");
+        let read = LedgerTables::at(place.clone()).connect().await.unwrap_err();
+        let said = format!("{error:?} {} {place:?} {read:?} {}", chain(&error), chain(&read));
+        assert!(!said.contains(CANARY), "{said}");
+    }
+    let wrong = format!("postgres://guest:{CANARY}@127.0.0.1:99999/x");
+    let error = SqlLedger::open(Server::new(wrong, None), clock()).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Address(_)), "{error:?}");
+    assert!(!format!("{error:?} {error}").contains(CANARY), "{error:?}");
+}
+
+/// Makes an authority, or what it vouches for. `false` where there is no openssl.
+fn certificate(folder: &Path, name: &str, more: &[&str]) -> bool {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    openssl.args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}"), "-keyout"]);
+    openssl.arg(format!("{name}.key")).arg("-out").arg(format!("{name}.pem")).args(more);
+    let Ok(output) = openssl.current_dir(folder).output() else {
+        assert!(!alluvium_testkit::required(), "openssl is not there: Debian package `openssl`");
+        eprintln!("SKIPPED: openssl is not there: Debian package `openssl`");
+        return false;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    true
+}
+
+/// Lets the server speak TLS with a certificate that `folder` has.
+fn speak_tls(server: &PostgresServer, folder: &Path) {
+    let data = server.server.folder().join("data");
+    let owner = std::fs::metadata(&data).unwrap();
+    for (from, to) in [("server.pem", "server.crt"), ("server.key", "server.key")] {
+        std::fs::copy(folder.join(from), data.join(to)).unwrap();
+        chown(data.join(to), Some(owner.uid()), Some(owner.gid())).unwrap();
+        std::fs::set_permissions(data.join(to), Permissions::from_mode(0o600)).unwrap();
+    }
+    server.sql("alluvium", "ALTER SYSTEM SET ssl = on");
+    server.sql("alluvium", "SELECT pg_reload_conf()");
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_server_is_checked() {
+    let Some(server) = PostgresServer::start() else { return };
+    let folder = TempDir::new().unwrap();
+    let by_ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"];
+    let by_ca = [&by_ca[..], &["-addext", "subjectAltName=IP:127.0.0.1"]].concat();
+    let wanted: [(&str, &[&str]); 3] = [("ca", &[]), ("other", &[]), ("server", &by_ca)];
+    for (name, more) in wanted {
+        if !certificate(folder.path(), name, more) {
+            return;
+        }
+    }
+    speak_tls(&server, folder.path());
+    let place = |ca: &str| {
+        let root = folder.path().join(ca);
+        let url = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), root.display());
+        Server::new(url, None)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let ledger = loop {
+        match SqlLedger::open(place("ca.pem"), clock()).await {
+            Ok(ledger) => break ledger,
+            Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+        }
+    };
+    ledger.open_run(new_run(0)).await.unwrap();
+    let encrypted = "SELECT count(*) > 0 FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE ssl AND application_name = 'alluvium'";
+    assert_eq!(server.sql("alluvium", encrypted).trim(), "t");
+    let error = SqlLedger::open(place("other.pem"), clock()).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Refused { .. }), "{error:?}");
+}

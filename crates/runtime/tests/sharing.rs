@@ -1,0 +1,321 @@
+//! Several workers on one bus, one ledger and one lake: who does what, and what happens when one of
+//! them comes, goes, dies, or wakes after it was given up for dead.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use alluvium_ledger::{Ledger, SqlLedger};
+use alluvium_model::metadata::Trigger;
+use alluvium_model::{Clock, EncodedPage, EntityId, Layer, Position, Role, SystemClock};
+use alluvium_runtime::testkit::lake::Fault;
+use alluvium_runtime::testkit::{LEASE, PATIENCE, World, id, until};
+use alluvium_runtime::{LayerPhase, Platform, Runtime, RuntimeHandle, Triggers};
+use alluvium_wire::{LineFormat, PublishContext, encode_lines};
+use bytes::Bytes;
+use jiff::Timestamp;
+
+/// Publishes rows with these ids; answers where they end.
+async fn publish(
+    through: &RuntimeHandle,
+    entity: &EntityId,
+    ids: std::ops::RangeInclusive<u64>,
+) -> Position {
+    let context = PublishContext {
+        entity: entity.clone(),
+        run: None,
+        traceparent: None,
+        delivery: format!("{entity}/{ids:?}"),
+        ordinal: 0,
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    let lines: String = ids.map(|id| format!("{{\"after\":{{\"id\":{id}}}}}\n")).collect();
+    let messages = encode_lines(Bytes::from(lines), &LineFormat::Envelope, &context);
+    let span = through.publish(entity, EncodedPage { messages }).await.unwrap().span;
+    Position { epoch: span.epoch, offset: span.to, index: 0 }
+}
+
+/// What a worker holds of the layers.
+fn layers(runtime: &RuntimeHandle) -> BTreeSet<String> {
+    let worker = runtime.status().worker.unwrap();
+    let names = worker.holds.iter().map(|name| name.as_str().to_owned());
+    names.filter(|name| Layer::ALL.iter().any(|l| name.starts_with(&format!("{l}/")))).collect()
+}
+
+/// Waits until the workers hold all layers of so many entities, each one of them; answers how many
+/// each holds.
+async fn shared(workers: &[&RuntimeHandle], entities: usize) -> Vec<usize> {
+    until("each layer has one worker", || {
+        let held: Vec<_> = workers.iter().map(|worker| layers(worker)).collect();
+        let all: BTreeSet<&String> = held.iter().flatten().collect();
+        let sum: usize = held.iter().map(BTreeSet::len).sum();
+        all.len() == entities * 3 && sum == entities * 3 && held.iter().all(|held| !held.is_empty())
+    })
+    .await;
+    workers.iter().map(|worker| layers(worker).len()).collect()
+}
+
+fn entities(world: &mut World, count: usize) -> Vec<EntityId> {
+    let names: Vec<String> = (0..count).map(|n| format!("table{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.system("shop", &names);
+    names.iter().map(|name| id(&format!("shop.{name}"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn workers_that_start_at_the_same_time_share_the_work_and_land_everything_once() {
+    let mut world = World::new().await;
+    let entities = entities(&mut world, 12);
+    let (a, b, c) = tokio::join!(world.join("a"), world.join("b"), world.join("c"));
+    shared(&[&a, &b, &c], entities.len()).await;
+    for entity in &entities {
+        // Through one, whoever has the layers; waited for through another.
+        let end = publish(&a, entity, 1..=5).await;
+        c.wait_applied(entity, end, |_| ()).await.unwrap();
+        world.lake.assert_holds(&entity.to_string(), 5);
+        assert_eq!(world.ledger.conservation(entity).await.unwrap(), []);
+    }
+    for worker in [a, b, c] {
+        worker.shutdown(PATIENCE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_joins_takes_a_share_and_who_leaves_gives_it_back_at_once() {
+    let mut world = World::new().await;
+    let entities = entities(&mut world, 12);
+    let a = world.join("a").await;
+    assert_eq!(shared(&[&a], 12).await, [36]);
+    let before = publish(&a, &entities[0], 1..=3).await;
+    a.wait_applied(&entities[0], before, |_| ()).await.unwrap();
+    let b = world.join("b").await;
+    let shares = shared(&[&a, &b], 12).await;
+    assert!(shares.iter().all(|share| *share >= 6), "{shares:?}");
+    // Long before its leases would have run out.
+    let left = Instant::now();
+    b.shutdown(PATIENCE).await;
+    assert_eq!(shared(&[&a], 12).await, [36]);
+    assert!(left.elapsed() < PATIENCE, "it took {:?}", left.elapsed());
+    let after = publish(&a, &entities[0], 4..=6).await;
+    a.wait_applied(&entities[0], after, |_| ()).await.unwrap();
+    world.lake.assert_holds("shop.table0", 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_dead_worker_had_is_taken_over_and_nobody_does_what_no_role_is_for() {
+    let mut world = World::new().await;
+    let entities = entities(&mut world, 8);
+    let (mut platform, cut) = world.worker("a").await;
+    platform.settings.roles = [Role::Raw, Role::Connect].into();
+    let a = Runtime::start(platform, Triggers::Heeded).await.unwrap();
+    let (mut platform, _) = world.worker("b").await;
+    platform.settings.roles = [Role::Bronze, Role::Silver].into();
+    let b = Runtime::start(platform, Triggers::Heeded).await.unwrap();
+    assert_eq!(shared(&[&a, &b], 8).await, [8, 16]);
+    // It can neither prolong nor give back: to the others it is dead.
+    cut.close().await;
+    let c = world.join("c").await;
+    until("its work is another's", || layers(&c).len() >= 8).await;
+    until("it has noticed itself", || layers(&a).is_empty()).await;
+    let end = publish(&c, &entities[3], 1..=4).await;
+    b.wait_applied(&entities[3], end, |_| ()).await.unwrap();
+    world.lake.assert_holds("shop.table3", 4);
+    let phase = |layer: Layer| {
+        let state = a.status().entities.into_iter().find(|e| e.entity == entities[3]).unwrap();
+        state.layers.into_iter().find(|l| l.layer == layer).unwrap().state.phase
+    };
+    assert_eq!(phase(Layer::Raw), LayerPhase::Elsewhere);
+}
+
+/// A worker stands still in the middle of a batch for longer than its leases last, and wakes after
+/// another one has taken over.
+async fn a_woken_worker_writes_nothing(layer: Layer) {
+    let mut world = World::new().await;
+    world.settings.raw_linger = Duration::from_millis(50);
+    world.system("shop", &["orders"]);
+    let orders = id("shop.orders");
+    let (platform, cut) = world.worker("a").await;
+    let a = Runtime::start(platform, Triggers::Heeded).await.unwrap();
+    shared(&[&a], 1).await;
+    let (wake, frozen) = mpsc::channel();
+    world.lake.with("shop.orders", layer, |landed| match layer {
+        Layer::Raw => landed.frozen_flush = Some(frozen),
+        _ => landed.faults.push_back(Fault::Freeze(frozen)),
+    });
+    let end = publish(&a, &orders, 1..=7).await;
+    until("it stands still", || {
+        world.lake.with("shop.orders", layer, |l| l.faults.is_empty() && l.frozen_flush.is_none())
+    })
+    .await;
+    let theirs = world.lake.with("shop.orders", layer, |landed| landed.owner);
+    cut.close().await;
+    let b = world.join("b").await;
+    b.wait_applied(&orders, end, |_| ()).await.unwrap();
+    wake.send(()).unwrap();
+    until("the woken one was refused", || {
+        world.lake.with("shop.orders", layer, |landed| landed.fenced > 0)
+    })
+    .await;
+    world.lake.with("shop.orders", layer, |landed| {
+        assert!(landed.owner > theirs);
+        assert!(landed.written_by.iter().all(|by| *by > theirs), "{:?}", landed.written_by);
+    });
+    let end = publish(&b, &orders, 8..=9).await;
+    b.wait_applied(&orders, end, |_| ()).await.unwrap();
+    world.lake.assert_holds("shop.orders", 9);
+    assert_eq!(world.ledger.conservation(&orders).await.unwrap(), []);
+    until("it has no work any more", || layers(&a).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_worker_that_wakes_past_its_lease_writes_nothing_to_raw() {
+    a_woken_worker_writes_nothing(Layer::Raw).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_worker_that_wakes_past_its_lease_writes_nothing_to_bronze() {
+    a_woken_worker_writes_nothing(Layer::Bronze).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_worker_that_wakes_past_its_lease_writes_nothing_to_silver() {
+    a_woken_worker_writes_nothing(Layer::Silver).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_poller_that_wakes_past_its_lease_publishes_nothing() {
+    let mut world = World::new().await;
+    let script = world.system("shop", &["orders"]);
+    script.has("orders", 10);
+    world.systems[0].triggers = vec![Trigger::Interval { seconds: 1 }];
+    let (held, release) = alluvium_bus::testkit::Fault::hold();
+    world.publisher.fault(held);
+    let (platform, cut) = world.worker("a").await;
+    let a = Runtime::start(platform, Triggers::Heeded).await.unwrap();
+    until("it holds a page", || script.asked.lock().unwrap().len() == 1).await;
+    cut.close().await;
+    let b = world.join("b").await;
+    until("the other has polled and landed", || {
+        world.lake.ids("shop.orders", Layer::Bronze).len() == 10
+    })
+    .await;
+    release.release();
+    script.has("orders", 15);
+    until("the other goes on", || world.lake.ids("shop.orders", Layer::Bronze).len() >= 15).await;
+    let end = alluvium_model::Publisher::end(&*world.bus, &id("shop.orders")).await.unwrap();
+    let position = Position { epoch: end.0, offset: end.1, index: 0 };
+    b.wait_applied(&id("shop.orders"), position, |_| ()).await.unwrap();
+    world.lake.assert_holds("shop.orders", 15);
+    drop(a);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_schedule_fires_in_one_worker_only() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]).has("orders", 3);
+    world.systems[0].triggers = vec![Trigger::Interval { seconds: 1 }];
+    let (a, b) = tokio::join!(world.join("a"), world.join("b"));
+    until("it was polled several times", || {
+        [&a, &b].iter().any(|worker| {
+            let status = worker.status();
+            status.worker.unwrap().holds.iter().any(|name| name.as_str() == "triggers/shop")
+                && status.systems[0].last_run.is_some()
+        })
+    })
+    .await;
+    let polls = |worker: &RuntimeHandle| worker.status().systems[0].last_run.is_some();
+    assert!(polls(&a) != polls(&b), "only one of them has polled");
+    world.lake.assert_holds("shop.orders", world.lake.ids("shop.orders", Layer::Raw).len() as u64);
+}
+
+/// The machine's clock, and how far it was set ahead.
+#[derive(Debug, Default)]
+struct Jumping(Mutex<Duration>);
+
+impl Clock for Jumping {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + *self.0.lock().unwrap()
+    }
+
+    fn instant(&self) -> Instant {
+        SystemClock.instant() + *self.0.lock().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_worker_whose_clock_jumps_lets_its_work_go_and_takes_it_up_anew() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]);
+    let clock = Arc::new(Jumping::default());
+    let (platform, _ledger) = world.worker("a").await;
+    let a = Runtime::start(Platform { clock: clock.clone(), ..platform }, Triggers::Heeded);
+    let a = a.await.unwrap();
+    shared(&[&a], 1).await;
+    let end = publish(&a, &id("shop.orders"), 1..=3).await;
+    a.wait_applied(&id("shop.orders"), end, |_| ()).await.unwrap();
+    let owner = || world.lake.with("shop.orders", Layer::Silver, |silver| silver.owner);
+    let before = owner();
+    *clock.0.lock().unwrap() = LEASE;
+    until("it owns it anew", || owner() > before).await;
+    let end = publish(&a, &id("shop.orders"), 4..=6).await;
+    a.wait_applied(&id("shop.orders"), end, |_| ()).await.unwrap();
+    world.lake.assert_holds("shop.orders", 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn work_stops_while_the_ledger_is_away_and_goes_on_when_it_is_back() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]);
+    let a = world.join("a").await;
+    shared(&[&a], 1).await;
+    let end = publish(&a, &id("shop.orders"), 1..=3).await;
+    a.wait_applied(&id("shop.orders"), end, |_| ()).await.unwrap();
+    let path = world.folder.path().join("ledger.db");
+    let other = SqlLedger::open(path.as_path(), Arc::new(SystemClock)).await.unwrap();
+    let held = other.hold().await.unwrap();
+    let phase = || a.status().entities[0].layers[2].state.phase;
+    until("silver has stopped", || phase() == LayerPhase::Elsewhere).await;
+    assert!(!a.status().worker.unwrap().is_heard);
+    drop(held);
+    until("silver is at work again", || phase() == LayerPhase::Running).await;
+    let end = publish(&a, &id("shop.orders"), 4..=6).await;
+    a.wait_applied(&id("shop.orders"), end, |_| ()).await.unwrap();
+    world.lake.assert_holds("shop.orders", 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_command_beside_workers_leaves_their_work_to_them_and_alone_it_does_it_itself() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]);
+    let (platform, _) = world.worker("command").await;
+    let command = Runtime::start(platform, Triggers::Ignored).await.unwrap();
+    let end = publish(&command, &id("shop.orders"), 1..=3).await;
+    command.wait_applied(&id("shop.orders"), end, |_| ()).await.unwrap();
+    command.shutdown(PATIENCE).await;
+    let a = world.join("a").await;
+    shared(&[&a], 1).await;
+    let (platform, _) = world.worker("another command").await;
+    let command = Runtime::start(platform, Triggers::Ignored).await.unwrap();
+    let end = publish(&command, &id("shop.orders"), 4..=6).await;
+    command.wait_applied(&id("shop.orders"), end, |_| ()).await.unwrap();
+    assert!(layers(&command).is_empty(), "it is all another's");
+    world.lake.assert_holds("shop.orders", 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_claim_takes_layers_from_a_worker_and_gives_them_back() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]);
+    let a = world.join("a").await;
+    shared(&[&a], 1).await;
+    let (clock, orders): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), id("shop.orders"));
+    let of = (&orders, &[Layer::Silver][..]);
+    let claim = alluvium_runtime::Claim::take(&world.ledger, &clock, "rebuild", LEASE, of);
+    let claim = claim.await.unwrap();
+    assert!(claim.owner(Layer::Silver).unwrap().holds());
+    assert!(claim.owner(Layer::Raw).is_none());
+    assert!(!layers(&a).contains("silver/shop.orders"));
+    claim.give_back().await;
+    until("it is the worker's again", || layers(&a).contains("silver/shop.orders")).await;
+    assert_eq!(world.ledger.leases().await.unwrap().len(), 5, "no lease of another name");
+}

@@ -1,0 +1,145 @@
+//! A lake in a bucket: written, killed, asked, proved, kept, and read by others.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use alluvium_testkit::{Fault, S3Server};
+use alluvium_tests::platform::MAP;
+use alluvium_tests::workload::{COLUMNS, metadata};
+use alluvium_tests::{Random, TestPlatform, Workload};
+use serde_json::Value;
+
+/// What nothing may show.
+const CANARIES: [&str; 2] = ["CANARYKEYID", "canary-of-the-bucket"];
+
+fn settings(endpoint: &str, prefix: &str) -> String {
+    format!(
+        "[http]\nenabled = false\n[lake]\nurl = \"s3://lake/{prefix}\"\n[lake.s3]\n\
+         endpoint = \"{endpoint}\"\nallow_http = true\nretry_time = \"10s\"\n\
+         access_key_id = \"${{env:LAKE_KEY}}\"\nsecret_access_key = \"${{file:secret}}\"\n"
+    )
+}
+
+/// The shop, its lake in the bucket.
+fn shop_in(endpoint: &str, prefix: &str) -> TestPlatform {
+    let (systems, entities) = metadata();
+    let mut platform = TestPlatform::new(&settings(endpoint, prefix), &systems, &entities);
+    platform.set_variable("LAKE_KEY", CANARIES[0]);
+    platform.write("secret", &format!("{}\n", CANARIES[1]));
+    platform
+}
+
+fn silver(platform: &TestPlatform) -> String {
+    let sql = format!(
+        "SELECT {COLUMNS}, _valid_from, _valid_to, _is_current, _op, _seq FROM \
+         silver.shop.customers ORDER BY id, _valid_from"
+    );
+    platform.run(&["query", &sql, "-o", "ndjson"]).ok().stdout
+}
+
+#[track_caller]
+fn assert_quiet(said: &str) {
+    for canary in CANARIES {
+        assert!(!said.contains(canary), "{said}");
+    }
+}
+
+#[test]
+fn a_lake_in_a_bucket_is_killed_asked_proved_and_kept_as_one_in_a_folder() {
+    let Some(server) = S3Server::start() else { return };
+    let (folder, bucket) = (TestPlatform::shop(), shop_in(&server.endpoint(), "a/lake"));
+    let mut workload = Workload::new(17);
+    let lines = workload.inserts(3_000) + &workload.changes(3_000);
+    let file = bucket.write("all.ndjson", &lines);
+    folder.publish(&file).ok();
+
+    let args = ["publish", "shop.customers", file.to_str().unwrap(), "--map", MAP, "--wait", "-q"];
+    let mut random = Random::new(3);
+    for _ in 0..4 {
+        let running = bucket.spawn(&args);
+        // The moment is what is tested; there is nothing to wait for.
+        std::thread::sleep(Duration::from_millis(200 + random.below(1_500)));
+        running.kill();
+        assert_quiet(&std::fs::read_to_string(bucket.folder().join("stderr.log")).unwrap());
+    }
+    bucket.publish(&file).ok();
+    assert!(!bucket.folder().join("data/lake").exists(), "the lake is elsewhere");
+    let expected = silver(&folder);
+    assert_eq!(expected.lines().count() as u64, workload.version_count());
+    assert_eq!(silver(&bucket), expected);
+    bucket.assert_sound();
+    let proved = bucket.run(&["verify", "--rebuild", "-o", "ndjson"]).ok();
+    assert!(proved.rows().iter().all(|row| row["holds"] == true), "{}", proved.stdout);
+
+    let kept = bucket.run(&["maintain", "-o", "ndjson"]).ok();
+    assert_eq!(kept.rows().len(), 2, "bronze and silver: {}", kept.stdout);
+    assert_eq!(silver(&bucket), expected);
+    let records = bucket.number("SELECT count(*) FROM raw.shop.customers");
+    assert_eq!(records, lines.lines().count() as u64);
+    bucket.run(&["rebuild", "silver", "shop.customers", "-q"]).ok();
+    assert_eq!(silver(&bucket), expected);
+    let first = bucket.rows(&["query", "SELECT 1 FROM silver.shop.customers", "--version", "0"]);
+    assert_eq!(first.len(), 0, "the table as it was when it was made");
+    let more = bucket.write("more.ndjson", &workload.changes(500));
+    bucket.publish(&more).ok();
+    bucket.assert_sound();
+    others_see_the_same_rows(&server.endpoint(), &bucket, workload.version_count());
+}
+
+/// delta-rs and Polars. DuckDB's extension would fetch another one over the network.
+fn others_see_the_same_rows(endpoint: &str, platform: &TestPlatform, versions: u64) {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers");
+    let Some(python) = crate::readers::python(&scripts) else { return };
+    let ours = platform.run(&["query", "SELECT * FROM silver.shop.customers", "-o", "ndjson"]).ok();
+    let ours = platform.write("ours.ndjson", &ours.stdout);
+    let compared = Command::new(python)
+        .arg(scripts.join("read_delta.py"))
+        .args([
+            "compare",
+            "--engines",
+            "polars,deltalake",
+            "s3://lake/a/lake/silver/shop/customers",
+        ])
+        .arg(ours)
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("AWS_ALLOW_HTTP", "true")
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&compared.stdout);
+    let told = String::from_utf8_lossy(&compared.stderr);
+    assert!(compared.status.success(), "{text}\n{told}");
+    let outcome: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(outcome["same"], true, "{outcome}");
+    for reader in ["polars", "deltalake", "alluvium"] {
+        assert_eq!(outcome["rows"][reader], versions, "{reader}");
+    }
+}
+
+#[test]
+fn a_store_that_is_not_fit_or_does_not_let_us_in_is_told_at_the_start() {
+    let Some(server) = S3Server::start() else { return };
+    let proxy = server.proxy();
+    let platform = shop_in(&proxy.endpoint(), "b");
+    let file = platform.write("all.ndjson", &Workload::new(1).inserts(5));
+    proxy.script("PUT", "_probe", 2, Fault::DropConditions);
+    let refused = platform.publish(&file).ended(2);
+    assert_quiet(&refused.stderr);
+    refused.told(&["If-None-Match", "MinIO"]);
+
+    let body = format!(
+        "<Error><Code>InvalidAccessKeyId</Code><Message>There is no such key.</Message>\
+         <AWSAccessKeyId>{}</AWSAccessKeyId></Error>",
+        CANARIES[0]
+    );
+    proxy.script("PUT", "", 1, Fault::Answer(403, body));
+    let refused = platform.publish(&file).ended(2);
+    assert_quiet(&refused.stderr);
+    refused.told(&["InvalidAccessKeyId", "credentials"]);
+
+    platform.publish(&file).ok();
+    platform.assert_sound();
+}
