@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::destination::Destination;
+
 /// The version, and the revision of the sources that it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ALLUVIUM_REVISION"), ")");
 
@@ -69,6 +71,9 @@ pub(crate) enum Command {
     /// What to do after the bus was lost.
     #[command(subcommand)]
     Epoch(Epoch),
+    /// Moves house: from one bus to another.
+    #[command(subcommand)]
+    Bus(Bus),
     /// Looks after the Delta tables: puts files together, writes checkpoints, removes what nothing
     /// refers to. `alluvium run` does the same by and by.
     Maintain(Maintain),
@@ -213,6 +218,18 @@ pub(crate) enum Epoch {
         /// SYSTEM or SYSTEM.ENTITY.
         #[arg(value_parser = target)]
         target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bus {
+    /// Lands everything that is on the bus, and begins anew on another one, where sources are read on
+    /// from where they were. Given again, it goes on where it ended. Tells the settings to write.
+    Migrate {
+        /// `nats://HOST:PORT`, `tls://HOST:PORT`, `kafka://HOST:PORT` (several with commas between
+        /// them), or `embedded`. What else the settings say of that bus holds.
+        #[arg(long, value_name = "BUS")]
+        to: Destination,
     },
 }
 
