@@ -270,6 +270,9 @@ fn tell(cli: &Cli, to: &Destination, rows: &[Row]) -> anyhow::Result<()> {
         return output::sections(cli.output, vec![topics, ("settings", output::objects(&told)?)]);
     }
     output::rows(cli.output, rows)?;
+    if cli.quiet {
+        return Ok(());
+    }
     eprintln!(
         "moved to {to}. Write this into alluvium.toml, in the place of what it says of the bus (or \
          into the environment, if it stands there), and start:\n\n{}",
