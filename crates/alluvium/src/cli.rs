@@ -7,8 +7,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::destination::Destination;
-
 /// The version, and the revision of the sources that it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ALLUVIUM_REVISION"), ")");
 
@@ -229,7 +227,7 @@ pub(crate) enum Bus {
         /// `nats://HOST:PORT`, `tls://HOST:PORT`, `kafka://HOST:PORT` (several with commas between
         /// them), or `embedded`. What else the settings say of that bus holds.
         #[arg(long, value_name = "BUS")]
-        to: Destination,
+        to: String,
     },
 }
 

@@ -61,12 +61,25 @@ pub enum Standing {
     Done(Move),
 }
 
+/// Whether the bus with this mark can be left for `to`, or was. The error says why not, and what to do.
+pub fn may_leave(old: Option<&Mark>, to: &str) -> Result<(), String> {
+    match old {
+        Some(Mark::Left(made)) if made.to != to => Err(format!(
+            "the bus has moved to {}: say that, `--to {}`, to go on with it or to be told its \
+             settings",
+            made.to, made.to
+        )),
+        Some(mark) if matches!(mark, Mark::Arriving(_)) => Err(mark.refusal().unwrap_or_default()),
+        _ => Ok(()),
+    }
+}
+
 /// Where a move to `to` stands, by the marks of the bus that is left and of the one that is moved to.
 /// The error says why there can be no such move, and what to do.
 pub fn standing(old: Option<&Mark>, new: Option<&Mark>, to: &str) -> Result<Standing, String> {
-    match old {
-        Some(Mark::Arriving(_)) => Err(old.and_then(Mark::refusal).unwrap_or_default()),
-        None | Some(Mark::Arrived(_)) => match new {
+    may_leave(old, to)?;
+    let Some(Mark::Left(made)) = old else {
+        return match new {
             None | Some(Mark::Arriving(_)) => Ok(Standing::Before),
             Some(Mark::Left(_)) => Ok(Standing::BeforeAnew),
             Some(Mark::Arrived(other)) => Err(format!(
@@ -74,21 +87,21 @@ pub fn standing(old: Option<&Mark>, new: Option<&Mark>, to: &str) -> Result<Stan
                  another prefix",
                 other.from
             )),
-        },
-        Some(Mark::Left(made)) if made.to != to => Err(format!(
-            "the bus has moved to {}: say that, `--to {}`, to go on with it or to be told its \
-             settings",
-            made.to, made.to
-        )),
-        Some(Mark::Left(made)) => match new {
-            Some(Mark::Arriving(here)) if here == made => Ok(Standing::Counts(made.clone())),
-            Some(Mark::Arrived(here)) if here == made => Ok(Standing::Done(made.clone())),
-            Some(Mark::Left(on)) => Err(format!("the bus has moved to {to}, and on to {}", on.to)),
-            _ => Err(format!(
-                "this is not the bus at {to} to which the bus has moved: give the same prefix and \
-                 the same access as then"
-            )),
-        },
+        };
+    };
+    match new {
+        Some(Mark::Arriving(here)) if here == made => Ok(Standing::Counts(made.clone())),
+        Some(Mark::Arrived(here)) if here == made => Ok(Standing::Done(made.clone())),
+        _ => {
+            let on = match new {
+                Some(Mark::Left(on)) => format!(", or was left itself, for {}", on.to),
+                _ => String::new(),
+            };
+            Err(format!(
+                "this is not the bus at {to} to which the bus has moved{on}: give the same prefix \
+                 and the same access as then"
+            ))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod claim;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use alluvium_bus::{Mark, Move, Standing, carry, standing};
+use alluvium_bus::{Mark, Move, Standing, carry, may_leave, standing};
 use alluvium_config::Settings;
 use alluvium_layers::epoch;
 use alluvium_model::{Clock, EntityId, Epoch, Position, SystemClock};
@@ -51,6 +51,8 @@ struct Told {
 /// Moves house. Nobody else may have the data folder open meanwhile.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Bus) -> anyhow::Result<Exit> {
     let Bus::Migrate { to } = args;
+    // Read here: what is wrong with it may be a password in it, which is not to be shown again.
+    let to = &to.parse::<Destination>().map_err(UsageError)?;
     let there = wiring::settings_with(cli, to.settings())?;
     if buses::place(settings) == *to {
         return Err(UsageError(format!(
@@ -74,9 +76,11 @@ async fn migrate(
     wired: &Wired,
     to: &Destination,
 ) -> anyhow::Result<Vec<Row>> {
+    let left = wired.bus.mark().await?;
+    may_leave(left.as_ref(), &to.to_string()).map_err(UsageError)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (mut new, _) = buses::open_any(there, Arc::clone(&clock)).await?;
-    let (left, reached) = (wired.bus.mark().await?, new.mark().await?);
+    let reached = new.mark().await?;
     let stands = standing(left.as_ref(), reached.as_ref(), &to.to_string()).map_err(UsageError)?;
     if stands == Standing::BeforeAnew {
         new = buses::open_anew(there, new, clock).await?;
