@@ -104,8 +104,8 @@ fn a_bus_where_somebody_lives_is_not_moved_to() {
     let third = shop();
     third.write("alluvium.toml", &on_nats(SETTINGS, &server, "third"));
     third.run(&["ingest", "shop"]).ok();
-    let prefix = ["--set", "bus.nats.prefix=third"];
-    let args = [&["bus", "migrate", "--to", &server.url()][..], &prefix].concat();
+    let url = server.url();
+    let args = ["bus", "migrate", "--to", &url, "--set", "bus.nats.prefix=third"];
     second.run(&args).ended(2).told(&["it is no empty bus"]);
     for unmoved in [&second, &third] {
         unmoved.run(&["ingest", "shop"]).ok();

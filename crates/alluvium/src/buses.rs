@@ -74,8 +74,8 @@ pub(crate) async fn open_anew(
     drop(left);
     if settings.bus.kind != BusType::Embedded {
         return Err(UsageError(format!(
-            "{} was left by an earlier move, and still has its topics of then: raw has all of them. \
-             Delete them there, or give another `prefix`",
+            "{} was left by an earlier move, and holds what is of that time; raw has all of it. \
+             Delete there what begins with its prefix, or give another `prefix`",
             place(settings)
         ))
         .into());
