@@ -13,7 +13,7 @@ use std::sync::Arc;
 use alluvium_bus::{Mark, Move, Standing, carry, may_leave, standing};
 use alluvium_config::Settings;
 use alluvium_layers::epoch;
-use alluvium_model::{Clock, EntityId, Epoch, Position, SystemClock};
+use alluvium_model::{Clock, CursorRecord, EntityId, Epoch, Position, SystemClock};
 use alluvium_runtime::{Phase, Runtime, RuntimeHandle, Triggers};
 use serde::Serialize;
 
@@ -91,6 +91,15 @@ async fn migrate(
     moved
 }
 
+/// A topic that was made on the new bus.
+struct Prepared {
+    id: EntityId,
+    /// Where it ends on the old bus.
+    end: (Epoch, u64),
+    /// How far its source was read, on both.
+    cursor: Option<CursorRecord>,
+}
+
 struct Migration<'a> {
     cli: &'a Cli,
     settings: &'a Settings,
@@ -150,12 +159,15 @@ impl Migration<'_> {
         Ok(())
     }
 
+    /// What is prepared here is of no account before the last step.
     async fn prepare_and_leave(&self) -> anyhow::Result<Move> {
-        let topics = self.topics().await?;
+        let ids = self.topics().await?;
+        let of = ids.len() as u64;
         let bar = Bar::new(self.cli.quiet, "making the topics");
-        for (topic, done) in topics.iter().zip(0..) {
-            bar.set(done, topics.len() as u64);
-            self.prepare(topic).await?;
+        let mut topics = Vec::new();
+        for (id, done) in ids.into_iter().zip(0..) {
+            bar.set(done, of);
+            topics.push(self.prepare(id).await?);
         }
         let made = Move {
             from: buses::place(self.settings).to_string(),
@@ -164,34 +176,50 @@ impl Migration<'_> {
         };
         self.mark_arriving(&made).await?;
         bar.say("carrying over how far sources were read");
-        for (topic, done) in topics.iter().zip(0..) {
-            bar.set(done, topics.len() as u64);
-            carry(self.wired.bus.as_ref(), self.new.as_ref(), topic).await?;
+        for (topic, done) in topics.iter_mut().zip(0..) {
+            bar.set(done, of);
+            topic.cursor = carry(self.wired.bus.as_ref(), self.new.as_ref(), &topic.id).await?;
         }
         bar.finish();
-        if self.new.mark().await?.as_ref() != Some(&Mark::Arriving(made.clone())) {
-            return Err(UsageError(format!("somebody else moves to {} now", self.to)).into());
-        }
+        self.check_still(&made, &topics).await?;
         self.wired.bus.put_mark(&Mark::Left(made.clone())).await?;
         Ok(made)
     }
 
     /// Makes a topic on the new bus, where it must be empty and of a later epoch.
-    async fn prepare(&self, topic: &EntityId) -> anyhow::Result<()> {
-        let before = self.wired.bus.end(topic).await?;
-        let (next, end) = self.new.end(topic).await?;
-        if end > 0 {
+    async fn prepare(&self, id: EntityId) -> anyhow::Result<Prepared> {
+        let end = self.wired.bus.end(&id).await?;
+        let (next, messages) = self.new.end(&id).await?;
+        if messages > 0 {
             return Err(UsageError(format!(
-                "{} has messages of {topic}: it is no empty bus. Give this installation one of its \
+                "{} has messages of {id}: it is no empty bus. Give this installation one of its \
                  own, or another prefix",
                 self.to
             ))
             .into());
         }
-        match epoch::obstacle(&self.wired.lake, topic, before, next).await? {
+        match epoch::obstacle(&self.wired.lake, &id, end, next).await? {
             Some(obstacle) => Err(anyhow::anyhow!(obstacle)),
-            None => Ok(()),
+            None => Ok(Prepared { id, end, cursor: None }),
         }
+    }
+
+    /// Somebody on another machine may have been at work all the same: nothing counts yet.
+    async fn check_still(&self, made: &Move, topics: &[Prepared]) -> anyhow::Result<()> {
+        if self.new.mark().await?.as_ref() != Some(&Mark::Arriving(made.clone())) {
+            anyhow::bail!("somebody else moves to {} at the same time", self.to);
+        }
+        for topic in topics {
+            let end = self.wired.bus.end(&topic.id).await?;
+            if end != topic.end || self.wired.bus.cursor(&topic.id).await? != topic.cursor {
+                anyhow::bail!(
+                    "{} was published meanwhile: stop all that use this bus, then give the command \
+                     again",
+                    topic.id
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Nobody uses the new bus from here on. Two names may lead to one bus: then it gets back what
