@@ -6,6 +6,7 @@
 //! Each step may be repeated, so that the command goes on where it was broken off.
 
 mod claim;
+mod told;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,38 +16,17 @@ use alluvium_config::Settings;
 use alluvium_layers::epoch;
 use alluvium_model::{Clock, CursorRecord, EntityId, Epoch, Position, SystemClock};
 use alluvium_runtime::{Phase, Runtime, RuntimeHandle, Triggers};
-use serde::Serialize;
 
 use self::claim::Claim;
+use self::told::{Row, tell};
 use super::ingest::Tracker;
 use super::known::known;
 use super::progress::Bar;
 use crate::buses;
-use crate::cli::{Bus, Cli, Format};
+use crate::cli::{Bus, Cli};
 use crate::destination::Destination;
 use crate::exit::{Exit, UsageError};
-use crate::output;
 use crate::wiring::{self, Wired};
-
-/// A topic that was moved.
-#[derive(Serialize)]
-struct Row {
-    entity: String,
-    /// The epoch that is over; none if nothing ever came of the entity.
-    from_epoch: Option<u64>,
-    /// The offset at which it ended.
-    from_end: Option<u64>,
-    to_epoch: u64,
-    /// The number of the page after which its source is read on.
-    page: Option<u64>,
-}
-
-/// A setting to write.
-#[derive(Serialize)]
-struct Told {
-    setting: String,
-    value: String,
-}
 
 /// Moves house. Nobody else may have the data folder open meanwhile.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Bus) -> anyhow::Result<Exit> {
@@ -287,28 +267,4 @@ impl Migration<'_> {
         }
         Ok(topics)
     }
-}
-
-/// Tells what was moved, and what is to be written now.
-fn tell(cli: &Cli, to: &Destination, rows: &[Row]) -> anyhow::Result<()> {
-    let (own, named) = (format!("{}.", to.section()), to.settings());
-    let given = cli.set.iter().filter(|(key, _)| key.starts_with(&own));
-    let given = given.filter(|(key, _)| named.iter().all(|(other, _)| other != key));
-    let given: Vec<(String, String)> = given.cloned().collect();
-    if !matches!(cli.output, Format::Table | Format::Csv) {
-        let told = named.into_iter().chain(given);
-        let told: Vec<Told> = told.map(|(setting, value)| Told { setting, value }).collect();
-        let topics = ("topics", output::objects(rows)?);
-        return output::sections(cli.output, vec![topics, ("settings", output::objects(&told)?)]);
-    }
-    output::rows(cli.output, rows)?;
-    if cli.quiet {
-        return Ok(());
-    }
-    eprintln!(
-        "moved to {to}. Write this into alluvium.toml, in the place of what it says of the bus (or \
-         into the environment, if it stands there), and start:\n\n{}",
-        to.toml(&given)
-    );
-    Ok(())
 }
