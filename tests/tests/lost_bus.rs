@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::sources::SQLITE;
 
-const SETTINGS: &str = "[http]\nenabled = false\n\n[runtime.retry]\nattempts = 1\n";
+pub(crate) const SETTINGS: &str = "[http]\nenabled = false\n\n[runtime.retry]\nattempts = 1\n";
 
 /// A shop with a table that is read whole, and one of which changes are read.
-fn shop() -> TestPlatform {
+pub(crate) fn shop() -> TestPlatform {
     let systems = json!({"systems": [
         {"name": "shop", "type": "sqlite", "connection": {"path": "source.db"}}
     ]});
@@ -35,7 +35,7 @@ fn shop() -> TestPlatform {
     platform
 }
 
-fn sqlite(platform: &TestPlatform, script: &str) {
+pub(crate) fn sqlite(platform: &TestPlatform, script: &str) {
     let path = platform.folder().join("source.db");
     let output =
         Command::new("python3").arg("-c").arg(SQLITE).arg(path).arg(script).output().unwrap();
@@ -46,7 +46,7 @@ fn lose_the_bus(platform: &TestPlatform) {
     fs::remove_dir_all(platform.folder().join("data/bus")).unwrap();
 }
 
-fn rows(platform: &TestPlatform, entity: &str, columns: &str) -> Vec<Value> {
+pub(crate) fn rows(platform: &TestPlatform, entity: &str, columns: &str) -> Vec<Value> {
     let sql = format!(
         "SELECT {columns}, _is_current AS open FROM silver.shop.{entity} ORDER BY id, _valid_from"
     );
@@ -55,7 +55,7 @@ fn rows(platform: &TestPlatform, entity: &str, columns: &str) -> Vec<Value> {
 
 /// All checks hold, also those of a rebuild.
 #[track_caller]
-fn assert_proved(platform: &TestPlatform) {
+pub(crate) fn assert_proved(platform: &TestPlatform) {
     let finished = platform.run(&["verify", "--rebuild", "-o", "ndjson"]);
     let wrong: Vec<_> = finished.rows().into_iter().filter(|row| row["holds"] != true).collect();
     assert!(wrong.is_empty() && finished.code == 0, "{wrong:#?}\n{}", finished.stderr);

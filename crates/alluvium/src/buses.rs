@@ -4,20 +4,36 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alluvium_bus::{
-    Bus, BusSettings, EmbeddedBus, KafkaBus, KafkaSettings, NatsAccess, NatsBus, NatsSettings,
-    NatsTls,
+    Bus, BusSettings, EmbeddedBus, KafkaBus, KafkaSettings, Mark, NatsAccess, NatsBus,
+    NatsSettings, NatsTls,
 };
 use alluvium_config::{BusType, Settings};
 use alluvium_ledger::OutboxEvent;
 use alluvium_model::{Clock, Secret};
 use alluvium_runtime::{EventSink, LogEvents};
+use anyhow::Context;
 use async_trait::async_trait;
 
-/// Opens the bus. Where it has a stream for audit events they go there, else into the log.
-pub(crate) async fn open(
-    settings: &Settings,
-    clock: Arc<dyn Clock>,
-) -> anyhow::Result<(Arc<dyn Bus>, Arc<dyn EventSink>)> {
+use crate::destination::Destination;
+use crate::exit::UsageError;
+
+/// A bus, and who takes the audit events with it.
+pub(crate) type Opened = (Arc<dyn Bus>, Arc<dyn EventSink>);
+
+/// Opens the bus for use. It is refused where it was left, and where a move to it is not at its end.
+pub(crate) async fn open(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Opened> {
+    let (bus, events) = open_any(settings, clock).await?;
+    let mark = bus.mark().await?;
+    if let Some(refusal) = mark.as_ref().and_then(Mark::refusal) {
+        bus.close().await;
+        return Err(UsageError(refusal).into());
+    }
+    Ok((bus, events))
+}
+
+/// Opens the bus whatever stands on it of a move. Where it has a stream for audit events they go
+/// there, else into the log.
+pub(crate) async fn open_any(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Opened> {
     match settings.bus.kind {
         BusType::Embedded => {
             let bus = EmbeddedBus::open(&settings.bus_path(), embedded(settings)?, clock)?;
@@ -31,6 +47,53 @@ pub(crate) async fn open(
             let bus = KafkaBus::connect(kafka(settings)?, clock).await?;
             Ok((bus, Arc::new(LogEvents)))
         }
+    }
+}
+
+/// Where the bus is that the settings name.
+pub(crate) fn place(settings: &Settings) -> Destination {
+    let of = &settings.bus;
+    match of.kind {
+        BusType::Embedded => Destination::Embedded,
+        BusType::Nats => Destination::Nats(of.nats.servers.clone()),
+        BusType::Kafka => {
+            let brokers = of.kafka.bootstrap_servers.split(',');
+            Destination::Kafka(brokers.map(|broker| broker.trim().to_owned()).collect())
+        }
+    }
+}
+
+/// Opens a bus that was left once as a new one. Raw has all that it held; what is on this machine
+/// alone is removed.
+pub(crate) async fn open_anew(
+    settings: &Settings,
+    left: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn Bus>> {
+    left.close().await;
+    drop(left);
+    if settings.bus.kind != BusType::Embedded {
+        return Err(UsageError(format!(
+            "{} was left by an earlier move, and holds what is of that time; raw has all of it. \
+             Delete there what begins with its prefix, or give another `prefix`",
+            place(settings)
+        ))
+        .into());
+    }
+    let folder = settings.bus_path();
+    // Renamed first, so that no part of a bus is ever taken for a bus.
+    let aside = folder.with_extension("left");
+    let removed = remove(&aside)
+        .and_then(|()| std::fs::rename(&folder, &aside))
+        .and_then(|()| remove(&aside));
+    removed.with_context(|| format!("cannot remove {}", folder.display()))?;
+    Ok(open_any(settings, clock).await?.0)
+}
+
+fn remove(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

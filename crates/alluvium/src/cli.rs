@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// What to do after the bus was lost.
     #[command(subcommand)]
     Epoch(Epoch),
+    /// Moves house: from one bus to another.
+    #[command(subcommand)]
+    Bus(Bus),
     /// Looks after the Delta tables: puts files together, writes checkpoints, removes what nothing
     /// refers to. `alluvium run` does the same by and by.
     Maintain(Maintain),
@@ -222,6 +225,18 @@ pub(crate) enum Epoch {
         /// SYSTEM or SYSTEM.ENTITY.
         #[arg(value_parser = target)]
         target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bus {
+    /// Lands everything that is on the bus, and begins anew on another one, where sources are read on
+    /// from where they were. Given again, it goes on where it ended. Tells the settings to write.
+    Migrate {
+        /// `nats://HOST:PORT`, `tls://HOST:PORT`, `kafka://HOST:PORT` (several with commas between
+        /// them), or `embedded`. What else the settings say of that bus holds.
+        #[arg(long, value_name = "BUS")]
+        to: String,
     },
 }
 

@@ -4,6 +4,7 @@ mod buses;
 mod cli;
 mod command;
 mod demo;
+mod destination;
 mod exit;
 mod output;
 mod push;

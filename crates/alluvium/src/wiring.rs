@@ -28,6 +28,7 @@ use anyhow::Context;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::buses::{self, Opened};
 use crate::cli::Cli;
 
 /// The connectors that this binary has.
@@ -56,6 +57,16 @@ pub(crate) fn catalog(registry: &Registry) -> anyhow::Result<SchemaCatalog> {
 /// Settings as the command line asks for them.
 pub(crate) fn settings(cli: &Cli) -> Result<Settings, ConfigError> {
     Settings::load(options(cli))
+}
+
+/// The same, with these settings over all others.
+pub(crate) fn settings_with(
+    cli: &Cli,
+    settings: Vec<(String, String)>,
+) -> Result<Settings, ConfigError> {
+    let mut options = options(cli);
+    options.overrides.extend(settings);
+    Settings::load(options)
 }
 
 /// Settings and metadata, and all that is wrong with both at once.
@@ -198,12 +209,32 @@ impl Wired {
 
 /// Opens everything that ingesting needs. Only one process may have the data folder open so.
 pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Result<Wired> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    enter(settings)?;
+    let opened = buses::open(settings, Arc::new(SystemClock)).await?;
+    wire_on(settings, metadata, opened).await
+}
+
+/// The same around a bus whatever stands on it of a move, for who moves.
+pub(crate) async fn wire_to_move(settings: &Settings, metadata: Metadata) -> anyhow::Result<Wired> {
+    enter(settings)?;
+    let opened = buses::open_any(settings, Arc::new(SystemClock)).await?;
+    wire_on(settings, metadata, opened).await
+}
+
+/// Makes the data folder. Relative paths in systems.json, such as a database file's, begin where
+/// alluvium.toml stands.
+fn enter(settings: &Settings) -> anyhow::Result<()> {
     make_folder(Some(&settings.data_path()))?;
-    // Relative paths in systems.json, such as a database file's, begin where alluvium.toml stands.
     std::env::set_current_dir(settings.folder())
-        .with_context(|| format!("cannot enter {}", settings.folder().display()))?;
-    let (bus, events) = crate::buses::open(settings, Arc::clone(&clock)).await?;
+        .with_context(|| format!("cannot enter {}", settings.folder().display()))
+}
+
+async fn wire_on(
+    settings: &Settings,
+    metadata: Metadata,
+    (bus, events): Opened,
+) -> anyhow::Result<Wired> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lake = lake_to_write(settings).await?;
     let index = IndexStore::open(&settings.data_path().join("index"))?;
     if let Err(error) = remove_leftovers(&lake, &scratch(settings)).await {

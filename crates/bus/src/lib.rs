@@ -5,6 +5,7 @@
 
 mod embedded;
 mod kafka;
+mod moving;
 mod nats;
 mod port;
 mod settings;
@@ -17,6 +18,7 @@ pub mod testkit;
 
 pub use embedded::EmbeddedBus;
 pub use kafka::{KafkaBus, KafkaSettings};
+pub use moving::{Mark, Move, Standing, carry, may_leave, standing};
 pub use nats::{NatsAccess, NatsBus, NatsSettings, NatsTls};
 pub use port::Bus;
 pub use settings::BusSettings;

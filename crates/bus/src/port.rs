@@ -1,10 +1,10 @@
 //! A bus as a whole.
 
-use alluvium_model::Publisher;
 use alluvium_model::port::Subscribe;
+use alluvium_model::{BusError, Publisher};
 use async_trait::async_trait;
 
-use crate::TopicStats;
+use crate::{Mark, TopicStats};
 
 /// Both ends of a bus, what it tells of its topics, and its end. Who wires a process knows a bus by
 /// this alone.
@@ -16,6 +16,13 @@ pub trait Bus: Publisher + Subscribe {
 
     /// Whether several processes may have it open at the same time.
     fn is_shared(&self) -> bool;
+
+    /// What stands on the bus of a move to it or from it.
+    async fn mark(&self) -> Result<Option<Mark>, BusError>;
+
+    /// Puts a mark in the place of the one before. `Ok` means that it is durable; it concerns who
+    /// opens the bus from then on.
+    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError>;
 
     /// Writes what waits, and takes nothing more.
     async fn close(&self);

@@ -5,6 +5,7 @@ mod contract;
 mod embedded;
 mod kafka;
 mod kill;
+mod moving;
 mod nats;
 mod speed;
 mod support;

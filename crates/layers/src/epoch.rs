@@ -64,6 +64,48 @@ pub async fn accept(
     Ok(begun)
 }
 
+/// Why the epoch `next` cannot follow a topic that ends at `end` of `epoch`, with nothing lost: the lake
+/// must know the topic as that one, raw must have all of it, and the new epoch must be a later one.
+pub async fn obstacle(
+    lake: &Lake,
+    entity: &EntityId,
+    (epoch, end): (Epoch, u64),
+    next: Epoch,
+) -> Result<Option<String>, StageError> {
+    let landed = raw::end_of_epoch(lake, entity, epoch).await.map_err(lake_error)?;
+    let landed = landed.map_or(0, |last| last.to);
+    let known = known(lake, entity).await?.last;
+    Ok(in_the_way(entity, (epoch, end), landed, known, next))
+}
+
+fn in_the_way(
+    entity: &EntityId,
+    (epoch, end): (Epoch, u64),
+    landed: u64,
+    known: Option<Epoch>,
+    next: Epoch,
+) -> Option<String> {
+    if let Some(known) = known.filter(|known| *known != epoch) {
+        return Some(format!(
+            "{entity} has epoch {epoch} on the bus, and the lake knows it as epoch {known}: first \
+             restore the bus, or run `alluvium epoch accept {entity}`"
+        ));
+    }
+    if landed < end {
+        return Some(format!(
+            "{entity} goes up to offset {end} on the bus, and raw has it up to offset {landed}; \
+             nobody lands the rest if the entity is no longer declared: declare it again"
+        ));
+    }
+    // An epoch of which nothing ever came leaves nothing behind that another one could be mixed with.
+    (known.is_some() && next <= epoch).then(|| {
+        format!(
+            "the new topic of {entity} is of epoch {next}, before {epoch}: the clock went back, or \
+             the topic is left from an earlier time; delete it there"
+        )
+    })
+}
+
 /// How many records raw has of all epochs before `epoch`.
 pub async fn landed_before(
     lake: &Lake,
@@ -139,4 +181,24 @@ pub(crate) async fn go_on(
         return Ok(before);
     };
     Ok(Some(progress.go_on(&epochs(lake, &delivery.entity).await?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(end: u64, landed: u64, known: Option<u64>, next: u64) -> Option<String> {
+        let entity = "shop.orders".parse().unwrap();
+        in_the_way(&entity, (Epoch(5), end), landed, known.map(Epoch), Epoch(next))
+    }
+
+    #[test]
+    fn an_epoch_follows_one_that_raw_has_as_a_whole() {
+        assert_eq!(found(7, 7, Some(5), 6), None);
+        assert_eq!(found(7, 8, Some(5), 6), None, "behind its last message stands none");
+        assert_eq!(found(0, 0, None, 4), None, "nothing ever came");
+        assert!(found(7, 6, Some(5), 6).unwrap().contains("up to offset 6"));
+        assert!(found(7, 7, Some(5), 5).unwrap().contains("before"));
+        assert!(found(0, 0, Some(3), 6).unwrap().contains("alluvium epoch accept shop.orders"));
+    }
 }

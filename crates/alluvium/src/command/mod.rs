@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bus;
 mod epoch;
 mod history;
 pub(crate) mod ingest;
@@ -64,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Verify(args) => verify::run(&cli, &settings, args).await,
         Command::Rebuild(args) => rebuild::run(&cli, &settings, args).await,
         Command::Epoch(args) => epoch::run(&cli, &settings, args).await,
+        Command::Bus(args) => bus::run(&cli, &settings, args).await,
         Command::Maintain(args) => maintain::run(&cli, &settings, args).await,
         Command::Init(_)
         | Command::Schema(_)

@@ -34,7 +34,7 @@ use self::queue::{Queue, Request, Shared, closed};
 use self::store::Store;
 use self::subscriber::EmbeddedSubscriber;
 use self::topic::{Tip, Topic};
-use crate::{Bus, BusSettings, BusStats, TopicStats};
+use crate::{Bus, BusSettings, BusStats, Mark, TopicStats};
 
 /// How many pages may wait for the writer.
 const MAX_WAITING_PAGES: usize = 256;
@@ -243,6 +243,16 @@ impl Bus for EmbeddedBus {
 
     fn topic_stats(&self) -> Vec<TopicStats> {
         self.topic_stats()
+    }
+
+    async fn mark(&self) -> Result<Option<Mark>, BusError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.store.mark()).await
+    }
+
+    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
+        let (shared, mark) = (Arc::clone(&self.shared), mark.clone());
+        blocking(move || shared.store.put_mark(&mark)).await
     }
 
     async fn close(&self) {

@@ -22,9 +22,12 @@ use super::record::{
     TopicRecord, json, message_key, meta_key, read_end, read_weight, write_end, write_weight,
 };
 use super::topic::{Tip, Topic, Weight};
+use crate::Mark;
 
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"format";
+/// What stands on the bus of a move.
+const MARK_KEY: &[u8] = b"move";
 /// Holds nothing, beside the keys of messages and topics; so that the engine sees a write.
 const RECLAIM_KEY: &[u8] = b"reclaim";
 /// Blocks that wait in memory to be written into tables, in bytes.
@@ -94,6 +97,19 @@ impl Store {
         let mut batch = self.batch();
         let record = TopicRecord { topic: topic.clone(), epoch };
         batch.put(&self.meta, meta_key(b't', number), json(&record)?);
+        batch.sync()
+    }
+
+    pub(super) fn mark(&self) -> Result<Option<Mark>, BusError> {
+        let found = self.meta.get(MARK_KEY).map_err(|e| self.explain(&e))?;
+        let read = |bytes: fjall::UserValue| serde_json::from_slice(&bytes);
+        found.map(read).transpose().map_err(|_| damaged("the mark of a move"))
+    }
+
+    /// Makes a mark durable.
+    pub(super) fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
+        let mut batch = self.batch();
+        batch.put(&self.meta, MARK_KEY, json(mark)?);
         batch.sync()
     }
 

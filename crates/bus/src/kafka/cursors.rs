@@ -1,4 +1,5 @@
-//! The topic of epochs and cursor records: compacted, so that retention never takes them.
+//! The topic of epochs and cursor records, and of whether the bus was moved to or left: compacted, so
+//! that retention never takes them.
 //!
 //! It is read to its end whenever somebody asks who does not own the answer already. A cursor record
 //! counts for the epoch for which it was written alone: a topic that was lost has none.
@@ -13,6 +14,7 @@ use rdkafka::message::BorrowedMessage;
 use serde::{Deserialize, Serialize};
 
 use super::look::Looker;
+use crate::Mark;
 
 /// What is known of the entities' epochs and cursors.
 pub(super) struct Cursors {
@@ -26,6 +28,7 @@ struct Known {
     next: i64,
     epochs: HashMap<EntityId, Epoch>,
     cursors: HashMap<EntityId, Stored>,
+    mark: Option<Mark>,
 }
 
 /// An entity's cursor record as it is stored.
@@ -50,6 +53,8 @@ struct StoredEpoch {
 
 const EPOCH: &str = "/epoch";
 const CURSOR: &str = "/cursor";
+/// The key of what stands on the bus of a move; no entity is called so.
+const MOVE: &str = "move";
 
 impl Cursors {
     pub(super) fn new(topic: String) -> Self {
@@ -103,6 +108,11 @@ impl Cursors {
         known.cursors.get(entity).filter(|c| c.epoch == epoch).map(|c| c.record.clone())
     }
 
+    /// What stands on the bus of a move.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.lock().mark.clone()
+    }
+
     /// Takes up a record that this process has written.
     pub(super) fn wrote(&self, entity: &EntityId, epoch: Epoch, record: CursorRecord) {
         self.lock().cursors.insert(entity.clone(), Stored { epoch, record });
@@ -116,6 +126,7 @@ impl Cursors {
         known.next = next;
         for entry in entries {
             match entry {
+                Entry::Mark(mark) => known.mark = Some(mark),
                 Entry::Epoch(entity, epoch) => drop(known.epochs.insert(entity, epoch)),
                 // What this process wrote itself may be younger than what it reads.
                 Entry::Cursor(entity, stored) => match known.cursors.get_mut(&entity) {
@@ -133,6 +144,7 @@ impl Cursors {
 }
 
 enum Entry {
+    Mark(Mark),
     Epoch(EntityId, Epoch),
     Cursor(EntityId, Stored),
 }
@@ -152,12 +164,17 @@ pub(super) fn cursor_entry(
     Ok((format!("{entity}{CURSOR}"), json(&stored)?))
 }
 
+/// The key and the value of what stands on the bus of a move.
+pub(super) fn mark_entry(mark: &Mark) -> Result<(&'static str, Vec<u8>), BusError> {
+    Ok((MOVE, json(mark)?))
+}
+
 fn json(value: &impl Serialize) -> Result<Vec<u8>, BusError> {
     serde_json::to_vec(value)
         .map_err(|e| BusError::Unavailable(format!("a record cannot be written: {e}")))
 }
 
-/// What a record says; `None` if it says nothing of an entity.
+/// What a record says; `None` if it says nothing that is known.
 fn entry(record: &BorrowedMessage<'_>) -> Result<Option<Entry>, BusError> {
     let (Some(key), Some(value)) = (record.key(), record.payload()) else { return Ok(None) };
     let damaged = |why: &dyn std::fmt::Display| {
@@ -165,6 +182,10 @@ fn entry(record: &BorrowedMessage<'_>) -> Result<Option<Entry>, BusError> {
         BusError::Corrupt(format!("{topic}: the record at offset {offset} cannot be read: {why}"))
     };
     let key = std::str::from_utf8(key).map_err(|e| damaged(&e))?;
+    if key == MOVE {
+        let mark = serde_json::from_slice(value).map_err(|e| damaged(&e))?;
+        return Ok(Some(Entry::Mark(mark)));
+    }
     if let Some(entity) = key.strip_suffix(EPOCH) {
         let entity = entity.parse().map_err(|e| damaged(&e))?;
         let stored: StoredEpoch = serde_json::from_slice(value).map_err(|e| damaged(&e))?;

@@ -35,7 +35,7 @@ pub use self::settings::KafkaSettings;
 use self::shared::Shared;
 use self::subscriber::KafkaSubscriber;
 use self::topic::Topic;
-use crate::{Bus, TopicStats};
+use crate::{Bus, Mark, TopicStats};
 
 /// A bus on a cluster of Kafka. Any number of processes may use it at once.
 pub struct KafkaBus {
@@ -175,6 +175,16 @@ impl Bus for KafkaBus {
         let mut stats: Vec<TopicStats> = topics.iter().map(|t| t.stats(now_ms)).collect();
         stats.sort_by(|a, b| a.topic.cmp(&b.topic));
         stats
+    }
+
+    async fn mark(&self) -> Result<Option<Mark>, BusError> {
+        self.shared.cursors.refresh(&self.shared.looker).await?;
+        Ok(self.shared.cursors.mark())
+    }
+
+    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
+        let (key, value) = cursors::mark_entry(mark)?;
+        self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await
     }
 
     async fn close(&self) {

@@ -41,7 +41,7 @@ pub use self::settings::{NatsAccess, NatsSettings, NatsTls};
 use self::names::Names;
 use self::subscriber::NatsSubscriber;
 use self::topic::{Tip, Topic};
-use crate::{Bus, TopicStats};
+use crate::{Bus, Mark, TopicStats};
 
 /// No message is larger, so that none comes near what a fetch of the server can carry.
 const LARGEST_MESSAGE: usize = 32 << 20;
@@ -339,6 +339,15 @@ impl Bus for NatsBus {
             self.shared.known().iter().map(|topic| topic.stats(now_us)).collect();
         stats.sort_by(|a, b| a.topic.cmp(&b.topic));
         stats
+    }
+
+    async fn mark(&self) -> Result<Option<Mark>, BusError> {
+        let stored = records::mark(&self.shared.js, &self.shared.names).await?;
+        Ok(stored.map(|stored| stored.value))
+    }
+
+    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
+        records::put_mark(&self.shared.js, &self.shared.names, mark).await
     }
 
     async fn close(&self) {

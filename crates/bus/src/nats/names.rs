@@ -58,6 +58,11 @@ impl Names {
         format!("{}.state.landed.{}.{}", self.prefix, topic.system, topic.entity)
     }
 
+    /// Where it stands that the bus was moved to, or left.
+    pub(super) fn mark(&self) -> String {
+        format!("{}.state.move", self.prefix)
+    }
+
     /// The stream of the audit events.
     pub(super) fn audit_stream(&self) -> String {
         format!("{}-audit", self.prefix)

@@ -1,5 +1,5 @@
-//! What is known of topics beside their messages: cursor records, and how far raw has landed. Each
-//! stands on a subject of its own, of which the server keeps the last message, whatever becomes of
+//! What is known beside the topics' messages: cursor records, how far raw has landed, and whether the
+//! bus was moved to or left. Each stands on a subject of its own, of which the server keeps the last message, whatever becomes of
 //! the topic's messages.
 
 use alluvium_model::{BusError, CursorRecord, EntityId, Epoch};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::api;
 use super::headers::Totals;
 use super::names::Names;
+use crate::Mark;
 
 /// A topic's cursor record, bound to its epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +77,22 @@ pub(super) async fn landed(
     topic: &EntityId,
 ) -> Result<Option<Stored<LandedState>>, BusError> {
     read(js, names, &names.landed(topic)).await
+}
+
+/// What stands on the bus of a move.
+pub(super) async fn mark(js: &Context, names: &Names) -> Result<Option<Stored<Mark>>, BusError> {
+    read(js, names, &names.mark()).await
+}
+
+pub(super) async fn put_mark(js: &Context, names: &Names, mark: &Mark) -> Result<(), BusError> {
+    let before = self::mark(js, names).await?.map_or(0, |stored| stored.sequence);
+    match put(js, names.mark(), before, encode(mark)?).await {
+        Put::Done(_) => Ok(()),
+        Put::Conflict => Err(BusError::Refused(
+            "somebody else moves to this bus or from it at the same time".to_owned(),
+        )),
+        Put::Lost(error) => Err(error),
+    }
 }
 
 async fn read<T: DeserializeOwned>(

@@ -1,0 +1,270 @@
+//! `alluvium bus migrate`: moves house. Everything that is on the bus is landed, then each topic
+//! begins anew on another bus, as the follower of the one before.
+//!
+//! Until the old bus is marked as left, it is the truth, and whatever was prepared is of no account.
+//! After that it is refused to everybody, and so is the new one until the lake was led to its topics.
+//! Each step may be repeated, so that the command goes on where it was broken off.
+
+mod claim;
+mod told;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use alluvium_bus::{Mark, Move, Standing, carry, may_leave, standing};
+use alluvium_config::Settings;
+use alluvium_layers::epoch;
+use alluvium_model::{Clock, CursorRecord, EntityId, Epoch, Position, SystemClock};
+use alluvium_runtime::{Phase, Runtime, RuntimeHandle, Triggers};
+
+use self::claim::Claim;
+use self::told::{Row, tell};
+use super::ingest::Tracker;
+use super::known::known;
+use super::progress::Bar;
+use crate::buses;
+use crate::cli::{Bus, Cli};
+use crate::destination::Destination;
+use crate::exit::{Exit, UsageError};
+use crate::wiring::{self, Wired};
+
+/// Moves house. Nobody else may have the data folder open meanwhile.
+pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Bus) -> anyhow::Result<Exit> {
+    let Bus::Migrate { to } = args;
+    // Read here: what is wrong with it may be a password in it, which is not to be shown again.
+    let to = &to.parse::<Destination>().map_err(UsageError)?;
+    let there = wiring::settings_with(cli, to.settings())?;
+    if buses::place(settings) == *to {
+        return Err(UsageError(format!(
+            "the settings name {to} already; a move is begun, and gone on with, by the settings of \
+             the bus that is left"
+        ))
+        .into());
+    }
+    let wired = wiring::wire_to_move(settings, wiring::metadata(settings)?).await?;
+    let moved = migrate(cli, settings, &there, &wired, to).await;
+    wired.bus.close().await;
+    wired.ledger.close().await;
+    tell(cli, to, &moved?)?;
+    Ok(Exit::Done)
+}
+
+async fn migrate(
+    cli: &Cli,
+    settings: &Settings,
+    there: &Settings,
+    wired: &Wired,
+    to: &Destination,
+) -> anyhow::Result<Vec<Row>> {
+    let left = wired.bus.mark().await?;
+    may_leave(left.as_ref(), &to.to_string()).map_err(UsageError)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (mut new, _) = buses::open_any(there, Arc::clone(&clock)).await?;
+    let reached = new.mark().await?;
+    let stands = standing(left.as_ref(), reached.as_ref(), &to.to_string()).map_err(UsageError)?;
+    if stands == Standing::BeforeAnew {
+        new = buses::open_anew(there, new, clock).await?;
+    }
+    let migration = Migration { cli, settings, wired, to, new };
+    let moved = migration.go(stands).await;
+    migration.new.close().await;
+    moved
+}
+
+/// A topic that was made on the new bus.
+struct Prepared {
+    id: EntityId,
+    /// Where it ends on the old bus.
+    end: (Epoch, u64),
+    /// How far its source was read, on both.
+    cursor: Option<CursorRecord>,
+}
+
+struct Migration<'a> {
+    cli: &'a Cli,
+    settings: &'a Settings,
+    /// Everything around the bus that is left.
+    wired: &'a Wired,
+    to: &'a Destination,
+    new: Arc<dyn alluvium_bus::Bus>,
+}
+
+impl Migration<'_> {
+    /// Goes on from where the move stands, to its end.
+    async fn go(&self, stands: Standing) -> anyhow::Result<Vec<Row>> {
+        match stands {
+            Standing::Before | Standing::BeforeAnew => self.finish(self.leave().await?).await,
+            Standing::Counts(made) => self.finish(made).await,
+            Standing::Done(_) => self.rows().await,
+        }
+    }
+
+    /// Everything up to the moment at which the move counts.
+    async fn leave(&self) -> anyhow::Result<Move> {
+        let entities = self.entities().await?;
+        Claim::take(self.wired, &entities).await?.give_back().await;
+        self.land(&entities).await?;
+        let claim = Claim::take(self.wired, &entities).await?;
+        let left = self.prepare_and_leave().await;
+        claim.give_back().await;
+        left
+    }
+
+    /// Runs the layers until each has applied all that is on the bus.
+    async fn land(&self, entities: &BTreeSet<EntityId>) -> anyhow::Result<()> {
+        let handle = Runtime::start(self.wired.platform.clone(), Triggers::Ignored).await?;
+        let tracker = Tracker::new(self.cli.quiet, "landing what is on the bus");
+        let applied = self.applied(&handle, entities, &tracker).await;
+        tracker.finish();
+        handle.shutdown(self.settings.runtime.drain_time.duration()).await;
+        applied
+    }
+
+    async fn applied(
+        &self,
+        handle: &RuntimeHandle,
+        entities: &BTreeSet<EntityId>,
+        tracker: &Tracker,
+    ) -> anyhow::Result<()> {
+        handle.phases().wait_for(|phase| *phase != Phase::Starting).await?;
+        for id in entities {
+            let (epoch, offset) = self.wired.bus.end(id).await?;
+            // Of an entity that is no longer declared no layer is at work; raw is asked later.
+            if offset == 0 || handle.entity(id).is_err() {
+                continue;
+            }
+            let end = Position { epoch, offset, index: 0 };
+            handle.wait_applied(id, end, |update| tracker.note(&update)).await?;
+        }
+        Ok(())
+    }
+
+    /// What is prepared here is of no account before the last step.
+    async fn prepare_and_leave(&self) -> anyhow::Result<Move> {
+        let ids = self.topics().await?;
+        let of = ids.len() as u64;
+        let bar = Bar::new(self.cli.quiet, "making the topics");
+        let mut topics = Vec::new();
+        for (id, done) in ids.into_iter().zip(0..) {
+            bar.set(done, of);
+            topics.push(self.prepare(id).await?);
+        }
+        let made = Move {
+            from: buses::place(self.settings).to_string(),
+            to: self.to.to_string(),
+            begun_at_ms: SystemClock.now().as_millisecond(),
+        };
+        self.mark_arriving(&made).await?;
+        bar.say("carrying over how far sources were read");
+        for (topic, done) in topics.iter_mut().zip(0..) {
+            bar.set(done, of);
+            topic.cursor = carry(self.wired.bus.as_ref(), self.new.as_ref(), &topic.id).await?;
+        }
+        bar.finish();
+        self.check_still(&made, &topics).await?;
+        self.wired.bus.put_mark(&Mark::Left(made.clone())).await?;
+        Ok(made)
+    }
+
+    /// Makes a topic on the new bus, where it must be empty and of a later epoch.
+    async fn prepare(&self, id: EntityId) -> anyhow::Result<Prepared> {
+        let end = self.wired.bus.end(&id).await?;
+        let (next, messages) = self.new.end(&id).await?;
+        if messages > 0 {
+            return Err(UsageError(format!(
+                "{} has messages of {id}: it is no empty bus. Give this installation one of its \
+                 own, or another prefix",
+                self.to
+            ))
+            .into());
+        }
+        match epoch::obstacle(&self.wired.lake, &id, end, next).await? {
+            Some(obstacle) => Err(anyhow::anyhow!(obstacle)),
+            None => Ok(Prepared { id, end, cursor: None }),
+        }
+    }
+
+    /// Somebody on another machine may have been at work all the same: nothing counts yet.
+    async fn check_still(&self, made: &Move, topics: &[Prepared]) -> anyhow::Result<()> {
+        if self.new.mark().await?.as_ref() != Some(&Mark::Arriving(made.clone())) {
+            anyhow::bail!("somebody else moves to {} at the same time", self.to);
+        }
+        for topic in topics {
+            let end = self.wired.bus.end(&topic.id).await?;
+            if end != topic.end || self.wired.bus.cursor(&topic.id).await? != topic.cursor {
+                anyhow::bail!(
+                    "{} was published meanwhile: stop all that use this bus, then give the command \
+                     again",
+                    topic.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody uses the new bus from here on. Two names may lead to one bus: then it gets back what
+    /// lets it be used.
+    async fn mark_arriving(&self, made: &Move) -> anyhow::Result<()> {
+        let arriving = Mark::Arriving(made.clone());
+        self.new.put_mark(&arriving).await?;
+        if self.wired.bus.mark().await?.as_ref() != Some(&arriving) {
+            return Ok(());
+        }
+        self.new.put_mark(&Mark::Arrived(made.clone())).await?;
+        let text = format!("{} is the bus that the settings name, by another name", self.to);
+        Err(UsageError(text).into())
+    }
+
+    /// The move counts: leads the lake to the new topics, and then lets the new bus be used.
+    async fn finish(&self, made: Move) -> anyhow::Result<Vec<Row>> {
+        let topics = self.topics().await?;
+        let bar = Bar::new(self.cli.quiet, "leading the lake to the new topics");
+        for (topic, done) in topics.iter().zip(0..) {
+            bar.set(done, topics.len() as u64);
+            let (next, _) = self.new.end(topic).await?;
+            epoch::accept(&self.wired.lake, topic, next).await?;
+        }
+        bar.finish();
+        self.new.put_mark(&Mark::Arrived(made)).await?;
+        self.rows().await
+    }
+
+    /// What became of each topic.
+    async fn rows(&self) -> anyhow::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for topic in self.topics().await? {
+            let (Epoch(to_epoch), _) = self.new.end(&topic).await?;
+            let epochs = epoch::epochs(&self.wired.lake, &topic).await?;
+            let step = epochs.accepted.iter().find(|step| step.to == Epoch(to_epoch));
+            rows.push(Row {
+                entity: topic.to_string(),
+                from_epoch: step.map(|step| step.from.0),
+                from_end: step.map(|step| step.end),
+                to_epoch,
+                page: self.wired.bus.cursor(&topic).await?.map(|record| record.page),
+            });
+        }
+        Ok(rows)
+    }
+
+    /// All entities that are declared, that a source told of, or that have a topic.
+    async fn entities(&self) -> anyhow::Result<BTreeSet<EntityId>> {
+        let known = known(self.settings, self.wired.ledger.as_ref()).await?;
+        let mut ids: BTreeSet<EntityId> = known.iter().map(|known| known.spec.id()).collect();
+        ids.extend(self.wired.bus.topic_stats().into_iter().map(|stats| stats.topic));
+        Ok(ids)
+    }
+
+    /// Those of which there is anything: messages, a cursor, or something in the lake.
+    async fn topics(&self) -> anyhow::Result<Vec<EntityId>> {
+        let mut topics = Vec::new();
+        for id in self.entities().await? {
+            let (_, end) = self.wired.bus.end(&id).await?;
+            let is_used = end > 0
+                || self.wired.bus.cursor(&id).await?.is_some()
+                || epoch::known(&self.wired.lake, &id).await?.last.is_some();
+            topics.extend(is_used.then_some(id));
+        }
+        Ok(topics)
+    }
+}

@@ -1,0 +1,175 @@
+//! Moving house: what stands on a bus of a move to it or from it, where a move stands by that, and
+//! what of a topic goes along.
+//!
+//! A move counts from the moment at which the bus that is left says so. Before, that bus is the
+//! truth, and the other one is only prepared; after it, nobody uses the old bus any more, and the
+//! new one once the lake was led to its topics.
+
+use alluvium_model::{BusError, CursorRecord, EncodedPage, EntityId, Publisher};
+use serde::{Deserialize, Serialize};
+
+/// A move from one bus to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// The bus that is left, for people.
+    pub from: String,
+    /// The bus that is moved to.
+    pub to: String,
+    /// When it began, in milliseconds since 1970: by it one move is told from another.
+    pub begun_at_ms: i64,
+}
+
+/// What stands on a bus of a move. A bus without a mark was always used, or never.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Mark {
+    /// It is prepared for a move to it, which may count already.
+    Arriving(Move),
+    /// It is in use since a move to it.
+    Arrived(Move),
+    /// It is used no more: everything goes on where the move led.
+    Left(Move),
+}
+
+impl Mark {
+    /// Why the bus cannot be used as it is, and what to do; `None` if it can.
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Arrived(_) => None,
+            Self::Left(Move { to, .. }) => Some(format!(
+                "the bus has moved to {to}, and nothing is published or read here any more: write \
+                 the settings of that bus; `alluvium bus migrate --to {to}` tells them"
+            )),
+            Self::Arriving(Move { from, to, .. }) => Some(format!(
+                "a move to this bus has begun and is not at its end: with the settings of the bus \
+                 that is left ({from}), give `alluvium bus migrate --to {to}` again"
+            )),
+        }
+    }
+}
+
+/// Where a move stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing counts yet, whatever was prepared.
+    Before,
+    /// The same; but the bus to move to was itself left once, and holds what is of the past.
+    BeforeAnew,
+    /// The old bus is left, and the lake is still to be led to the new topics.
+    Counts(Move),
+    /// It is at its end.
+    Done(Move),
+}
+
+/// Whether the bus with this mark can be left for `to`, or was. The error says why not, and what to do.
+pub fn may_leave(old: Option<&Mark>, to: &str) -> Result<(), String> {
+    match old {
+        Some(Mark::Left(made)) if made.to != to => Err(format!(
+            "the bus has moved to {}: say that, `--to {}`, to go on with it or to be told its \
+             settings",
+            made.to, made.to
+        )),
+        Some(mark) if matches!(mark, Mark::Arriving(_)) => Err(mark.refusal().unwrap_or_default()),
+        _ => Ok(()),
+    }
+}
+
+/// Where a move to `to` stands, by the marks of the bus that is left and of the one that is moved to.
+/// The error says why there can be no such move, and what to do.
+pub fn standing(old: Option<&Mark>, new: Option<&Mark>, to: &str) -> Result<Standing, String> {
+    may_leave(old, to)?;
+    let Some(Mark::Left(made)) = old else {
+        return match new {
+            None | Some(Mark::Arriving(_)) => Ok(Standing::Before),
+            Some(Mark::Left(_)) => Ok(Standing::BeforeAnew),
+            Some(Mark::Arrived(other)) => Err(format!(
+                "{to} is in use since a move from {}: give this installation a bus of its own, or \
+                 another prefix",
+                other.from
+            )),
+        };
+    };
+    match new {
+        Some(Mark::Arriving(here)) if here == made => Ok(Standing::Counts(made.clone())),
+        Some(Mark::Arrived(here)) if here == made => Ok(Standing::Done(made.clone())),
+        _ => {
+            let on = match new {
+                Some(Mark::Left(on)) => format!(", or was left itself, for {}", on.to),
+                _ => String::new(),
+            };
+            Err(format!(
+                "this is not the bus at {to} to which the bus has moved{on}: give the same prefix \
+                 and the same access as then"
+            ))
+        }
+    }
+}
+
+/// Brings to another bus how far the source of a topic was read. Answers what stands on both then;
+/// may be repeated.
+pub async fn carry(
+    old: &dyn Publisher,
+    new: &dyn Publisher,
+    topic: &EntityId,
+) -> Result<Option<CursorRecord>, BusError> {
+    let Some(record) = old.cursor(topic).await? else { return Ok(None) };
+    if new.cursor(topic).await?.as_ref() != Some(&record) {
+        new.publish(topic, EncodedPage::default(), Some(record.clone())).await?;
+    }
+    Ok(Some(record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: &str = "nats://127.0.0.1:4222";
+
+    fn made(begun_at_ms: i64) -> Move {
+        Move { from: "embedded".to_owned(), to: TO.to_owned(), begun_at_ms }
+    }
+
+    #[test]
+    fn a_move_counts_from_when_the_old_bus_is_left_and_is_done_when_the_new_one_is_free() {
+        let (arriving, arrived) = (Mark::Arriving(made(1)), Mark::Arrived(made(1)));
+        let left = Mark::Left(made(1));
+        assert_eq!(standing(None, None, TO), Ok(Standing::Before));
+        assert_eq!(standing(None, Some(&arriving), TO), Ok(Standing::Before));
+        assert_eq!(standing(Some(&arrived), None, TO), Ok(Standing::Before), "it moves on");
+        assert_eq!(standing(None, Some(&left), TO), Ok(Standing::BeforeAnew), "it moves back");
+        assert_eq!(standing(Some(&left), Some(&arriving), TO), Ok(Standing::Counts(made(1))));
+        assert_eq!(standing(Some(&left), Some(&arrived), TO), Ok(Standing::Done(made(1))));
+    }
+
+    #[test]
+    fn a_bus_that_is_not_the_one_of_the_move_is_refused() {
+        let (arriving, arrived) = (Mark::Arriving(made(2)), Mark::Arrived(made(2)));
+        let left = Mark::Left(made(1));
+        assert!(standing(Some(&left), None, TO).is_err(), "another prefix");
+        assert!(standing(Some(&left), Some(&arriving), TO).is_err(), "of another move");
+        assert!(standing(Some(&left), Some(&arrived), TO).is_err());
+        assert!(standing(None, Some(&arrived), TO).is_err(), "somebody lives there");
+        let elsewhere = standing(Some(&left), None, "kafka://127.0.0.1:9092").unwrap_err();
+        assert!(elsewhere.contains(&format!("--to {TO}")), "{elsewhere}");
+        let unfinished = standing(Some(&arriving), None, "embedded").unwrap_err();
+        assert!(unfinished.contains("embedded") && unfinished.contains(TO), "{unfinished}");
+    }
+
+    #[test]
+    fn only_a_bus_that_has_arrived_can_be_used() {
+        assert_eq!(Mark::Arrived(made(1)).refusal(), None);
+        for mark in [Mark::Arriving(made(1)), Mark::Left(made(1))] {
+            let said = mark.refusal().unwrap();
+            assert!(said.contains(&format!("alluvium bus migrate --to {TO}")), "{said}");
+        }
+    }
+
+    #[test]
+    fn marks_are_written_as_they_were() {
+        let written = serde_json::to_string(&Mark::Left(made(7))).unwrap();
+        let expected =
+            r#"{"state":"left","from":"embedded","to":"nats://127.0.0.1:4222","begun_at_ms":7}"#;
+        assert_eq!(written, expected);
+        assert_eq!(serde_json::from_str::<Mark>(&written).unwrap(), Mark::Left(made(7)));
+    }
+}

@@ -1,0 +1,57 @@
+//! Moving house: marks stay, and what stands of a topic's cursor goes along once.
+
+use alluvium_bus::{Bus, EmbeddedBus, Mark, Move, carry};
+use alluvium_model::Publisher;
+
+use crate::nats::{connect, server, settings};
+use crate::support::{open, page, record, topic};
+
+fn mark(begun_at_ms: i64) -> Mark {
+    Mark::Left(Move { from: "embedded".to_owned(), to: "nats://there".to_owned(), begun_at_ms })
+}
+
+/// Puts two marks, one after the other.
+async fn put_twice(bus: &dyn Bus) {
+    assert_eq!(bus.mark().await.unwrap(), None);
+    for number in 1..=2 {
+        bus.put_mark(&mark(number)).await.unwrap();
+        assert_eq!(bus.mark().await.unwrap(), Some(mark(number)));
+    }
+}
+
+#[tokio::test]
+async fn the_last_mark_stays_on_the_embedded_bus_and_is_no_topic() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(folder.path());
+    put_twice(bus.as_ref()).await;
+    bus.publish(&topic(), page([b"{}".to_vec()]), Some(record(1))).await.unwrap();
+    drop(bus);
+    let bus = open(folder.path());
+    assert_eq!(bus.mark().await.unwrap(), Some(mark(2)));
+    assert_eq!(EmbeddedBus::topic_stats(&bus).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_mark_stays_on_nats_for_every_process() {
+    let server = server!();
+    let bus = connect(settings(&server)).await;
+    put_twice(bus.as_ref()).await;
+    let other = connect(settings(&server)).await;
+    assert_eq!(other.mark().await.unwrap(), Some(mark(2)));
+}
+
+#[tokio::test]
+async fn a_cursor_is_carried_once_and_a_later_one_takes_its_place() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (old, new) = (open(here.path()), open(there.path()));
+    assert_eq!(carry(old.as_ref(), new.as_ref(), &topic()).await.unwrap(), None);
+    for number in [3, 4] {
+        old.publish(&topic(), page([b"{}".to_vec()]), Some(record(number))).await.unwrap();
+        for _again in 0..2 {
+            let carried = carry(old.as_ref(), new.as_ref(), &topic()).await.unwrap();
+            assert_eq!(carried, Some(record(number)));
+        }
+        assert_eq!(new.cursor(&topic()).await.unwrap(), Some(record(number)));
+    }
+    assert_eq!(new.end(&topic()).await.unwrap().1, 0, "no message went along");
+}

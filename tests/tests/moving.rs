@@ -1,0 +1,247 @@
+//! Moving house: from one bus to another nothing is lost and nothing comes twice, wherever the move
+//! is broken off, and nobody uses the bus that was left.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use alluvium_testkit::NatsServer;
+use alluvium_tests::http::{free_port, get};
+use alluvium_tests::platform::QUIET;
+use alluvium_tests::workload::{COLUMNS, Random};
+use alluvium_tests::{TestPlatform, Workload, until};
+use serde_json::{Value, json};
+
+use crate::lost_bus::{SETTINGS, assert_proved, rows, shop, sqlite};
+
+/// Moves, and gives what is told: the topics, and the settings to write.
+#[track_caller]
+fn migrate(platform: &TestPlatform, to: &str, further: &[&str]) -> Value {
+    let args = [&["bus", "migrate", "--to", to, "-o", "json"][..], further].concat();
+    serde_json::from_str(&platform.run(&args).ok().stdout).unwrap()
+}
+
+/// Settings on NATS, beside others.
+fn on_nats(others: &str, server: &NatsServer, prefix: &str) -> String {
+    let url = server.url();
+    let nats = format!("[bus.nats]\nservers = [\"{url}\"]\nprefix = \"{prefix}\"\n");
+    format!("{others}\n[bus]\ntype = \"nats\"\n\n{nats}")
+}
+
+/// How many changes of the orders a run polls. It begins with the last row before the cursor.
+fn polled(platform: &TestPlatform) -> Value {
+    let polled = platform.rows(&["ingest", "shop"]);
+    polled.iter().find(|row| row["entity"] == "shop.orders").unwrap()["polled"].clone()
+}
+
+#[test]
+fn a_house_moves_there_and_back_and_sources_are_read_on_from_where_they_were() {
+    let Some(server) = NatsServer::start() else { return };
+    let platform = shop();
+    platform.run(&["ingest", "shop"]).ok();
+
+    let moved = migrate(&platform, &server.url(), &[]);
+    let topics = moved["topics"].as_array().unwrap();
+    assert_eq!(topics.len(), 2, "{moved:#}");
+    for topic in topics {
+        let epochs = [&topic["from_epoch"], &topic["to_epoch"]].map(|e| e.as_u64().unwrap());
+        assert!(epochs[0] < epochs[1] && topic["from_end"] != 0, "{topic}");
+    }
+    let expected = json!([
+        {"setting": "bus.type", "value": "nats"},
+        {"setting": "bus.nats.servers", "value": server.url()}
+    ]);
+    assert_eq!(moved["settings"], expected);
+    let refusal = format!("the bus has moved to {}", server.url());
+    for command in [&["ingest", "shop"][..], &["run"], &["epoch", "accept", "shop"]] {
+        platform.run(command).ended(2).told(&[&refusal, "alluvium bus migrate --to"]);
+    }
+    assert_eq!(migrate(&platform, &server.url(), &[]), moved, "given again, it tells the same");
+    let astray = platform.run(&["bus", "migrate", "--to", "kafka://127.0.0.1:9"]).ended(2);
+    astray.told(&[&format!("`--to {}`", server.url())]);
+
+    platform.write("alluvium.toml", &on_nats(SETTINGS, &server, "alluvium"));
+    sqlite(&platform, "INSERT INTO orders VALUES (3, 30)");
+    assert_eq!(polled(&platform), 2, "from the cursor on, its last row once more");
+    assert_eq!(rows(&platform, "orders", "id, total").len(), 3);
+    assert_eq!(rows(&platform, "people", "id").len(), 2);
+    assert_proved(&platform);
+    let same = platform.run(&["bus", "migrate", "--to", &server.url()]).ended(2);
+    same.told(&["name", "already"]);
+
+    migrate(&platform, "embedded", &[]);
+    platform.run(&["ingest", "shop"]).ended(2).told(&["the bus has moved to embedded"]);
+    platform.write("alluvium.toml", SETTINGS);
+    sqlite(&platform, "INSERT INTO orders VALUES (4, 40)");
+    assert_eq!(polled(&platform), 2);
+    assert!(!platform.folder().join("data/bus.left").exists());
+    assert_proved(&platform);
+
+    let stale = platform.run(&["bus", "migrate", "--to", &server.url()]).ended(2);
+    stale.told(&["was left by an earlier move", "prefix"]);
+    let told = migrate(&platform, &server.url(), &["--set", "bus.nats.prefix=second"]);
+    assert_eq!(told["settings"][2], json!({"setting": "bus.nats.prefix", "value": "second"}));
+    let other = platform.run(&["bus", "migrate", "--to", &server.url()]).ended(2);
+    other.told(&["this is not the bus", "the same prefix"]);
+    platform.write("alluvium.toml", &on_nats(SETTINGS, &server, "second"));
+    sqlite(&platform, "INSERT INTO orders VALUES (5, 50)");
+    assert_eq!(polled(&platform), 2);
+    let orders = rows(&platform, "orders", "id, total");
+    assert_eq!(orders.len(), 5, "{orders:#?}");
+    assert!(orders.iter().all(|row| row["open"] == true), "{orders:#?}");
+    assert_proved(&platform);
+}
+
+#[test]
+fn a_bus_where_somebody_lives_is_not_moved_to() {
+    let Some(server) = NatsServer::start() else { return };
+    let (first, second) = (shop(), shop());
+    first.run(&["ingest", "shop"]).ok();
+    second.run(&["ingest", "shop"]).ok();
+    migrate(&first, &server.url(), &[]);
+    second.run(&["bus", "migrate", "--to", &server.url()]).ended(2).told(&["in use since a move"]);
+    let third = shop();
+    third.write("alluvium.toml", &on_nats(SETTINGS, &server, "third"));
+    third.run(&["ingest", "shop"]).ok();
+    let url = server.url();
+    let args = ["bus", "migrate", "--to", &url, "--set", "bus.nats.prefix=third"];
+    second.run(&args).ended(2).told(&["it is no empty bus"]);
+    for unmoved in [&second, &third] {
+        unmoved.run(&["ingest", "shop"]).ok();
+        assert_proved(unmoved);
+    }
+}
+
+/// The platform of the workload, with changes of it.
+fn workload(workload: &mut Workload) -> TestPlatform {
+    let platform = TestPlatform::shop();
+    for file in workload.files(&platform, 2_000, 3, 1_000) {
+        platform.publish(&file).ok();
+    }
+    platform
+}
+
+/// All versions of the workload's entity as silver has them.
+fn versions(platform: &TestPlatform) -> Vec<Value> {
+    platform.query(&format!(
+        "SELECT {COLUMNS}, _valid_from, _valid_to FROM silver.shop.customers \
+         ORDER BY id, _valid_from"
+    ))
+}
+
+/// What is published under new settings comes to what was there before the move.
+#[track_caller]
+fn assert_goes_on(platform: &TestPlatform, workload: &mut Workload) {
+    let more = platform.write("more.ndjson", &workload.changes(1_000));
+    platform.publish(&more).ok();
+    assert_eq!(versions(platform).len() as u64, workload.version_count());
+    let records = platform.number("SELECT count(*) FROM bronze.shop.customers");
+    assert_eq!(records, workload.count(), "each change once");
+    assert_proved(platform);
+}
+
+#[test]
+fn a_move_that_is_killed_goes_on_when_it_is_given_again() {
+    let Some(server) = NatsServer::start() else { return };
+    let mut changes = Workload::new(51);
+    let platform = workload(&mut changes);
+    let before = versions(&platform);
+    let mut random = Random::new(9);
+    for _ in 0..8 {
+        let running = platform.spawn(&["bus", "migrate", "--to", &server.url()]);
+        // The moment is what is tested; there is nothing to wait for.
+        std::thread::sleep(Duration::from_millis(40 + random.below(600)));
+        running.kill();
+        assert_eq!(versions(&platform), before);
+    }
+    let moved = migrate(&platform, &server.url(), &[]);
+    assert_eq!(moved["topics"].as_array().unwrap().len(), 1, "{moved:#}");
+    platform.run(&["ingest", "shop"]).ended(2).told(&["the bus has moved to"]);
+    platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
+    assert_goes_on(&platform, &mut changes);
+}
+
+/// Puts the mark of NATS back to where a move counts and is not at its end.
+const UNFINISH: &str = r#"
+import base64, json, socket, sys
+subject = b"alluvium.state.move"
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+lines = connection.makefile("rb")
+lines.readline()
+connection.sendall(b'CONNECT {"verbose":false}\r\nSUB answers 1\r\n')
+def ask(to, text):
+    connection.sendall(b"PUB %s answers %d\r\n%s\r\n" % (to, len(text), text))
+    while not lines.readline().startswith(b"MSG"):
+        pass
+    return json.loads(lines.readline())
+wanted = json.dumps({"last_by_subj": subject.decode()}).encode()
+found = ask(b"$JS.API.STREAM.MSG.GET.alluvium-state", wanted)
+mark = json.loads(base64.b64decode(found["message"]["data"]))
+assert mark["state"] == "arrived", mark
+mark["state"] = "arriving"
+assert "seq" in ask(subject, json.dumps(mark).encode())
+"#;
+
+/// The files in a folder and below that are called so.
+fn called(name: &str, folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            called(name, &path, found);
+        } else if path.ends_with(name) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn between_the_houses_neither_bus_can_be_used_until_the_move_is_at_its_end() {
+    let Some(server) = NatsServer::start() else { return };
+    let mut changes = Workload::new(52);
+    let platform = workload(&mut changes);
+    let moved = migrate(&platform, &server.url(), &[]);
+    // As if the process had been killed once the old bus was left, before the lake was led on.
+    let url = server.url();
+    let port = url.rsplit(':').next().unwrap();
+    let done = Command::new("python3").args(["-c", UNFINISH, port]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let mut steps = Vec::new();
+    called("follows.json", &platform.folder().join("data/lake/raw"), &mut steps);
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    fs::remove_file(&steps[0]).unwrap();
+
+    let file = platform.write("none.ndjson", "");
+    platform.publish(&file).ended(2).told(&["the bus has moved to"]);
+    platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
+    let unfinished = platform.publish(&file).ended(2);
+    unfinished.told(&["is not at its end", "(embedded)", "alluvium bus migrate --to"]);
+    platform.write("alluvium.toml", QUIET);
+    assert_eq!(migrate(&platform, &url, &[]), moved);
+    assert!(steps[0].exists());
+    platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
+    assert_goes_on(&platform, &mut changes);
+}
+
+#[test]
+fn nobody_moves_while_a_process_is_at_work() {
+    let platform = shop();
+    let port = free_port();
+    platform.write("alluvium.toml", &format!("[http]\nlisten = \"127.0.0.1:{port}\"\n"));
+    let running = platform.spawn(&["run"]);
+    until("readiness", 30, || get(port, "/readyz").filter(|(status, _)| *status == 200));
+    let refused = platform.run(&["bus", "migrate", "--to", "nats://127.0.0.1:9"]).ended(1);
+    refused.told(&["another alluvium process uses this data folder"]);
+    running.terminate(30);
+    platform.run(&["ingest", "shop"]).ok();
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_and_no_credentials_are_taken_from_the_command_line() {
+    let platform = shop();
+    let to = |to: &str| platform.run(&["bus", "migrate", "--to", to]).ended(2);
+    to("http://127.0.0.1:4222").told(&["nats://HOST:PORT"]);
+    let refused = to("nats://me:canary-7@127.0.0.1:4222");
+    let said = refused.told(&["credentials do not stand in an address"]);
+    assert!(!said.stderr.contains("canary-7"), "{}", said.stderr);
+}
