@@ -105,7 +105,7 @@ impl KafkaSubscriber {
         };
         match found {
             Ok(Read::Message(message)) => self.take_up(message).map(|()| true),
-            Ok(Read::Mark(_)) => Ok(false),
+            Ok(Read::Mark) => Ok(false),
             Err(error) => {
                 self.topic.spoil();
                 Err(error)
