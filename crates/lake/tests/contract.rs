@@ -8,7 +8,6 @@ use alluvium_lake::raw::{self, Landed, RawTotals};
 use alluvium_lake::store::Created;
 use alluvium_lake::table::{CompactionOutcome, CompactionPolicy, Garbage};
 use alluvium_lake::{Commit, CommitOutcome, FileId, Lake, Table, Versions};
-use alluvium_model::Clock;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use roaring::RoaringTreemap;

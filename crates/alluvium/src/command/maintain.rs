@@ -2,7 +2,6 @@
 
 use alluvium_config::Settings;
 use alluvium_model::{EntitySpec, Layer, Maintained, Upkeep};
-use alluvium_runtime::Stages;
 use serde::Serialize;
 
 use super::known::{Known, known};

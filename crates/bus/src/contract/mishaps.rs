@@ -88,13 +88,14 @@ pub async fn a_full_store_takes_no_part_of_a_page_for_all_of_it(bus: &dyn BusUnd
         eprintln!("SKIPPED: the engine's store has no bound but the disk");
         return;
     };
+    // Of the page that does not fit any more, a part would.
     let large = |number: u64| EncodedPage {
-        messages: (0..4).map(|n| message(vec![number as u8 * 16 + n; 20 << 10])).collect(),
+        messages: (0..4).map(|n| message(vec![number as u8 * 16 + n; 22 << 10])).collect(),
     };
     let mut number = 0;
     loop {
         number += 1;
-        assert!(number < 12, "a store of 256 KiB holds {} KiB", number * 80);
+        assert!(number < 12, "a store of 256 KiB holds {} KiB", number * 88);
         let entity = topic();
         let publish = publisher.publish(&entity, large(number), Some(record(1, number)));
         match tokio::time::timeout(Duration::from_secs(2), publish).await {

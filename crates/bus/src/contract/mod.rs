@@ -96,6 +96,7 @@ macro_rules! bus_contract {
             messages_come_in_order_and_without_holes,
             a_fetch_brings_at_least_one_message_and_no_more_than_its_limit,
             a_fetch_waits_for_the_first_message,
+            a_fetch_that_is_given_up_loses_no_message,
             a_fetch_without_messages_ends_after_its_wait,
             what_is_not_committed_comes_again,
             a_seek_goes_on_after_the_position,

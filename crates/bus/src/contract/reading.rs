@@ -64,6 +64,26 @@ pub async fn a_fetch_waits_for_the_first_message(bus: &dyn BusUnderTest) {
     assert_eq!(delivery.messages[0].payload, page(1, 1).messages[0].payload);
 }
 
+/// A reader may stop waiting at any moment, as the runtime does where something else comes first.
+pub async fn a_fetch_that_is_given_up_loses_no_message(bus: &dyn BusUnderTest) {
+    let (publisher, subscribe) = bus.open().await;
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let limit = FetchLimit { wait: Duration::from_secs(20), ..FetchLimit::default() };
+    let mut got = Vec::new();
+    for number in 1..=30 {
+        for moment in [0, 100 * number, 300 * number].map(Duration::from_micros) {
+            let given_up = tokio::time::timeout(moment, subscriber.fetch(limit)).await;
+            got.extend(given_up.into_iter().map(Result::unwrap));
+            if moment.is_zero() {
+                publish_pages(&publisher, number..=number).await;
+            }
+        }
+    }
+    got.extend(drain(&mut subscriber).await);
+    assert_eq!(payloads(&got), sent(1..=30));
+    assert!(got.windows(2).all(|pair| pair[0].span.is_followed_by(&pair[1].span)));
+}
+
 /// Nothing there: an empty delivery with an empty span, where the reader stands.
 pub async fn a_fetch_without_messages_ends_after_its_wait(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;

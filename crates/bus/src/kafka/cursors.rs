@@ -127,12 +127,16 @@ impl Cursors {
         for entry in entries {
             match entry {
                 Entry::Mark(mark) => known.mark = Some(mark),
-                Entry::Epoch(entity, epoch) => drop(known.epochs.insert(entity, epoch)),
+                Entry::Epoch(entity, epoch) => {
+                    known.epochs.insert(entity, epoch);
+                }
                 // What this process wrote itself may be younger than what it reads.
                 Entry::Cursor(entity, stored) => match known.cursors.get_mut(&entity) {
                     Some(newer) if newer.place() > stored.place() => {}
                     Some(older) => *older = stored,
-                    None => drop(known.cursors.insert(entity, stored)),
+                    None => {
+                        known.cursors.insert(entity, stored);
+                    }
                 },
             }
         }
@@ -177,23 +181,24 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, BusError> {
 /// What a record says; `None` if it says nothing that is known.
 fn entry(record: &BorrowedMessage<'_>) -> Result<Option<Entry>, BusError> {
     let (Some(key), Some(value)) = (record.key(), record.payload()) else { return Ok(None) };
-    let damaged = |why: &dyn std::fmt::Display| {
+    // Why it does not read might show a part of the cursor.
+    let damaged = || {
         let (topic, offset) = (record.topic(), record.offset());
-        BusError::Corrupt(format!("{topic}: the record at offset {offset} cannot be read: {why}"))
+        BusError::Corrupt(format!("{topic}: the record at offset {offset} cannot be read"))
     };
-    let key = std::str::from_utf8(key).map_err(|e| damaged(&e))?;
+    let key = std::str::from_utf8(key).map_err(|_| damaged())?;
     if key == MOVE {
-        let mark = serde_json::from_slice(value).map_err(|e| damaged(&e))?;
+        let mark = serde_json::from_slice(value).map_err(|_| damaged())?;
         return Ok(Some(Entry::Mark(mark)));
     }
     if let Some(entity) = key.strip_suffix(EPOCH) {
-        let entity = entity.parse().map_err(|e| damaged(&e))?;
-        let stored: StoredEpoch = serde_json::from_slice(value).map_err(|e| damaged(&e))?;
+        let entity = entity.parse().map_err(|_| damaged())?;
+        let stored: StoredEpoch = serde_json::from_slice(value).map_err(|_| damaged())?;
         return Ok(Some(Entry::Epoch(entity, stored.epoch)));
     }
     if let Some(entity) = key.strip_suffix(CURSOR) {
-        let entity = entity.parse().map_err(|e| damaged(&e))?;
-        let stored = serde_json::from_slice(value).map_err(|e| damaged(&e))?;
+        let entity = entity.parse().map_err(|_| damaged())?;
+        let stored = serde_json::from_slice(value).map_err(|_| damaged())?;
         return Ok(Some(Entry::Cursor(entity, stored)));
     }
     Ok(None)

@@ -141,7 +141,7 @@ async fn queue_one(
         .partition(PARTITION)
         .timestamp(published_at_ms)
         .headers(headers)
-        .payload(&message.payload);
+        .payload(&message.payload[..]);
     loop {
         match client.send_result(record) {
             Ok(queued) => return Ok(queued),

@@ -41,8 +41,8 @@ pub(super) fn size(message: &EncodedMessage) -> usize {
 
 /// What a record is.
 pub(super) enum Read {
-    /// A mark, and the epoch that it says.
-    Mark(Epoch),
+    /// A mark.
+    Mark,
     /// A message.
     Message(Arc<Message>),
 }
@@ -69,8 +69,8 @@ pub(super) fn read(
             }
         }
     }
-    if let (true, Some(said)) = (marked, said) {
-        return Ok(Read::Mark(said));
+    if marked && said.is_some() {
+        return Ok(Read::Mark);
     }
     if let Some(found) = said.filter(|said| *said != epoch) {
         let topic = entity.clone();

@@ -4,6 +4,7 @@
 //! for people to see. Between messages Kafka has offsets of its own (the ends of transactions, and
 //! transactions rolled back): a delivery takes those behind its messages along.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ pub(super) struct KafkaSubscriber {
     /// that nothing of what it had before can be in the way.
     reader: Option<Arc<Reader>>,
     at: u64,
-    /// What came and was too much for the last delivery.
-    spare: Option<Arc<Message>>,
+    /// What came and was not delivered yet.
+    ahead: VecDeque<Arc<Message>>,
 }
 
 impl Drop for KafkaSubscriber {
@@ -47,7 +48,7 @@ impl Drop for KafkaSubscriber {
 impl KafkaSubscriber {
     pub(super) fn new(shared: Arc<Shared>, topic: Arc<Topic>, layer: Layer, marks: Marks) -> Self {
         topic.read_by(layer);
-        Self { shared, topic, layer, reader: None, at: first_after(marks), spare: None }
+        Self { shared, topic, layer, reader: None, at: first_after(marks), ahead: VecDeque::new() }
     }
 
     /// The reader, which goes on where the subscriber stands.
@@ -69,7 +70,7 @@ impl KafkaSubscriber {
     /// What it had is forgotten: what was fetched and not given comes again.
     fn stand(&mut self, at: u64) {
         drop_aside(self.reader.take());
-        self.spare = None;
+        self.ahead.clear();
         self.at = at;
     }
 
@@ -88,21 +89,23 @@ impl KafkaSubscriber {
         Ok(next.map_or(standing, |next| next.max(standing)))
     }
 
-    /// What comes within `wait`.
-    async fn step(&mut self, wait: Duration) -> Result<Option<Arc<Message>>, BusError> {
-        if let Some(spare) = self.spare.take() {
-            return Ok(Some(spare));
-        }
+    /// The offset of the last message that came.
+    fn head(&self) -> u64 {
+        self.ahead.back().map_or(self.at, |last| last.offset)
+    }
+
+    /// Takes up what comes within `wait`. Whether that was a message.
+    async fn step(&mut self, wait: Duration) -> Result<bool, BusError> {
         let reader = self.reader()?;
         let found = match tokio::time::timeout(wait, reader.recv()).await {
-            Err(_) | Ok(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
-            Ok(Err(error)) if is_passing(&error) => return Ok(None),
+            Err(_) | Ok(Err(KafkaError::PartitionEOF(_))) => return Ok(false),
+            Ok(Err(error)) if is_passing(&error) => return Ok(false),
             Ok(Err(error)) => return Err(self.broken(&error)),
             Ok(Ok(record)) => record::read(&self.topic.id, self.topic.epoch, &record),
         };
         match found {
-            Ok(Read::Message(message)) => Ok(Some(message)),
-            Ok(Read::Mark(_)) => Ok(None),
+            Ok(Read::Message(message)) => self.take_up(message).map(|()| true),
+            Ok(Read::Mark) => Ok(false),
             Err(error) => {
                 self.topic.spoil();
                 Err(error)
@@ -110,21 +113,32 @@ impl KafkaSubscriber {
         }
     }
 
-    /// The next message before Kafka's offset `high`, or one that is here already.
-    async fn before(&mut self, high: i64) -> Result<Option<Arc<Message>>, BusError> {
+    fn take_up(&mut self, message: Arc<Message>) -> Result<(), BusError> {
+        if message.offset <= self.head() {
+            let (topic, offset) = (&self.topic.name, message.offset);
+            return Err(BusError::Corrupt(format!("{topic}: offset {offset} came again")));
+        }
+        self.ahead.push_back(message);
+        Ok(())
+    }
+
+    /// Takes up the next message before Kafka's offset `high`, or one that is here already. Whether
+    /// there was one.
+    async fn before(&mut self, high: i64) -> Result<bool, BusError> {
         loop {
-            let here = self.step(Duration::ZERO).await?;
-            if here.is_some() || self.next()? >= high {
-                return Ok(here);
+            if self.step(Duration::ZERO).await? {
+                return Ok(true);
             }
-            let found = self.step(STEP).await?;
-            if found.is_some() {
-                return Ok(found);
+            if self.next()? >= high {
+                return Ok(false);
+            }
+            if self.step(STEP).await? {
+                return Ok(true);
             }
         }
     }
 
-    async fn patiently(&mut self, high: i64) -> Result<Option<Arc<Message>>, BusError> {
+    async fn patiently(&mut self, high: i64) -> Result<bool, BusError> {
         let (patience, name) = (self.shared.settings.patience, self.topic.name.clone());
         tokio::time::timeout(patience, self.before(high)).await.unwrap_or_else(|_| {
             let waited = patience.as_secs();
@@ -133,49 +147,52 @@ impl KafkaSubscriber {
     }
 
     /// The first message of a delivery: what there is, or what comes within `wait`.
-    async fn first(&mut self, high: i64, wait: Duration) -> Result<Option<Arc<Message>>, BusError> {
-        if let Some(found) = self.patiently(high).await? {
-            return Ok(Some(found));
+    async fn first(&mut self, high: i64, wait: Duration) -> Result<bool, BusError> {
+        if !self.ahead.is_empty() || self.patiently(high).await? {
+            return Ok(true);
         }
         let coming = async {
-            loop {
-                if let Some(found) = self.step(wait.max(STEP)).await? {
-                    return Ok(found);
-                }
-            }
+            while !self.step(wait.max(STEP)).await? {}
+            Ok(true)
         };
-        match tokio::time::timeout(wait, coming).await {
-            Ok(found) => found.map(Some),
-            Err(_) => Ok(None),
-        }
+        tokio::time::timeout(wait, coming).await.unwrap_or(Ok(false))
     }
 
-    async fn deliver(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
+    /// Takes up what there is, up to the limit. Whoever gives up in the middle loses nothing: it
+    /// waits for the next fetch.
+    async fn gather(&mut self, limit: FetchLimit) -> Result<(), BusError> {
         let marks = self.marks().await?;
-        self.topic.still_there(self.at, marks)?;
+        self.topic.still_there(self.head(), marks)?;
         // What this process published is waited for, also if the brokers do not show it yet.
         let known = i64::try_from(self.topic.known_end() + 1).unwrap_or(i64::MAX);
         let high = marks.high.max(known);
-        let (mut messages, mut records, mut bytes) = (Vec::<Arc<Message>>::new(), 0, 0);
-        let mut next = self.first(high, limit.wait).await?;
-        while let Some(message) = next {
-            if message.offset <= messages.last().map_or(self.at, |last| last.offset) {
-                let (topic, offset) = (&self.topic.name, message.offset);
-                return Err(BusError::Corrupt(format!("{topic}: offset {offset} came again")));
+        let (mut records, mut bytes, mut counted) = (0, 0, 0);
+        let mut more = self.first(high, limit.wait).await?;
+        while more {
+            for message in self.ahead.iter().skip(counted) {
+                records += u64::from(message.records);
+                bytes += message.payload.len();
             }
-            records += u64::from(message.records);
-            bytes += message.payload.len();
+            counted = self.ahead.len();
+            more = records < limit.records && bytes < limit.bytes && self.patiently(high).await?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
+        let (after, mut messages) = (self.at, Vec::<Arc<Message>>::new());
+        let (mut records, mut bytes) = (0, 0);
+        while let Some(next) = self.ahead.front() {
+            records += u64::from(next.records);
+            bytes += next.payload.len();
             if !messages.is_empty() && (records > limit.records || bytes > limit.bytes) {
-                self.spare = Some(message);
                 break;
             }
-            messages.push(message);
-            next = self.patiently(high).await?;
+            messages.extend(self.ahead.pop_front());
         }
-        let after = self.at;
         if let Some(last) = messages.last() {
-            let next = match &self.spare {
-                Some(spare) => spare.offset,
+            let next = match self.ahead.front() {
+                Some(next) => next.offset,
                 None => u64::try_from(self.next()?).unwrap_or(0),
             };
             self.at = last.offset.max(next.saturating_sub(1));
@@ -215,7 +232,8 @@ impl KafkaSubscriber {
 #[async_trait]
 impl Subscriber for KafkaSubscriber {
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
-        let fetched = self.deliver(limit).await;
+        let gathered = self.gather(limit).await;
+        let fetched = gathered.and_then(|()| self.deliver(limit));
         if fetched.is_err() {
             self.stand(self.at);
         }

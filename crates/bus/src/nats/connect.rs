@@ -138,7 +138,7 @@ fn tell(event: &Event) {
         Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
         Event::ClientError(error) => tracing::warn!(%error, "the connection to NATS failed"),
         Event::SlowConsumer(_) => {
-            tracing::warn!("messages of NATS came faster than they were read")
+            tracing::warn!("messages of NATS came faster than they were read");
         }
         Event::Draining | Event::Closed => tracing::debug!("the connection to NATS was closed"),
     }

@@ -301,7 +301,7 @@ impl Publisher for NatsBus {
             return Ok(None);
         };
         let Some(mut known) = self.shared.existing(topic).await? else { return Ok(None) };
-        if known.epoch != stored.value.epoch && self.shared.same(&known).await?.is_none() {
+        if self.shared.same(&known).await?.is_none() {
             let Some(now) = self.shared.existing(topic).await? else { return Ok(None) };
             known = now;
         }

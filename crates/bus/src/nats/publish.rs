@@ -93,15 +93,20 @@ async fn fenced(
 ) -> Result<Option<Stored<CursorState>>, BusError> {
     let stored = records::cursor(&shared.js, &shared.names, &topic.id).await?;
     if let Some(stored) = &stored {
-        if stored.value.epoch > topic.epoch {
-            shared.still(topic).await?;
-        }
-        may_follow(topic, cursor, &stored.value)?;
+        may_follow(shared, topic, cursor, &stored.value).await?;
     }
     Ok(stored)
 }
 
-fn may_follow(topic: &Topic, cursor: &CursorRecord, stands: &CursorState) -> Result<(), BusError> {
+async fn may_follow(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    cursor: &CursorRecord,
+    stands: &CursorState,
+) -> Result<(), BusError> {
+    if stands.epoch > topic.epoch {
+        shared.still(topic).await?;
+    }
     let last = &stands.record;
     if stands.epoch != topic.epoch || cursor.may_follow(Some(last)) {
         return Ok(());
@@ -240,9 +245,13 @@ impl Placing<'_> {
     }
 
     /// Where the page stands, or is to stand: an earlier attempt may have left its beginning as the
-    /// last that the topic has.
+    /// last that the topic has. What raw has landed of it may be gone since.
     fn find(&self, tip: &Tip) -> Place {
         let fresh = Place { base: tip.end, before: tip.totals, done: 0 };
+        let Place { base, done, .. } = self.place;
+        if tip.last.is_none() && done > 0 && base + done as u64 == tip.end {
+            return self.place;
+        }
         let ours =
             tip.last.filter(|slot| slot.page == self.page && slot.base + slot.index + 1 == tip.end);
         let Some(slot) = ours else { return fresh };
@@ -367,7 +376,7 @@ async fn write_cursor(
             Ok(Some(found)) if found.value == state => return Ok(()),
             Ok(found) => {
                 if let Some(found) = &found {
-                    may_follow(topic, &state.record, &found.value)?;
+                    may_follow(shared, topic, &state.record, &found.value).await?;
                 }
                 stored = found;
             }

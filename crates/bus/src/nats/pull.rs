@@ -21,6 +21,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(500);
 /// So many messages a request brings at most: fewer than an inbox holds.
 const MOST: usize = 2000;
+const SILENT: &str = "the server does not answer for it";
 
 /// A request that stands.
 pub(super) struct Pull {
@@ -34,7 +35,7 @@ pub(super) struct Pull {
 pub(super) enum Came {
     /// A message.
     Message(Box<Message>),
-    /// Nothing more: fulfilled, out of time, or lost.
+    /// Nothing more: fulfilled, or out of time.
     Over,
     /// The next message is larger than what was asked for.
     TooLarge,
@@ -75,7 +76,8 @@ impl Pull {
                     }
                 }
                 Ok(None) => return Came::Over,
-                Err(_) if self.is_lost(shared) => return Came::Over,
+                // A server of 2.9 says nothing where there is no such consumer.
+                Err(_) if self.is_lost(shared) => return Came::NoConsumer(SILENT.to_owned()),
                 Err(_) => {}
             }
         }
@@ -96,7 +98,7 @@ impl Pull {
             100 => None,
             409 if said.contains("Size Exceeds") && self.got == 0 => Some(Came::TooLarge),
             409 if said.to_ascii_lowercase().contains("deleted") => Some(Came::NoConsumer(said)),
-            503 => Some(Came::NoConsumer("it does not answer".to_owned())),
+            503 => Some(Came::NoConsumer(SILENT.to_owned())),
             _ => Some(Came::Over),
         }
     }

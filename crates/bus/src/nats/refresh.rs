@@ -23,7 +23,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             tracing::debug!(%error, "NATS did not tell how the topics stand");
             continue;
         }
-        if round % RETAIN_EVERY == 0 {
+        if round.is_multiple_of(RETAIN_EVERY) {
             retain(&shared).await;
         }
     }

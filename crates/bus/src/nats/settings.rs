@@ -84,7 +84,7 @@ pub enum NatsAccess {
 pub struct NatsTls {
     /// Whether a connection without TLS is refused.
     pub required: bool,
-    /// A file of certificates that are trusted, beside those of the machine.
+    /// A file of the certificates that are trusted, instead of those of the machine.
     pub ca: Option<PathBuf>,
     /// The files of our own certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,

@@ -150,14 +150,16 @@ pub(super) async fn audit(
     let config = Config {
         max_bytes: i64::try_from(settings.audit_bytes).unwrap_or(i64::MAX),
         max_age: settings.audit_age,
+        // The server takes no window that is longer than the age.
+        duplicate_window: DUPLICATE_WINDOW.min(settings.audit_age),
         description: Some("alluvium: audit events".to_owned()),
         ..bare(names.audit_stream(), names.all_audit(), settings)
     };
     let info = ours(js, &config).await?;
     let (bytes, age) = (info.config.max_bytes, info.config.max_age);
     if (bytes, age) != (config.max_bytes, config.max_age) {
-        let (max_bytes, max_age) = (config.max_bytes, config.max_age);
-        api::update(js, &Config { max_bytes, max_age, ..info.config }).await?;
+        let Config { max_bytes, max_age, duplicate_window, .. } = config;
+        api::update(js, &Config { max_bytes, max_age, duplicate_window, ..info.config }).await?;
     }
     Ok(())
 }

@@ -48,8 +48,6 @@ pub(super) struct NatsSubscriber {
     consumer: Option<String>,
     pull: Option<Pull>,
     pull_bytes: usize,
-    /// Whether a hole was met after the last good message.
-    hole: bool,
 }
 
 struct Ahead {
@@ -88,7 +86,6 @@ impl NatsSubscriber {
             consumer: None,
             pull: None,
             pull_bytes: PULL_BYTES,
-            hole: false,
         }
     }
 
@@ -216,7 +213,6 @@ impl NatsSubscriber {
             self.over_a_hole().await?;
             return Ok(false);
         }
-        self.hole = false;
         let payload = message.message.payload;
         let (headers, records, totals) = headers::read(message.message.headers.as_ref(), &payload);
         let encoded = EncodedMessage { headers, payload, records };
@@ -230,17 +226,17 @@ impl NatsSubscriber {
     /// A message was passed over: it was lost on the way, retention removed it, or somebody did.
     async fn over_a_hole(&mut self) -> Result<(), BusError> {
         (self.consumer, self.pull) = (None, None);
+        let missing = self.head() + 1;
+        let found = api::message(&self.shared.js, &self.topic.stream, missing).await?;
         let info = self.shared.still(&self.topic).await?;
         self.topic.check_there(self.head(), first_after(&info))?;
-        if self.hole {
-            return Err(BusError::Corrupt(format!(
-                "topic {}: the message at offset {} is missing; it was removed by hand",
-                self.topic.id,
-                self.head() + 1
-            )));
+        match found {
+            Some(_) => Ok(()),
+            None => Err(BusError::Corrupt(format!(
+                "topic {}: the message at offset {missing} is missing; it was removed by hand",
+                self.topic.id
+            ))),
         }
-        self.hole = true;
-        Ok(())
     }
 
     /// Nothing came in time: so there must be nothing, or it comes yet.
@@ -352,6 +348,9 @@ impl NatsSubscriber {
                 Put::Conflict => {
                     let found = records::landed(&shared.js, &shared.names, &topic.id).await?;
                     *stands_at = found.as_ref().map_or(0, |found| found.sequence);
+                    if found.as_ref().is_some_and(|found| found.value.epoch > topic.epoch) {
+                        shared.still(topic).await?;
+                    }
                     if let Some(found) = found.filter(|f| f.value.epoch == topic.epoch) {
                         topic.raw_landed(found.value.offset, found.value.totals());
                     }

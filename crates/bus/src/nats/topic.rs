@@ -50,7 +50,29 @@ pub(super) struct Topic {
     /// The offset that raw has landed, for those who wait for room.
     pub(super) landed: watch::Sender<u64>,
     state: Mutex<State>,
-    shared: Mutex<BTreeMap<u64, Weak<Message>>>,
+    shared: Mutex<SharedMessages>,
+}
+
+/// Messages that somebody in this process holds, by their offsets.
+#[derive(Default)]
+struct SharedMessages {
+    known: BTreeMap<u64, Weak<Message>>,
+    /// How many were held when it was last looked.
+    held: usize,
+}
+
+impl SharedMessages {
+    fn get(&self, offset: u64) -> Option<Arc<Message>> {
+        self.known.get(&offset).and_then(Weak::upgrade)
+    }
+
+    fn insert(&mut self, message: &Arc<Message>) {
+        if self.known.len() >= SHARED_MESSAGES.max(2 * self.held) {
+            self.known.retain(|_, message| message.strong_count() > 0);
+            self.held = self.known.len();
+        }
+        self.known.insert(message.offset, Arc::downgrade(message));
+    }
 }
 
 #[derive(Default)]
@@ -133,11 +155,14 @@ impl Topic {
 
     /// Takes up how far raw has landed, here or elsewhere.
     pub(super) fn raw_landed(&self, offset: u64, totals: Totals) {
-        let is_news = offset > *self.landed.borrow();
-        if is_news {
-            self.lock().landed = totals;
-            self.landed.send_replace(offset);
-        }
+        self.landed.send_if_modified(|landed| {
+            let is_news = offset > *landed;
+            if is_news {
+                self.lock().landed = totals;
+                *landed = offset;
+            }
+            is_news
+        });
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -193,13 +218,10 @@ impl Topic {
     /// The message as others of this process hold it, so that it is decoded once; or this one.
     pub(super) fn share(&self, message: Arc<Message>) -> Arc<Message> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = shared.get(&message.offset).and_then(Weak::upgrade) {
+        if let Some(known) = shared.get(message.offset) {
             return known;
         }
-        if shared.len() >= SHARED_MESSAGES {
-            shared.retain(|_, message| message.strong_count() > 0);
-        }
-        shared.insert(message.offset, Arc::downgrade(&message));
+        shared.insert(&message);
         message
     }
 
@@ -228,8 +250,8 @@ impl Topic {
     }
 
     pub(super) fn stats(&self, now_us: i64) -> TopicStats {
-        let state = self.lock();
         let landed = self.landed();
+        let state = self.lock();
         let unlanded = state.totals.since(state.landed).bytes;
         let raw = state.layers[Layer::Raw as usize];
         let since = raw.and_then(|raw| raw.next_at_us).unwrap_or(state.last_us);

@@ -44,7 +44,7 @@ impl Mock {
     pub(crate) fn settings(&self) -> KafkaSettings {
         let limits = settings();
         KafkaSettings {
-            bootstrap_servers: self.with(MockCluster::bootstrap_servers),
+            bootstrap_servers: self.with(|cluster| cluster.bootstrap_servers()),
             retention_age: limits.retention_age,
             max_unlanded_bytes: limits.max_unlanded_bytes,
             max_message_bytes: limits.max_message_bytes,

@@ -78,6 +78,8 @@ async fn what_is_no_credentials_file_is_said_without_showing_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_holds_with_the_right_authority_and_with_no_other() {
+    // Another test of this process may have been faster.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let Some(folder) = certificates() else { return };
     let path = |name: &str| folder.path().join(name);
     let config = format!(

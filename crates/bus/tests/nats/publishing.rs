@@ -106,8 +106,9 @@ async fn pages_of_two_processes_stand_one_after_another() {
     for task in tasks {
         spans.push(task.await.unwrap());
     }
+    // Of a page that another one broke into, the beginning stands twice; each stands whole.
     let got = payloads(&buses[0]).await;
-    assert_eq!(got.len(), 160);
+    assert!(got.len() >= 160, "{}", got.len());
     for (n, span) in spans.iter().enumerate() {
         let there = &got[usize::try_from(span.after).unwrap()..usize::try_from(span.to).unwrap()];
         let expected: Vec<Bytes> = (0..4).map(|m| Bytes::from(vec![n as u8, m])).collect();

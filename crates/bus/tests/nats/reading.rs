@@ -100,22 +100,6 @@ async fn a_consumer_that_somebody_removed_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_that_is_given_up_loses_no_message() {
-    let server = server!();
-    let bus = connect(settings(&server)).await;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
-    for n in 0..30_u8 {
-        let fetch = raw.fetch(limit(Duration::from_secs(20)));
-        let given_up = tokio::time::timeout(Duration::from_millis(u64::from(n % 3)), fetch).await;
-        let early = given_up.map(|delivery| delivery.unwrap().messages.len()).unwrap_or(0);
-        assert_eq!(early, 0);
-        bus.publish(&topic(), page([vec![n]]), None).await.unwrap();
-        let next = raw.fetch(limit(Duration::from_secs(20))).await.unwrap();
-        assert_eq!(next.messages[0].payload.as_ref(), [n]);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn much_is_fetched_at_once_within_the_limit_and_large_messages_come_too() {
     let server = server!("max_payload: 8MB\n");
     let settings = NatsSettings {

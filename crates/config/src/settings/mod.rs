@@ -222,7 +222,7 @@ pub struct NatsBusSettings {
 pub struct NatsTlsSettings {
     /// Whether a connection without TLS is refused.
     pub required: bool,
-    /// A file of certificates that are trusted beside those of the machine.
+    /// A file of the certificates that are trusted, instead of those of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
     /// The file of our own certificate.
