@@ -67,7 +67,7 @@ pub async fn a_fetch_waits_for_the_first_message(bus: &dyn BusUnderTest) {
 /// A reader may stop waiting at any moment, as the runtime does where something else comes first.
 pub async fn a_fetch_that_is_given_up_loses_no_message(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;
-    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut subscriber = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let limit = FetchLimit { wait: Duration::from_secs(20), ..FetchLimit::default() };
     let mut got = Vec::new();
     for number in 1..=30 {

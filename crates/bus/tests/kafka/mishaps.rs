@@ -113,12 +113,13 @@ async fn a_publisher_that_stops_waiting_is_in_nobodys_way() {
     let bus = mock.connect().await;
     bus.publish(&topic(), one("1"), Some(record(1))).await.unwrap();
     mock.with(|cluster| cluster.broker_round_trip_time(1, Duration::from_millis(200))).unwrap();
-    let left = bus.publish(&topic(), one("2"), Some(record(2)));
+    let topic = topic();
+    let left = bus.publish(&topic, one("2"), Some(record(2)));
     assert!(tokio::time::timeout(Duration::from_millis(50), left).await.is_err());
     mock.with(|cluster| cluster.broker_round_trip_time(1, Duration::ZERO)).unwrap();
-    let next = bus.publish(&topic(), one("3"), Some(record(3))).await;
+    let next = bus.publish(&topic, one("3"), Some(record(3))).await;
     next.expect("the page before it is finished first");
-    assert_eq!(bus.cursor(&topic()).await.unwrap(), Some(record(3)));
+    assert_eq!(bus.cursor(&topic).await.unwrap(), Some(record(3)));
     assert_eq!(read(&bus).await, ["1", "2", "3"]);
 }
 
