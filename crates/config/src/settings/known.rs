@@ -47,7 +47,10 @@ fn collect(schema: &Value, prefix: &str, all: &mut Vec<String>) {
 fn forget_required(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
-            members.remove("required");
+            // A list is the keyword; a setting may have the name.
+            if members.get("required").is_some_and(Value::is_array) {
+                members.remove("required");
+            }
             members.values_mut().for_each(forget_required);
         }
         Value::Array(items) => items.iter_mut().for_each(forget_required),
