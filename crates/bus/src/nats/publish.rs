@@ -281,7 +281,10 @@ impl Placing<'_> {
         for (index, message) in (done as u64..).zip(rest) {
             totals = totals.with(message);
             let slot = Slot { page: self.page, base, index };
-            let headers = headers::write(message, slot, totals);
+            // Else one that is on its way could stand where somebody else's has taken the place of
+            // the one before it.
+            let chained = index > done as u64;
+            let headers = headers::write(message, slot, totals, chained);
             let size = headers::size(message);
             while bytes > 0
                 && (bytes + size > IN_FLIGHT_BYTES || flying.len() >= IN_FLIGHT_MESSAGES)
@@ -337,7 +340,9 @@ impl Placing<'_> {
 
 fn stopped(error: &async_nats::jetstream::context::PublishError) -> Stopped {
     match error.kind() {
-        PublishErrorKind::WrongLastSequence => Stopped::Conflict,
+        PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
+            Stopped::Conflict
+        }
         PublishErrorKind::Other => match records::refusal(error) {
             full @ BusError::Full(_) => Stopped::Full(full),
             away @ BusError::Unavailable(_) => Stopped::Lost(away),
