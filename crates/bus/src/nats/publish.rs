@@ -199,6 +199,7 @@ impl Placing<'_> {
             };
             match stopped {
                 Stopped::Conflict if conflicts < MOST_CONFLICTS => {
+                    tokio::time::sleep(self.yielding(conflicts)).await;
                     conflicts += 1;
                     answered = clock.instant();
                 }
@@ -218,6 +219,12 @@ impl Placing<'_> {
                 }
             }
         }
+    }
+
+    /// How long others go first: another time for each page, so that not all come back at once.
+    fn yielding(&self, conflicts: u32) -> Duration {
+        let part = self.page.rotate_left(conflicts * 7) as u64 % 4000;
+        Duration::from_micros(part * u64::from(conflicts.min(8)))
     }
 
     async fn some(&mut self, known: Option<Tip>) -> Result<Tip, Stopped> {
