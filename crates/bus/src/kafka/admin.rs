@@ -43,28 +43,32 @@ impl Admin {
         Ok(Self { client: Arc::new(client), settings: settings.clone() })
     }
 
-    /// Sees to it that a topic of one partition is there. [`BusError::Refused`] says the command
-    /// that makes it, where the brokers do not let us.
-    pub(super) async fn ensure(&self, topic: &str, configs: &Configs) -> Result<(), BusError> {
-        if self.is_there(topic).await? {
-            return Ok(());
+    /// Sees to it that a topic of one partition is there; the broker that leads it. The error says
+    /// the command that makes it, where the brokers do not let us.
+    pub(super) async fn ensure(&self, topic: &str, configs: &Configs) -> Result<i32, BusError> {
+        if let Some(leader) = self.leader(topic).await? {
+            return Ok(leader);
         }
         self.create(topic, configs).await?;
         let there = async {
-            while !self.is_there(topic).await? {
+            loop {
+                if let Some(leader) = self.leader(topic).await? {
+                    return Ok(leader);
+                }
                 tokio::time::sleep(AGAIN).await;
             }
-            Ok(())
         };
         tokio::time::timeout(self.settings.patience, there).await.unwrap_or_else(|_| {
             Err(BusError::Unavailable(format!("topic {topic} was made, but cannot be seen yet")))
         })
     }
 
-    /// What the brokers do with the topic by themselves; `None` where they do not tell.
-    pub(super) async fn limits(&self, topic: &str) -> Option<Limits> {
+    /// What the brokers do with the topic by themselves, as the one that leads it knows; `None` where
+    /// they do not tell.
+    pub(super) async fn limits(&self, topic: &str, leader: i32) -> Option<Limits> {
         let asked = [ResourceSpecifier::Topic(topic)];
-        let told = match self.client.describe_configs(&asked, &self.options()).await {
+        let options = self.options().broker_id(leader);
+        let told = match self.client.describe_configs(&asked, &options).await {
             Ok(mut told) => told.pop()?.map_err(KafkaError::AdminOp),
             Err(error) => Err(error),
         };
@@ -89,7 +93,8 @@ impl Admin {
         }
     }
 
-    async fn is_there(&self, topic: &str) -> Result<bool, BusError> {
+    /// The broker that leads a topic of one partition; `None` if there is no such topic.
+    async fn leader(&self, topic: &str) -> Result<Option<i32>, BusError> {
         let (client, name) = (Arc::clone(&self.client), topic.to_owned());
         let patience = self.settings.patience;
         let asked = tokio::task::spawn_blocking(move || {
@@ -97,19 +102,22 @@ impl Admin {
             let found = metadata.topics().iter().find(|found| found.name() == name);
             match found.and_then(|found| found.error()) {
                 Some(error) => Err(KafkaError::MetadataFetch(error.into())),
-                None => Ok(found.map_or(0, |found| found.partitions().len())),
+                None => Ok(found.map_or_else(Vec::new, |found| {
+                    found.partitions().iter().map(|partition| partition.leader()).collect()
+                })),
             }
         });
-        match asked.await.map_err(|e| stopped(&e))? {
-            Ok(1) => Ok(true),
-            Ok(0) => Ok(false),
-            Ok(partitions) => Err(BusError::Refused(format!(
-                "topic {topic} has {partitions} partitions; the topic of an entity has one"
-            ))),
-            Err(error) if is_unknown(&error) => Ok(false),
+        match asked.await.map_err(|e| stopped(&e))?.as_deref() {
+            Ok([leader]) if *leader >= 0 => Ok(Some(*leader)),
             // Just made: it has no leader yet.
-            Err(error) if code(&error) == Some(Code::LeaderNotAvailable) => Ok(false),
-            Err(error) => Err(told(&format!("asking for {topic}"), &error)),
+            Ok([] | [_]) => Ok(None),
+            Ok(leaders) => Err(BusError::Refused(format!(
+                "topic {topic} has {} partitions; the topic of an entity has one",
+                leaders.len()
+            ))),
+            Err(error) if is_unknown(error) => Ok(None),
+            Err(error) if code(error) == Some(Code::LeaderNotAvailable) => Ok(None),
+            Err(error) => Err(told(&format!("asking for {topic}"), error)),
         }
     }
 
@@ -124,19 +132,18 @@ impl Admin {
                 None => return Err(told(&format!("making {topic}"), &error)),
             },
         };
-        match made {
-            None | Some(Code::TopicAlreadyExists) => {
-                tracing::info!(topic, "made a topic");
-                Ok(())
-            }
-            Some(code) if is_brief(code) => {
-                Err(BusError::Unavailable(format!("making {topic}: {code}")))
-            }
-            Some(code) => Err(BusError::Refused(format!(
-                "topic {topic} is not there, and the brokers do not let us make it ({code}); make \
-                 it with: {}",
-                self.settings.create_command(topic, configs)
-            ))),
+        let Some(code) = made.filter(|code| *code != Code::TopicAlreadyExists) else {
+            tracing::info!(topic, "made a topic");
+            return Ok(());
+        };
+        let why = format!(
+            "topic {topic} is not there, and the brokers do not let us make it ({code}); make it \
+             with: {}",
+            self.settings.create_command(topic, configs)
+        );
+        match is_brief(code) {
+            true => Err(BusError::Unavailable(why)),
+            false => Err(BusError::Refused(why)),
         }
     }
 

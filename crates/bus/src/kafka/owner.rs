@@ -153,16 +153,13 @@ impl Owner {
             _ => Ok(()),
         };
         let lost = lost || aborted.as_ref().is_err_and(is_fenced);
-        if lost || aborted.is_err() {
-            self.let_go();
-        }
+        // librdkafka may tell the next transaction what went wrong with this one, so the next page
+        // gets another client.
+        self.let_go();
         if lost {
             return fenced(shared, topic, record).await;
         }
-        if aborted.is_err() {
-            // The broker rolls it back by itself; until then it is not known to be gone.
-            self.unsure = true;
-        }
+        self.unsure = true;
         match failure {
             Failure::Kafka(error) => refused(shared, topic, page, &error),
             Failure::Told(error) => error,

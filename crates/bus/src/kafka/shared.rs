@@ -145,8 +145,8 @@ impl Shared {
 
     async fn open(&self, id: &EntityId) -> Result<Topic, BusError> {
         let name = self.settings.topic(id);
-        self.admin.ensure(&name, &self.settings.topic_configs()).await?;
-        let limits = self.admin.limits(&name).await.unwrap_or_default();
+        let leader = self.admin.ensure(&name, &self.settings.topic_configs()).await?;
+        let limits = self.admin.limits(&name, leader).await.unwrap_or_default();
         self.check_limits(&name, &limits)?;
         self.cursors.refresh(&self.looker).await?;
         let (epoch, marks) = self.epoch(id, &name).await?;

@@ -6,7 +6,10 @@
 
 use alluvium_model::{EncodedMessage, Headers};
 use async_nats::HeaderMap;
-use async_nats::header::{HeaderName, HeaderValue, NATS_EXPECTED_LAST_SEQUENCE, NATS_MESSAGE_ID};
+use async_nats::header::{
+    HeaderName, HeaderValue, NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE,
+    NATS_MESSAGE_ID,
+};
 
 const RECORDS: &str = "alluvium-records";
 const TOTAL_RECORDS: &str = "alluvium-total-records";
@@ -76,8 +79,14 @@ pub(super) const fn overhead() -> usize {
     OWN_BYTES
 }
 
-/// The headers of a message that takes this slot, after which the topic has these totals.
-pub(super) fn write(message: &EncodedMessage, slot: Slot, totals: Totals) -> HeaderMap {
+/// The headers of a message that takes this slot, after which the topic has these totals. If it is
+/// `chained`, it is taken only behind the message of the slot before it.
+pub(super) fn write(
+    message: &EncodedMessage,
+    slot: Slot,
+    totals: Totals,
+    chained: bool,
+) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in &message.headers.0 {
         insert(&mut map, &encode_name(name), &encode(value));
@@ -87,6 +96,9 @@ pub(super) fn write(message: &EncodedMessage, slot: Slot, totals: Totals) -> Hea
     insert(&mut map, TOTAL_BYTES, &totals.bytes.to_string());
     map.insert(NATS_MESSAGE_ID, slot.id().as_str());
     map.insert(NATS_EXPECTED_LAST_SEQUENCE, (slot.base + slot.index).to_string().as_str());
+    if let Some(index) = slot.index.checked_sub(1).filter(|_| chained) {
+        map.insert(NATS_EXPECTED_LAST_MESSAGE_ID, Slot { index, ..slot }.id().as_str());
+    }
     map
 }
 
@@ -192,7 +204,7 @@ mod tests {
         let message = EncodedMessage { headers, payload: Bytes::from("{}\n{}"), records: 2 };
         let slot = Slot { page: u128::MAX - 5, base: 70, index: 3 };
         let totals = Totals { records: 9, bytes: 1000 };
-        let map = write(&message, slot, totals);
+        let map = write(&message, slot, totals, true);
         let sent = map.iter().map(|(name, values)| (name.to_string(), values[0].to_string()));
         let sent: std::collections::BTreeMap<String, String> = sent.collect();
         assert!(sent.values().all(|v| v.bytes().all(|b| (0x21..0x7f).contains(&b))), "{sent:?}");
@@ -217,7 +229,7 @@ mod tests {
         let message = EncodedMessage { headers, payload: Bytes::from("12345"), records: u32::MAX };
         let slot = Slot { page: u128::MAX, base: u64::MAX - 1, index: 1 };
         let totals = Totals { records: u64::MAX, bytes: u64::MAX };
-        let map = write(&message, slot, totals);
+        let map = write(&message, slot, totals, true);
         let lines = map.iter().map(|(n, v)| n.to_string().len() + v[0].to_string().len() + 4);
         let wire = 5 + lines.sum::<usize>() + "NATS/1.0\r\n\r\n".len();
         assert!(wire <= size(&message) + overhead(), "{wire}");

@@ -199,6 +199,7 @@ impl Placing<'_> {
             };
             match stopped {
                 Stopped::Conflict if conflicts < MOST_CONFLICTS => {
+                    tokio::time::sleep(self.yielding(conflicts)).await;
                     conflicts += 1;
                     answered = clock.instant();
                 }
@@ -218,6 +219,12 @@ impl Placing<'_> {
                 }
             }
         }
+    }
+
+    /// How long others go first: another time for each page, so that not all come back at once.
+    fn yielding(&self, conflicts: u32) -> Duration {
+        let part = self.page.rotate_left(conflicts * 7) as u64 % 4000;
+        Duration::from_micros(part * u64::from(conflicts.min(8)))
     }
 
     async fn some(&mut self, known: Option<Tip>) -> Result<Tip, Stopped> {
@@ -281,7 +288,10 @@ impl Placing<'_> {
         for (index, message) in (done as u64..).zip(rest) {
             totals = totals.with(message);
             let slot = Slot { page: self.page, base, index };
-            let headers = headers::write(message, slot, totals);
+            // Else one that is on its way could stand where somebody else's has taken the place of
+            // the one before it.
+            let chained = index > done as u64;
+            let headers = headers::write(message, slot, totals, chained);
             let size = headers::size(message);
             while bytes > 0
                 && (bytes + size > IN_FLIGHT_BYTES || flying.len() >= IN_FLIGHT_MESSAGES)
@@ -337,7 +347,9 @@ impl Placing<'_> {
 
 fn stopped(error: &async_nats::jetstream::context::PublishError) -> Stopped {
     match error.kind() {
-        PublishErrorKind::WrongLastSequence => Stopped::Conflict,
+        PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
+            Stopped::Conflict
+        }
         PublishErrorKind::Other => match records::refusal(error) {
             full @ BusError::Full(_) => Stopped::Full(full),
             away @ BusError::Unavailable(_) => Stopped::Lost(away),

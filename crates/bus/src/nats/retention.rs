@@ -26,7 +26,7 @@ pub(super) async fn retain(shared: &Shared, topic: &Arc<Topic>) -> Result<(), Bu
         let is_over = |m: &StreamMessage| headers::totals(Some(&m.headers)).bytes <= surplus;
         to = to.max(last_that(shared, topic, (first, landed), is_over).await?);
     }
-    remove(shared, topic, first, to).await
+    remove(shared, topic, &info, to).await.map(drop)
 }
 
 /// Removes all that raw has landed, since the store is full. Whether that was anything.
@@ -35,17 +35,26 @@ pub(super) async fn let_go(
     topic: &Arc<Topic>,
     info: &Info,
 ) -> Result<bool, BusError> {
-    let (first, to) = (first_after(info), topic.landed().min(info.state.last_sequence));
-    remove(shared, topic, first, to).await?;
-    Ok(to > first)
+    remove(shared, topic, info, topic.landed().min(info.state.last_sequence)).await
 }
 
-async fn remove(shared: &Shared, topic: &Arc<Topic>, first: u64, to: u64) -> Result<(), BusError> {
-    if to > first {
-        api::purge(&shared.js, &topic.stream, to).await?;
-        shared.same(topic).await?;
+/// Removes all up to `to`; whether that was anything. One stays where nothing stands behind it: by it
+/// a reader sees that nothing is missing there.
+async fn remove(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    info: &Info,
+    to: u64,
+) -> Result<bool, BusError> {
+    let joins = to >= info.state.last_sequence
+        || api::message(&shared.js, &topic.stream, to + 1).await?.is_some();
+    let to = if joins { to } else { to.saturating_sub(1) };
+    if to <= first_after(info) {
+        return Ok(false);
     }
-    Ok(())
+    api::purge(&shared.js, &topic.stream, to).await?;
+    shared.same(topic).await?;
+    Ok(true)
 }
 
 /// The time before which messages are too old, if the first one is.

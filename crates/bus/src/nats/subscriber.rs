@@ -209,18 +209,30 @@ impl NatsSubscriber {
         if sequence <= self.head() {
             return Ok(false);
         }
-        if sequence > self.head() + 1 {
+        let payload = message.message.payload;
+        let (headers, records, totals) = headers::read(message.message.headers.as_ref(), &payload);
+        let own = Totals { records: u64::from(records), bytes: payload.len() as u64 };
+        if sequence > self.head() + 1 && !self.follows(totals.since(own)).await? {
             self.over_a_hole().await?;
             return Ok(false);
         }
-        let payload = message.message.payload;
-        let (headers, records, totals) = headers::read(message.message.headers.as_ref(), &payload);
         let encoded = EncodedMessage { headers, payload, records };
         let read = Message::new(self.topic.epoch, sequence, published_at_us, encoded, None);
         let reply = message.message.reply;
         let mark = Mark { offset: sequence, published_at_us, totals, reply };
         self.ahead.push_back(Ahead { message: self.topic.share(Arc::new(read)), mark, pending });
         Ok(true)
+    }
+
+    /// Whether a message before which the topic had these totals is the next one, though its sequence
+    /// is not: a server whose account is full takes a message and drops it again, and refuses it.
+    async fn follows(&mut self, before: Totals) -> Result<bool, BusError> {
+        (self.consumer, self.pull) = (None, None);
+        let here = match self.ahead.back() {
+            Some(last) => last.mark.totals,
+            None => self.totals_at(self.at).await?,
+        };
+        Ok(before == here && (here.records > 0 || self.head() == 0))
     }
 
     /// A message was passed over: it was lost on the way, retention removed it, or somebody did.
@@ -244,6 +256,11 @@ impl NatsSubscriber {
         let info = self.shared.still(&self.topic).await?;
         self.topic.check_there(self.head(), first_after(&info))?;
         if info.state.last_sequence <= self.head() {
+            return Ok(());
+        }
+        let (js, topic) = (&self.shared.js, &self.topic);
+        let last = api::last_message(js, &topic.stream, &topic.subject).await?;
+        if last.is_none_or(|last| last.sequence <= self.head()) {
             return Ok(());
         }
         match tokio::time::timeout(PATIENCE, self.come()).await {
