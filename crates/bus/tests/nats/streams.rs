@@ -201,7 +201,7 @@ async fn a_full_server_is_said_to_be_full() {
     assert!((number - 1..=number).contains(&there), "{there} of {number}");
     // The server took what it refused and dropped it again: nobody misses it.
     let epoch = bus.end(&topic()).await.unwrap().0;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw).await.unwrap();
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let landed = drain(&mut raw).await;
     let to = landed.last().unwrap().offset;
     raw.commit(&Span { epoch, after: 0, to }).await.unwrap();
