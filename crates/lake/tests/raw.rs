@@ -207,9 +207,9 @@ async fn messages_that_do_not_follow_each_other_are_refused() {
     let lake = lake_in(folder.path());
     let (one, three) = (message(1, "{}", false), message(3, "{}", false));
     for (span, messages) in [
-        (span(0, 3), vec![Arc::clone(&one), Arc::clone(&three)]),
+        (span(0, 3), vec![Arc::clone(&three), Arc::clone(&one)]),
         (span(0, 0), vec![]),
-        (span(1, 3), vec![three]),
+        (span(3, 4), vec![three]),
         (Span { epoch: Epoch(1), after: 0, to: 1 }, vec![one]),
     ] {
         let landed = land(&lake, span, &messages, RawTotals::default()).await;

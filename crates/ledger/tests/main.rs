@@ -14,7 +14,9 @@ use futures::TryStreamExt;
 use jiff::Timestamp;
 
 /// Takes a ledger back to the first release's tables.
-const TO_THE_FIRST: &str = "DROP TABLE layer_stop; DELETE FROM _sqlx_migrations WHERE version > 1;";
+const TO_THE_FIRST: &str = "DROP TABLE layer_stop; DROP TABLE worker; DROP TABLE wanted; \
+    DROP TABLE metadata_revision; ALTER TABLE system_run DROP COLUMN worker; \
+    DELETE FROM _sqlx_migrations WHERE version > 1;";
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap()))

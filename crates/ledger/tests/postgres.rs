@@ -41,12 +41,16 @@ struct Backdating(Arc<PostgresServer>, String);
 #[async_trait]
 impl DatabaseTime for Backdating {
     async fn pass(&self, by: Duration) {
-        let moved = format!(
-            "UPDATE lease SET expires_at = to_char((expires_at::timestamptz - interval '{} ms') \
-             AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-            by.as_millis()
-        );
-        self.0.sql(&self.1, &moved);
+        for (table, column) in
+            [("lease", "expires_at"), ("worker", "expires_at"), ("wanted", "asked_at")]
+        {
+            let moved = format!(
+                "UPDATE {table} SET {column} = to_char(({column}::timestamptz - interval '{} ms') \
+                 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+                by.as_millis()
+            );
+            self.0.sql(&self.1, &moved);
+        }
     }
 }
 

@@ -42,8 +42,8 @@ impl RawDraft {
         self.bytes
     }
 
-    /// Adds the next message. There may be offsets before it at which no message stands. Takes processor time: not for an async thread. After an error the
-    /// draft is not to be used any more.
+    /// Adds the next message. There may be offsets before it at which no message stands. Takes
+    /// processor time: not for an async thread. After an error the draft is not to be used any more.
     ///
     /// # Errors
     /// [`LakeError::Bug`] if the message does not follow, or is not what it says of itself.
