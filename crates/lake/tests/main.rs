@@ -7,6 +7,7 @@ mod maintenance;
 mod raw;
 mod readers;
 mod s3;
+mod steps;
 mod table;
 
 use std::path::Path;

@@ -1,9 +1,11 @@
 //! What a crash may leave behind, at each point of a commit, and what is delivered again after it.
 
+use std::collections::BTreeMap;
 use std::fs;
 
-use alluvium_lake::path;
-use alluvium_model::{Epoch, Span, Stage, StageError};
+use alluvium_lake::{Commit, path};
+use alluvium_model::{Epoch, Span, Stage, StageError, Upkeep};
+use roaring::RoaringTreemap;
 
 use crate::platform::{
     EPOCH, Platform, Rows, Topic, apply, copy_folder, files_below, gone, people, person, rows,
@@ -54,11 +56,13 @@ async fn files_of_a_commit_that_never_was_do_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_index_that_is_older_than_the_table_is_rebuilt() {
+async fn an_index_that_is_older_than_the_table_follows_it() {
     let mut platform = Platform::new(people());
     let topic = filled(&platform);
     let kept = platform.index_folder().with_file_name("kept");
-    for offset in 0..topic.end() {
+    apply(&mut platform.silver(), &topic.delivery(0, 1)).await;
+    marked(&platform).await;
+    for offset in 1..topic.end() {
         platform.close_index();
         fs::remove_dir_all(&kept).ok();
         copy_folder(&platform.index_folder(), &kept);
@@ -68,8 +72,58 @@ async fn an_index_that_is_older_than_the_table_is_rebuilt() {
         fs::remove_dir_all(platform.index_folder()).unwrap();
         copy_folder(&kept, &platform.index_folder());
         platform.open_index();
+        platform.silver().progress().await.unwrap();
+        assert!(is_marked(&platform), "it was made anew at offset {offset}");
     }
     assert_eq!(rows(&platform).await, undisturbed().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_follows_a_compaction_and_no_rows_that_another_program_deleted() {
+    let mut platform = Platform::new(people());
+    let topic = filled(&platform);
+    apply(&mut platform.silver(), &topic.delivery(0, 1)).await;
+    marked(&platform).await;
+    platform.change_index();
+    let mut elsewhere = platform.silver_kept_eagerly();
+    apply(&mut elsewhere, &topic.delivery(1, 4)).await;
+    let kept = elsewhere.maintain(Upkeep::All).await.unwrap();
+    assert!(kept.compactions > 0, "{kept:?}");
+    drop(elsewhere);
+    platform.change_index();
+    let mut table = platform.silver_table().await;
+    platform.silver().follow().await.unwrap();
+    assert!(is_marked(&platform), "rows that moved are followed");
+    assert_eq!(platform.index().version(COLUMNS).unwrap(), Some(table.version()));
+    let open = table.files().find(|file| file.current == Some(true)).unwrap().id;
+    let mut delete = BTreeMap::new();
+    delete.insert(open, RoaringTreemap::from_iter([0]));
+    let commit = Commit {
+        add: Vec::new(),
+        delete,
+        txns: Vec::new(),
+        info: serde_json::Value::Null,
+        operation: "DELETE",
+    };
+    table.commit(commit).await.unwrap();
+    platform.silver().progress().await.unwrap();
+    assert!(!is_marked(&platform), "of which key the row was, nobody tells");
+}
+
+const COLUMNS: &str = "id:Int64:Track,name:Utf8:Track,mood:Utf8:Latest";
+const MARK: u32 = 1_000_000;
+
+/// Puts something into the index that is lost when it is made anew.
+async fn marked(platform: &Platform) {
+    let version = platform.silver_table().await.version();
+    assert_eq!(platform.index().version(COLUMNS).unwrap(), Some(version));
+    let mut update = platform.index().update();
+    update.name(MARK, "a mark");
+    update.finish(version, COLUMNS).unwrap();
+}
+
+fn is_marked(platform: &Platform) -> bool {
+    platform.index().name(MARK).is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,9 +169,8 @@ async fn an_index_whose_entries_do_not_read_is_rebuilt_when_the_batch_is_tried_a
     let key_hash = platform.silver_rows().await[0]["_key_hash"].clone().unwrap();
     let mut update = platform.index().update();
     update.current(u128::from_str_radix(&key_hash, 16).unwrap(), &[1]);
-    let columns = "id:Int64:Track,name:Utf8:Track,mood:Utf8:Latest";
-    assert_eq!(platform.index().version(columns).unwrap(), Some(version));
-    update.finish(version, columns).unwrap();
+    assert_eq!(platform.index().version(COLUMNS).unwrap(), Some(version));
+    update.finish(version, COLUMNS).unwrap();
     let mut stage = platform.silver();
     let error = stage.apply(&topic.delivery(1, 5)).await.unwrap_err();
     assert!(error.remedy().is_retry(), "{error}");

@@ -295,6 +295,13 @@ pub trait Stage: Send {
     /// what a crash broke off is begun again. `Ok` promises nothing of what is still to do, and
     /// neither `Ok` nor an error alters a row or how far the layer got.
     async fn maintain(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError>;
+
+    /// Keeps what this process has beside the lake close to a layer that another process writes, so
+    /// that it can go on with it at once. Writes nothing to the lake, and needs no ownership. Not to
+    /// be called on a stage that lands deliveries.
+    async fn follow(&mut self) -> Result<(), StageError> {
+        Ok(())
+    }
 }
 
 /// Why a layer could not go on.

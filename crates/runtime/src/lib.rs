@@ -29,6 +29,7 @@ mod roster;
 mod run;
 mod scheduler;
 mod session;
+mod standby;
 mod status;
 mod stops;
 mod supervisor;

@@ -54,6 +54,13 @@ pub(crate) fn owner<'w>(workers: &'w [Worker], unit: &Unit) -> Option<&'w str> {
     found.map(|worker| worker.id.as_str())
 }
 
+/// The worker that is to do it where the present one is gone.
+pub(crate) fn heir(workers: &[Worker], unit: &Unit) -> Option<String> {
+    let first = owner(workers, unit)?;
+    let others: Vec<Worker> = workers.iter().filter(|worker| worker.id != first).cloned().collect();
+    owner(&others, unit).map(str::to_owned)
+}
+
 fn weight(worker: &str, lease: &LeaseName) -> u64 {
     xxh3_64(format!("{worker}\n{lease}").as_bytes())
 }
@@ -101,6 +108,18 @@ mod tests {
             let now = &with[unit];
             assert!(now == owner || now == "c", "{unit:?} went from {owner} to {now}");
         }
+    }
+
+    #[test]
+    fn the_heir_of_each_piece_is_who_does_it_when_its_owner_is_gone() {
+        let workers = ["a", "b", "c"].map(|id| worker(id, &Role::ALL));
+        for unit in units() {
+            let first = owner(&workers, &unit).unwrap();
+            let others: Vec<Worker> = workers.iter().filter(|w| w.id != first).cloned().collect();
+            assert_eq!(heir(&workers, &unit).as_deref(), owner(&others, &unit));
+        }
+        let alone = [worker("a", &Role::ALL)];
+        assert_eq!(heir(&alone, &units()[0]), None);
     }
 
     #[test]

@@ -24,7 +24,8 @@ use crate::platform::Platform;
 use crate::pulse::{NoBeat, Pulse};
 use crate::recall::remembered;
 use crate::retry::chance;
-use crate::roster::{Unit, owner};
+use crate::roster::{Unit, heir, owner};
+use crate::standby;
 use crate::trigger::Schedule;
 use crate::{housekeeping, scheduler};
 
@@ -35,6 +36,8 @@ pub(crate) type Schedules = BTreeMap<SystemName, Vec<Schedule>>;
 pub(crate) struct Workforce {
     pub(crate) pulse: Pulse,
     posts: Mutex<BTreeMap<Unit, Post>>,
+    /// The entities whose silver is another's, and ours as soon as that one is gone.
+    heir_to: watch::Sender<BTreeSet<EntityId>>,
     roster: watch::Sender<Roster>,
     wake: Notify,
     /// Work that is being given back.
@@ -74,6 +77,7 @@ impl Workforce {
         Self {
             pulse,
             posts: Mutex::default(),
+            heir_to: watch::channel(BTreeSet::new()).0,
             roster: watch::channel(Roster::default()).0,
             wake: Notify::new(),
             leaving: TaskTracker::new(),
@@ -83,6 +87,11 @@ impl Workforce {
     /// Who works, as the ledger told last.
     pub(crate) fn roster(&self) -> Roster {
         self.roster.borrow().clone()
+    }
+
+    /// The entities whose silver is another's, and ours as soon as that one is gone.
+    pub(crate) fn heir_to(&self) -> BTreeSet<EntityId> {
+        self.heir_to.borrow().clone()
     }
 
     /// Looks around soon.
@@ -140,6 +149,8 @@ impl Workforce {
 /// Shares the work, until dropped.
 pub(crate) async fn share(context: Arc<Context>, schedules: Schedules) {
     let Some(workforce) = &context.workforce else { return };
+    let mut beside = JoinSet::new();
+    beside.spawn(standby::stand_by(Arc::clone(&context)));
     loop {
         turn(&context, workforce, &schedules).await;
         // Not all at the same moment, and never later than is safe.
@@ -163,6 +174,7 @@ async fn turn(context: &Arc<Context>, workforce: &Workforce, schedules: &Schedul
                 .into_iter()
                 .filter(|unit| owner(&beat.workers, unit) == Some(me.as_str()))
                 .collect();
+            workforce.heir_to.send_replace(inherited(context, schedules, &beat.workers, &me));
             give_back(context, workforce, &wanted);
             if let Err(error) = take(context, workforce, schedules, &wanted).await {
                 tracing::warn!(%error, "no work was taken up");
@@ -215,6 +227,23 @@ fn units(context: &Context, schedules: &Schedules) -> Vec<Unit> {
         units.extend(layers_of(spec).map(|layer| Unit::Layer(layer, spec.id())));
     }
     units
+}
+
+/// The entities whose silver is to be done here when its owner is gone.
+fn inherited(
+    context: &Context,
+    schedules: &Schedules,
+    workers: &[Worker],
+    me: &str,
+) -> BTreeSet<EntityId> {
+    let is_ours = |unit: &Unit| heir(workers, unit).is_some_and(|heir| heir == me);
+    let silver = units(context, schedules).into_iter().filter(is_ours);
+    silver
+        .filter_map(|unit| match unit {
+            Unit::Layer(Layer::Silver, entity) => Some(entity),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Drops what is no longer ours, and what has ended by itself so that it may begin anew.

@@ -102,6 +102,27 @@ async fn who_joins_takes_a_share_and_who_leaves_gives_it_back_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_to_take_a_silver_table_over_follows_it_until_then() {
+    let mut world = World::new().await;
+    let entities = entities(&mut world, 6);
+    let a = world.join("a").await;
+    shared(&[&a], 6).await;
+    let followed = |layer| {
+        let of = |id: &EntityId| world.lake.with(&id.to_string(), layer, |landed| landed.followed);
+        entities.iter().map(of).collect::<Vec<u64>>()
+    };
+    assert_eq!(followed(Layer::Silver), [0; 6], "nobody else is there");
+    let b = world.join("b").await;
+    shared(&[&a, &b], 6).await;
+    until("each table has somebody who stands by", || {
+        followed(Layer::Silver).iter().all(|times| *times > 1)
+    })
+    .await;
+    assert_eq!(followed(Layer::Bronze), [0; 6], "there is nothing to keep");
+    b.shutdown(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_dead_worker_had_is_taken_over_and_nobody_does_what_no_role_is_for() {
     let mut world = World::new().await;
     let entities = entities(&mut world, 8);

@@ -11,6 +11,7 @@ mod moves;
 mod row;
 mod store;
 mod sweep;
+mod turn;
 
 pub use entry::{CurrentEntry, EventMeta, Hashes, HiddenEntry, VersionEntry};
 pub use fjall::Slice;
@@ -19,3 +20,4 @@ pub use moves::FileMove;
 pub use row::{Cells, RowCodec, RowCodecError};
 pub use store::{IndexError, IndexStore, IndexUpdate, KeyIndex, KeyWindow, continues};
 pub use sweep::{Sweep, Swept};
+pub use turn::{Follower, Writer};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_model::EntityId;
 use fjall::compaction::Leveled;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{HiddenEntry, VersionEntry};
 use super::merge::{self, Merging};
+use super::turn::{Follower, Turn, Writer};
 
 /// So many tables of closed versions and hidden events come to lie over each other before some of
 /// them are merged.
@@ -65,6 +66,7 @@ struct Meta {
 #[derive(Clone)]
 pub struct IndexStore {
     database: Database,
+    turns: Arc<Mutex<HashMap<EntityId, Arc<Turn>>>>,
 }
 
 impl IndexStore {
@@ -80,13 +82,13 @@ impl IndexStore {
                 .open()
         };
         match open() {
-            Ok(database) => Ok(Self { database }),
+            Ok(database) => Ok(Self { database, turns: Arc::default() }),
             Err(fjall::Error::Locked) => Err(IndexError::Locked(path.to_owned())),
             Err(error) if is_of_the_system(&error) => Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "key index cannot be read; rebuilding it");
                 std::fs::remove_dir_all(path).map_err(fjall::Error::Io)?;
-                Ok(Self { database: open()? })
+                Ok(Self { database: open()?, turns: Arc::default() })
             }
         }
     }
@@ -106,8 +108,10 @@ impl IndexStore {
         };
         let states = open("states", STATES_MEMTABLE, merge::BY_HAND)?;
         let open = |part| open(part, MEMTABLE, TABLES);
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(KeyIndex {
             database: self.database.clone(),
+            turn: Arc::clone(turns.entry(entity.clone()).or_default()),
             merging: Arc::new(Merging::of(&states, STATES_MEMTABLE)),
             current: states,
             history: open("history")?,
@@ -123,6 +127,7 @@ impl IndexStore {
 #[derive(Clone)]
 pub struct KeyIndex {
     database: Database,
+    turn: Arc<Turn>,
     merging: Arc<Merging>,
     pub(super) current: Keyspace,
     pub(super) history: Keyspace,
@@ -142,6 +147,16 @@ pub struct KeyWindow {
 }
 
 impl KeyIndex {
+    /// Takes the index for who lands batches. Who only follows the table comes to an end first.
+    pub async fn write(&self) -> Writer {
+        self.turn.write().await
+    }
+
+    /// Takes it for who follows the table; `None` while somebody lands batches.
+    pub async fn follow(&self) -> Option<Follower> {
+        self.turn.follow().await
+    }
+
     /// The table version that the index reflects, if it was made by this program for these columns.
     pub fn version(&self, columns: &str) -> Result<Option<i64>, IndexError> {
         let Some(bytes) = self.meta.get("state")? else { return Ok(None) };

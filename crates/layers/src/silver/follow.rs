@@ -10,7 +10,7 @@ mod change;
 use alluvium_lake::index::{Cells, IndexError, KeyIndex};
 use alluvium_lake::table::Step;
 use alluvium_lake::{FileId, Lake, Table};
-use alluvium_model::{Epoch, StageError};
+use alluvium_model::{Epoch, Layer, StageError};
 
 use super::closing::Closings;
 use super::files::{FileNumbers, Names};
@@ -18,13 +18,41 @@ use super::hidden::{self, SideState};
 use super::rebuild::rebuild;
 use super::values::lake_error;
 use super::versions::{MetaColumns, OwnedVersion, stored};
-use super::{Shape, index_error};
+use super::{Shape, SilverStage, index_error};
+use crate::ledger_note::LayerNote;
 use change::{Change, Incoming};
 
 /// No commit of more rows is followed: they are held in memory.
 const MOST_ROWS: u64 = 500_000;
 /// A table is read anew rather than followed over half as many rows as it has, and these.
 const WORTH: u64 = 50_000;
+
+impl SilverStage {
+    /// Brings the index to the version that the table is at by whoever writes it.
+    pub(super) async fn follow_table(&mut self) -> Result<(), StageError> {
+        let table = match &mut self.followed {
+            Some(table) => {
+                let before = table.version();
+                table.reload().await.map_err(lake_error)?;
+                if table.version() == before {
+                    return Ok(());
+                }
+                table
+            }
+            None => {
+                let table = Table::open(&self.lake, &self.shape.path).await.map_err(lake_error)?;
+                let Some(table) = table else { return Ok(()) };
+                self.followed.insert(table)
+            }
+        };
+        let shape = self.shape.standing(table.schema())?;
+        let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
+        let progress = note.map(|note| note.check(table, &shape.entity.id())).transpose()?;
+        let at = progress.map(|progress| (progress.epoch, progress.offset));
+        let Some(_turn) = self.index.follow().await else { return Ok(()) };
+        bring(&self.lake, table, at, &self.index, &shape).await.map(drop)
+    }
+}
 
 /// Makes `index` fit the version of `table`, which has got to the place `at` of its topic. Returns
 /// the closings of the entity.

@@ -33,7 +33,7 @@ mod versions;
 
 use std::sync::Arc;
 
-use alluvium_lake::index::{IndexError, KeyIndex};
+use alluvium_lake::index::{IndexError, KeyIndex, Writer};
 use alluvium_lake::upkeep::UpkeepPolicy;
 use alluvium_lake::{Lake, Table};
 use alluvium_model::metadata::SnapshotOrder;
@@ -98,8 +98,12 @@ pub struct SilverStage {
     /// The index, while the last batch goes into it.
     writing: Option<Writing>,
     upkeep: SilverUpkeep,
+    /// The table as it was last followed, while another process writes it.
+    followed: Option<Table>,
     /// The borders of the table whose place this one is to take.
     inherited: Borders,
+    /// The right to write the index, from the first opening on; given back when all else is.
+    writer: Option<Writer>,
 }
 
 /// The table, and what goes with its present version.
@@ -122,7 +126,17 @@ impl SilverStage {
     ) -> Result<Self, StageError> {
         let upkeep = SilverUpkeep::new(UpkeepPolicy::default());
         let (shape, inherited) = (Shape::new(entity, timezone)?, Borders::default());
-        Ok(Self { lake, index, shape, open: None, writing: None, upkeep, inherited })
+        Ok(Self {
+            lake,
+            index,
+            shape,
+            open: None,
+            writing: None,
+            upkeep,
+            followed: None,
+            inherited,
+            writer: None,
+        })
     }
 
     /// The stage with another policy of upkeep.
@@ -133,6 +147,9 @@ impl SilverStage {
     /// Opens the table, and makes the index fit its version.
     async fn open(&mut self) -> Result<&mut Open, StageError> {
         self.settle();
+        if self.writer.is_none() {
+            self.writer = Some(self.index.write().await);
+        }
         if self.open.is_none() {
             if let Some(table) = self.standing_table().await? {
                 self.shape = self.shape.standing(table.schema())?;
@@ -353,5 +370,13 @@ impl Stage for SilverStage {
             self.open = None;
         }
         maintained
+    }
+
+    async fn follow(&mut self) -> Result<(), StageError> {
+        let followed = self.follow_table().await;
+        if followed.is_err() {
+            self.followed = None;
+        }
+        followed
     }
 }

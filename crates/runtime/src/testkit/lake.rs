@@ -51,6 +51,8 @@ pub struct Landed {
     pub fenced: usize,
     /// The thread of the next flush stands still until the other end is used or dropped.
     pub frozen_flush: Option<mpsc::Receiver<()>>,
+    /// How often somebody looked after it who does not write it.
+    pub followed: u64,
     /// How often the stage was opened.
     pub opened: usize,
     /// How often it was read as raw.
@@ -293,6 +295,11 @@ impl Stage for Fake {
             tokio::task::block_in_place(|| frozen.recv()).ok();
         }
         self.land()
+    }
+
+    async fn follow(&mut self) -> Result<(), StageError> {
+        self.lake.with(&self.name, self.layer, |landed| landed.followed += 1);
+        Ok(())
     }
 
     async fn maintain(&mut self, _: Upkeep) -> Result<Maintained, StageError> {
