@@ -24,6 +24,12 @@ pub trait Bus: Publisher + Subscribe {
     /// opens the bus from then on.
     async fn put_mark(&self, mark: &Mark) -> Result<(), BusError>;
 
+    /// Puts an audit event, a CloudEvent in JSON, on the stream that the bus has for them. `about` is
+    /// the system or the entity that it tells of. `true` means that it is durable there; the same `id`
+    /// again may stand once or twice. `false` where there is no such stream, because nobody but this
+    /// process could read it.
+    async fn audit(&self, id: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError>;
+
     /// Writes what waits, and takes nothing more.
     async fn close(&self);
 }

@@ -255,6 +255,10 @@ impl Bus for EmbeddedBus {
         blocking(move || shared.store.put_mark(&mark)).await
     }
 
+    async fn audit(&self, _: &str, _: &str, _: Vec<u8>) -> Result<bool, BusError> {
+        Ok(false)
+    }
+
     async fn close(&self) {
         self.close().await;
     }

@@ -350,6 +350,10 @@ impl Bus for NatsBus {
         records::put_mark(&self.shared.js, &self.shared.names, mark).await
     }
 
+    async fn audit(&self, id: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError> {
+        NatsBus::audit(self, id, about, event).await.map(|()| true)
+    }
+
     async fn close(&self) {
         self.refreshing.abort();
         if let Err(error) = self.shared.client.drain().await {
