@@ -16,5 +16,6 @@ mod readers;
 mod rebuild;
 mod serve;
 mod sources;
+mod tenancy;
 mod thread;
 mod travel;

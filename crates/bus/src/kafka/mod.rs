@@ -36,7 +36,7 @@ pub use self::settings::KafkaSettings;
 use self::shared::Shared;
 use self::subscriber::KafkaSubscriber;
 use self::topic::Topic;
-use crate::{Bus, Mark, TopicStats};
+use crate::{Bus, Mark, Tenant, TopicStats};
 
 /// A bus on a cluster of Kafka. Any number of processes may use it at once.
 pub struct KafkaBus {
@@ -193,6 +193,16 @@ impl Bus for KafkaBus {
 
     async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
         let (key, value) = cursors::mark_entry(mark)?;
+        self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await
+    }
+
+    async fn tenant(&self) -> Result<Option<Tenant>, BusError> {
+        self.shared.cursors.refresh(&self.shared.looker).await?;
+        Ok(self.shared.cursors.tenant())
+    }
+
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<(), BusError> {
+        let (key, value) = cursors::tenant_entry(tenant)?;
         self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await
     }
 

@@ -6,5 +6,5 @@ mod broker;
 mod contract;
 mod gaps;
 mod mishaps;
-mod mock;
+pub(crate) mod mock;
 mod secrets;
