@@ -2,7 +2,7 @@
 //! one after the other.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alluvium_bus::Bus;
 use alluvium_model::{
@@ -65,7 +65,7 @@ pub(crate) async fn take(opened: &Opened, work: Work<'_>) -> anyhow::Result<Turn
     // Making the topic is not measured.
     bus.end(work.topic).await?;
     let mut source = Poller { bus, topic: work.topic, last: None };
-    let mut reader = Reader::open(bus, work.topic).await?;
+    let mut reader = Reader { bus, topic: work.topic, subscriber: None, load: Load::default() };
     let (mut load, mut publish, mut read) = (Load::default(), Spent::default(), Spent::default());
     let mut watch = Watch::start(server.as_deref());
     for page in Pages::of(work.file, work.topic, PAGE_BYTES)? {
@@ -109,23 +109,25 @@ impl Poller<'_> {
     }
 }
 
-/// Reads as raw does.
-struct Reader {
-    subscriber: Box<dyn Subscriber>,
+/// Reads as raw does. It subscribes when it is first to read, so that nothing is fetched ahead on the
+/// publisher's time.
+struct Reader<'a> {
+    bus: &'a dyn Bus,
+    topic: &'a EntityId,
+    subscriber: Option<Box<dyn Subscriber>>,
     load: Load,
 }
 
-impl Reader {
-    async fn open(bus: &dyn Bus, topic: &EntityId) -> anyhow::Result<Self> {
-        let subscriber = bus.subscribe(topic, Layer::Raw, OWNER).await?;
-        Ok(Self { subscriber, load: Load::default() })
-    }
-
+impl Reader<'_> {
     /// Until so many records have been read, and acknowledged.
     async fn up_to(&mut self, records: u64) -> anyhow::Result<()> {
-        let mut last: Instant = SystemClock.instant();
+        let subscriber = match &mut self.subscriber {
+            Some(subscriber) => subscriber,
+            none => none.insert(self.bus.subscribe(self.topic, Layer::Raw, OWNER).await?),
+        };
+        let mut last = SystemClock.instant();
         while self.load.records < records {
-            let delivery = self.subscriber.fetch(FETCH).await?;
+            let delivery = subscriber.fetch(FETCH).await?;
             if delivery.is_empty() {
                 let read = self.load.records;
                 ensure!(SystemClock.since(last) < PATIENCE, "nothing comes after {read} records");
@@ -133,7 +135,7 @@ impl Reader {
             }
             last = SystemClock.instant();
             self.load.add(delivery.records(), delivery.messages.len(), delivery.bytes());
-            self.subscriber.commit(&delivery.span).await?;
+            subscriber.commit(&delivery.span).await?;
         }
         Ok(())
     }
