@@ -19,3 +19,4 @@ mod sources;
 mod tenancy;
 mod thread;
 mod travel;
+mod woken;

@@ -20,7 +20,7 @@ fn a_bus_is_refused_to_another_ledger_until_those_of_the_first_are_silent_and_th
     let mut running = first.spawn(&["run"]);
     until("readiness", 60, || get(port, "/readyz").filter(|(status, _)| *status == 200));
 
-    let file = second.write("changes.ndjson", &Workload::new(61).changes(10));
+    let file = second.write("changes.ndjson", &Workload::new(61).inserts(10));
     second.publish(&file).ended(2).told(&["with another ledger", "`ledger.url`", "`prefix`"]);
     assert!(running.ended().is_none(), "who was there stays");
 
