@@ -51,11 +51,11 @@ fn insert(platform: &TestPlatform, from: u64, to: u64) {
 
 /// Waits until silver has all rows, each once.
 fn landed(platform: &TestPlatform, rows: u64) {
-    let sql = "SELECT count(*) AS rows, count(DISTINCT id) AS ids FROM silver.shop.orders";
+    let sql = "SELECT count(*) AS versions, count(DISTINCT id) AS ids FROM silver.shop.orders";
     until("all rows in silver", PATIENCE, || {
         // There is no table before the first of them.
         let asked = platform.run(&["query", sql, "-o", "ndjson"]);
-        (asked.code == 0 && asked.rows()[0] == json!({"rows": rows, "ids": rows})).then_some(())
+        (asked.code == 0 && asked.rows()[0] == json!({"versions": rows, "ids": rows})).then_some(())
     });
 }
 
