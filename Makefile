@@ -6,8 +6,8 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 ALLUVIUM := $(TARGET)/debug/alluvium
 
-.PHONY: demo test chaos lint docs bench bench-flat bench-commits bench-index bench-all setup \
-  readers build help
+.PHONY: demo test chaos lint docs bench bench-bus bench-flat bench-commits bench-index bench-all \
+  setup readers build help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -48,12 +48,17 @@ lint: ## format and clippy, warnings denied
 docs: ## the API documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
-# Rows of the first loads, and what else the harness is told.
+# Rows of the first loads, what else the harness is told, and what it is told of the buses.
 ROWS ?= 1000000 10000000
 BENCH ?=
+BUS ?=
 
-bench: build ## rows a second to the fsync, with the peers beside it
+bench: build ## rows a second to the fsync, with the peers beside it; then the buses
 	@for rows in $(ROWS); do benches/run.sh compare --rows $$rows $(BENCH) || exit 1; done
+	@benches/run.sh bus $(BUS)
+
+bench-bus: build ## records a second onto each bus and back
+	@benches/run.sh bus $(BUS)
 
 bench-flat: build ## the cost of a batch as the table grows
 	@benches/run.sh flat $(BENCH)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the harness that `make bench` built: run.sh [compare|flat|commits|index] [OPTION…].
+# Runs the harness that `make bench` built: run.sh [compare|bus|flat|commits|index] [OPTION…].
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"
 mode=compare
 case "${1:-}" in
-    compare | flat | commits | index)
+    compare | bus | flat | commits | index)
         mode="$1"
         shift
         ;;

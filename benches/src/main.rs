@@ -1,6 +1,7 @@
 //! `make bench` and its kin: how fast changes land, beside others, and whether that stays so as
 //! tables grow. Counted to the fsync: a turn ends when what it wrote is durable.
 
+mod bus;
 mod commits;
 mod compare;
 mod engine;
@@ -8,6 +9,7 @@ mod flat;
 mod index;
 mod meter;
 mod ours;
+mod pages;
 mod report;
 mod whole;
 mod workload;
@@ -35,6 +37,8 @@ struct Cli {
 enum Mode {
     /// Ours and peers, in turns, on the same files.
     Compare(compare::Args),
+    /// The buses, in turns, with the same file.
+    Bus(bus::Args),
     /// The cost of a batch at several sizes of the table.
     Flat(flat::Args),
     /// Time and memory over many commits.
@@ -48,6 +52,9 @@ enum Mode {
         #[arg(long)]
         apart: bool,
     },
+    /// What `bus` publishes to where there are no brokers.
+    #[command(hide = true)]
+    MockKafka { topics: Vec<String> },
     /// What `index` measures.
     #[command(hide = true)]
     OpenIndex { path: PathBuf, keys: u64 },
@@ -62,10 +69,12 @@ async fn main() -> anyhow::Result<()> {
     };
     let report = match &cli.mode {
         Mode::Compare(args) => compare::measure(args, scratch()?.path())?,
+        Mode::Bus(args) => bus::measure(args, scratch()?.path()).await?,
         Mode::Flat(args) => flat::measure(args, scratch()?.path())?,
         Mode::Commits(args) => commits::measure(args, scratch()?.path())?,
         Mode::Index(args) => index::measure(args, scratch()?.path())?,
         Mode::Engine { folder, apart } => return ours::serve(folder, *apart).await,
+        Mode::MockKafka { topics } => return bus::serve_mock(topics),
         Mode::OpenIndex { path, keys } => {
             println!("{}", index::open(path, *keys)?);
             return Ok(());

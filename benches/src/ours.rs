@@ -1,8 +1,7 @@
 //! Our side of a measurement: bus, raw, bronze and silver in one process, upkeep included, as the
 //! runtime drives them.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +12,33 @@ use alluvium_lake::{Lake, Table, path};
 use alluvium_layers::{BronzeStage, RawStage, SilverStage};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{
-    Applied, Clock, EncodedPage, EntityId, EntitySpec, FencingToken, FetchLimit, Position,
-    Publisher, Stage, Subscriber, SystemClock, Upkeep,
+    Applied, Clock, EntityId, EntitySpec, FencingToken, FetchLimit, Position, Publisher, Stage,
+    Subscriber, SystemClock, Upkeep,
 };
-use alluvium_wire::{LineFormat, PublishContext, encode_lines};
-use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::meter::Meter;
+use crate::pages::{PAGE_BYTES, Pages};
 
-/// What is published as one page.
-const PAGE_BYTES: usize = 4 << 20;
 /// What a layer takes at once. It looks up so often whether it has come to the end.
-const LIMIT: FetchLimit =
+pub(crate) const LIMIT: FetchLimit =
     FetchLimit { records: 250_000, bytes: 32 << 20, wait: Duration::from_millis(20) };
+/// So much that nobody ever waits.
+pub(crate) const NO_BOUND: u64 = u64::MAX >> 1;
 /// While a layer is behind, upkeep waits for so many batches, as in the runtime.
 const WHILE_BEHIND: u32 = 16;
+
+/// As the binary has them by default, but that nobody waits for raw.
+pub(crate) fn embedded_settings() -> BusSettings {
+    BusSettings {
+        retention_bytes: 10_000_000_000,
+        retention_age: Duration::from_secs(7 * 86_400),
+        max_unlanded_bytes: NO_BOUND,
+        max_message_bytes: 16_000_000,
+        cache_bytes: 64_000_000,
+    }
+}
 
 /// The entity that all measurements are of.
 pub(crate) fn entity() -> anyhow::Result<EntitySpec> {
@@ -71,14 +80,9 @@ struct Ours {
 impl Ours {
     async fn open(folder: &Path, apart: bool) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        // As by default. Apart, raw begins only when all has been published.
-        let settings = BusSettings {
-            retention_bytes: 10_000_000_000,
-            retention_age: Duration::from_secs(7 * 86_400),
-            max_unlanded_bytes: if apart { u64::MAX >> 1 } else { 2_000_000_000 },
-            max_message_bytes: 16_000_000,
-            cache_bytes: 64_000_000,
-        };
+        // Apart, raw begins only when all has been published.
+        let max_unlanded_bytes = if apart { NO_BOUND } else { 2_000_000_000 };
+        let settings = BusSettings { max_unlanded_bytes, ..embedded_settings() };
         let bus = EmbeddedBus::open(&folder.join("bus"), settings, Arc::clone(&clock))?;
         let lake = Lake::local(&folder.join("lake"), clock)?;
         let index = IndexStore::open(&folder.join("index"))?;
@@ -174,29 +178,10 @@ impl Ours {
 
     /// Publishes all lines of a file; the offset of the last message.
     async fn publish(&self, file: &Path) -> anyhow::Result<u64> {
-        let format = LineFormat::Map("op=op,sequence=seq,row=after".parse()?);
-        let mut input = BufReader::with_capacity(1 << 20, File::open(file)?);
-        let (delivery, mut ordinal) = (SystemClock.now().to_string(), 0);
-        loop {
-            let mut lines = Vec::with_capacity(PAGE_BYTES + 4_096);
-            input.by_ref().take(PAGE_BYTES as u64).read_to_end(&mut lines)?;
-            input.read_until(b'\n', &mut lines)?;
-            if lines.is_empty() {
-                return Ok(self.bus.end(&self.id).await?.1);
-            }
-            let context = PublishContext {
-                entity: self.id.clone(),
-                run: None,
-                traceparent: None,
-                delivery: delivery.clone(),
-                ordinal,
-                now: SystemClock.now(),
-            };
-            let page =
-                EncodedPage { messages: encode_lines(Bytes::from(lines), &format, &context) };
-            ordinal += page.records();
-            self.bus.publish(&self.id, page, None).await?;
+        for page in Pages::of(file, &self.id, PAGE_BYTES)? {
+            self.bus.publish(&self.id, page?, None).await?;
         }
+        Ok(self.bus.end(&self.id).await?.1)
     }
 }
 

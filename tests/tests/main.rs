@@ -16,5 +16,7 @@ mod readers;
 mod rebuild;
 mod serve;
 mod sources;
+mod tenancy;
 mod thread;
 mod travel;
+mod woken;

@@ -34,20 +34,12 @@ pub(crate) async fn open(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::
 /// Opens the bus whatever stands on it of a move. Where it has a stream for audit events they go
 /// there, else into the log.
 pub(crate) async fn open_any(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Opened> {
-    match settings.bus.kind {
-        BusType::Embedded => {
-            let bus = EmbeddedBus::open(&settings.bus_path(), embedded(settings)?, clock)?;
-            Ok((bus, Arc::new(LogEvents)))
-        }
-        BusType::Nats => {
-            let bus = NatsBus::connect(nats(settings)?, clock).await?;
-            Ok((Arc::clone(&bus) as _, Arc::new(NatsEvents(bus))))
-        }
-        BusType::Kafka => {
-            let bus = KafkaBus::connect(kafka(settings)?, clock).await?;
-            Ok((bus, Arc::new(LogEvents)))
-        }
-    }
+    let bus: Arc<dyn Bus> = match settings.bus.kind {
+        BusType::Embedded => EmbeddedBus::open(&settings.bus_path(), embedded(settings)?, clock)?,
+        BusType::Nats => NatsBus::connect(nats(settings)?, clock).await?,
+        BusType::Kafka => KafkaBus::connect(kafka(settings)?, clock).await?,
+    };
+    Ok((Arc::clone(&bus), Arc::new(BusEvents(bus))))
 }
 
 /// Where the bus is that the settings name.
@@ -158,18 +150,24 @@ fn kafka(settings: &Settings) -> anyhow::Result<KafkaSettings> {
         retention_age: of.retention_time.duration(),
         max_unlanded_bytes: of.max_unlanded_bytes.bytes(),
         max_message_bytes: usize::try_from(of.max_message_bytes.bytes())?,
+        audit_bytes: of.audit_bytes.bytes(),
+        audit_age: of.audit_time.duration(),
         patience: of.timeout.duration(),
     })
 }
 
-/// Puts audit events on their stream.
-struct NatsEvents(Arc<NatsBus>);
+/// Puts audit events on the bus's stream of them; where it has none, into the log.
+struct BusEvents(Arc<dyn Bus>);
 
 #[async_trait]
-impl EventSink for NatsEvents {
+impl EventSink for BusEvents {
     async fn deliver(&self, event: &OutboxEvent) -> Result<(), String> {
         let about = event.event["subject"].as_str().unwrap_or_default();
         let body = event.event.to_string().into_bytes();
-        self.0.audit(&event.id, about, body).await.map_err(|error| error.to_string())
+        match self.0.audit(&event.id, about, body).await {
+            Ok(true) => Ok(()),
+            Ok(false) => LogEvents.deliver(event).await,
+            Err(error) => Err(error.to_string()),
+        }
     }
 }

@@ -8,6 +8,7 @@ mod destination;
 mod exit;
 mod output;
 mod push;
+mod tenancy;
 mod wiring;
 
 use std::process::ExitCode;

@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use crate::buses::{self, Opened};
 use crate::cli::Cli;
+use crate::tenancy::Tenancy;
 
 /// The connectors that this binary has.
 pub(crate) fn registry() -> Registry {
@@ -179,6 +180,8 @@ pub(crate) struct Wired {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Of a bus that others could use too.
+    pub(crate) tenancy: Option<Tenancy>,
 }
 
 impl Wired {
@@ -211,7 +214,18 @@ impl Wired {
 pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Result<Wired> {
     enter(settings)?;
     let opened = buses::open(settings, Arc::new(SystemClock)).await?;
-    wire_on(settings, metadata, opened).await
+    let mut wired = wire_on(settings, metadata, opened).await?;
+    if wired.bus.is_shared() {
+        if settings.ledger.url.is_none() {
+            tracing::info!(
+                ledger = %settings.ledger_path().display(),
+                "the ledger is a file: nobody else may use this bus but processes on this machine \
+                 whose `ledger.path` names the same file"
+            );
+        }
+        wired.tenancy = Some(Tenancy::take(&wired.bus, wired.ledger.as_ref()).await?);
+    }
+    Ok(wired)
 }
 
 /// The same around a bus whatever stands on it of a move, for who moves.
@@ -268,7 +282,7 @@ async fn wire_on(
         systems: metadata.systems,
         entities: metadata.entities,
     };
-    Ok(Wired { platform, lake, index, bus, ledger, metrics })
+    Ok(Wired { platform, lake, index, bus, ledger, metrics, tenancy: None })
 }
 
 fn runtime_settings(settings: &Settings, shared: bool) -> anyhow::Result<RuntimeSettings> {

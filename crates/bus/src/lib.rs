@@ -10,6 +10,7 @@ mod nats;
 mod port;
 mod settings;
 mod stats;
+mod tenant;
 
 #[cfg(feature = "testkit")]
 pub mod contract;
@@ -23,3 +24,4 @@ pub use nats::{NatsAccess, NatsBus, NatsSettings, NatsTls};
 pub use port::Bus;
 pub use settings::BusSettings;
 pub use stats::{BusStats, LayerStats, TopicStats};
+pub use tenant::Tenant;

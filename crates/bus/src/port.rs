@@ -4,7 +4,7 @@ use alluvium_model::port::Subscribe;
 use alluvium_model::{BusError, Publisher};
 use async_trait::async_trait;
 
-use crate::{Mark, TopicStats};
+use crate::{Mark, Tenant, TopicStats};
 
 /// Both ends of a bus, what it tells of its topics, and its end. Who wires a process knows a bus by
 /// this alone.
@@ -23,6 +23,19 @@ pub trait Bus: Publisher + Subscribe {
     /// Puts a mark in the place of the one before. `Ok` means that it is durable; it concerns who
     /// opens the bus from then on.
     async fn put_mark(&self, mark: &Mark) -> Result<(), BusError>;
+
+    /// Whose bus it is, as was said last. `None` of a bus that one process alone can have.
+    async fn tenant(&self) -> Result<Option<Tenant>, BusError>;
+
+    /// Says whose bus it is. If somebody else says something at the same time, either may count:
+    /// whoever has to know asks then.
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<(), BusError>;
+
+    /// Puts an audit event, a CloudEvent in JSON, on the stream that the bus has for them. `about` is
+    /// the system or the entity that it tells of. `true` means that it is durable there; the same `id`
+    /// again may stand once or twice. `false` where there is no such stream, because nobody but this
+    /// process could read it.
+    async fn audit(&self, id: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError>;
 
     /// Writes what waits, and takes nothing more.
     async fn close(&self);

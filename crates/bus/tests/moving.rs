@@ -1,8 +1,10 @@
-//! Moving house: marks stay, and what stands of a topic's cursor goes along once.
+//! Moving house: marks stay, and what stands of a topic's cursor goes along once. Beside the marks
+//! stands whose bus it is.
 
-use alluvium_bus::{Bus, EmbeddedBus, Mark, Move, carry};
+use alluvium_bus::{Bus, EmbeddedBus, Mark, Move, Tenant, carry};
 use alluvium_model::Publisher;
 
+use crate::kafka::mock::Mock;
 use crate::nats::{connect, server, settings};
 use crate::support::{open, page, record, topic};
 
@@ -38,6 +40,26 @@ async fn the_last_mark_stays_on_nats_for_every_process() {
     put_twice(bus.as_ref()).await;
     let other = connect(settings(&server)).await;
     assert_eq!(other.mark().await.unwrap(), Some(mark(2)));
+}
+
+/// What one process says of whose bus it is, the other hears.
+async fn say_whose_it_is(one: &dyn Bus, other: &dyn Bus) {
+    assert_eq!(one.tenant().await.unwrap(), None);
+    for beat in 1..=2 {
+        let tenant = Tenant { ledger: "ours".to_owned(), beat };
+        one.put_tenant(&tenant).await.unwrap();
+        assert_eq!(other.tenant().await.unwrap(), Some(tenant));
+    }
+    assert_eq!(one.mark().await.unwrap(), None, "no mark of a move");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_bus_it_is_is_known_to_every_process() {
+    let mock = Mock::new();
+    say_whose_it_is(mock.connect().await.as_ref(), mock.connect().await.as_ref()).await;
+    let server = server!();
+    let (one, other) = (connect(settings(&server)).await, connect(settings(&server)).await);
+    say_whose_it_is(one.as_ref(), other.as_ref()).await;
 }
 
 #[tokio::test]

@@ -253,6 +253,10 @@ pub trait Ledger: fmt::Debug + Send + Sync {
     /// Forgets what the policy does not keep. Running totals stay.
     async fn retain(&self, policy: &Retention, now: Timestamp) -> Result<Retained, LedgerError>;
 
+    /// What tells this ledger from every other one: the same for all who open it, as long as it is
+    /// there. A copy has the same.
+    async fn id(&self) -> Result<String, LedgerError>;
+
     /// Waits until all connections are closed, at the end of a process. Nothing is asked after it.
     async fn close(&self);
 }

@@ -35,6 +35,8 @@ struct Member {
     leave: CancellationToken,
     cut: CancellationToken,
     task: JoinHandle<()>,
+    /// Cancelled when it has ended, however it did.
+    done: CancellationToken,
 }
 
 /// The layers that an entity is to have.
@@ -89,12 +91,25 @@ impl Crew {
         true
     }
 
-    /// Lets a layer land what it has in hand, and waits until it has ended.
+    /// Lets a layer land what it has in hand, and waits until it has ended. It stays listed until
+    /// then: who looks meanwhile must not believe that it has.
     pub(crate) async fn give_up(&self, entity: &EntityId, layer: Layer) {
-        let member = self.members.lock().await.remove(&(entity.clone(), layer));
-        if let Some(member) = member {
-            member.end().await;
+        let of = (entity.clone(), layer);
+        while let Some(done) = self.ask_to_leave(&of).await {
+            done.cancelled().await;
         }
+    }
+
+    /// What is cancelled when a layer that was asked to leave has ended. `None` once it has.
+    async fn ask_to_leave(&self, of: &(EntityId, Layer)) -> Option<CancellationToken> {
+        let mut members = self.members.lock().await;
+        let member = members.get(of)?;
+        if member.done.is_cancelled() {
+            members.remove(of);
+            return None;
+        }
+        member.leave.cancel();
+        Some(member.done.clone())
     }
 
     /// Breaks a layer off, which is another's by now. It may take a moment until it has ended.
@@ -142,15 +157,24 @@ impl Crew {
     }
 
     /// Waits until all layers have ended. Those that others may go on with only land what they have
-    /// in hand.
+    /// in hand. They stay listed until then, so that no lease is given back before.
     pub(crate) async fn ended(&self) {
-        let members = std::mem::take(&mut *self.members.lock().await);
-        for member in members.values().filter(|member| member.owner.is_some()) {
-            member.leave.cancel();
+        while let Some(done) = self.unfinished().await {
+            done.cancelled().await;
         }
+        let members = std::mem::take(&mut *self.members.lock().await);
         for member in members.into_values() {
             member.joined().await;
         }
+    }
+
+    /// What is cancelled when a layer has ended that has not yet; `None` once all have.
+    async fn unfinished(&self) -> Option<CancellationToken> {
+        let members = self.members.lock().await;
+        for member in members.values().filter(|member| member.owner.is_some()) {
+            member.leave.cancel();
+        }
+        members.values().map(|member| &member.done).find(|done| !done.is_cancelled()).cloned()
     }
 
     /// Whether the entity's layers were started, here or wherever else they are to run.
@@ -206,13 +230,13 @@ impl Member {
             cut: cut.clone(),
             owner: owner.clone(),
         };
-        let task = tokio::spawn(layer::work(Arc::clone(context), job));
-        Self { spec: spec.clone(), owner, leave, cut, task }
-    }
-
-    async fn end(self) {
-        self.leave.cancel();
-        self.joined().await;
+        let (done, work) = (CancellationToken::new(), layer::work(Arc::clone(context), job));
+        let ending = done.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            work.await;
+            drop(ending);
+        });
+        Self { spec: spec.clone(), owner, leave, cut, task, done }
     }
 
     async fn joined(self) {

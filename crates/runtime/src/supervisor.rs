@@ -18,7 +18,7 @@ use crate::recall::recall;
 use crate::scheduler;
 use crate::status::Phase;
 use crate::trigger::Schedule;
-use crate::workforce::{self, Schedules};
+use crate::workforce::{self, Schedules, Workforce};
 
 /// The runtime: starts everything.
 #[derive(Debug, Clone, Copy)]
@@ -165,13 +165,16 @@ impl Supervisor {
             context.crew.ended().await;
         }
         context.stop.all.cancel();
-        if context.workforce.as_ref().is_none_or(|workforce| workforce.keeps_house()) {
+        // The house was given back; where nobody else is there to keep it, events would wait.
+        let delivers = |of: &Workforce| of.keeps_house() || of.is_alone();
+        if context.workforce.as_ref().is_none_or(delivers) {
             housekeeping::deliver_pending(context).await;
         }
+        // Before the worker is signed off: it must not tell once more that it is alive.
+        self.beside.lock().await.shutdown().await;
         if let Some(workforce) = &context.workforce {
             workforce.left().await;
         }
-        self.beside.lock().await.shutdown().await;
         let left = Left { behind: behind(context).await, broken_off: !drained };
         self.phase.send_replace(Phase::Stopped);
         *stopping = Some(left.clone());

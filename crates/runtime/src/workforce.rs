@@ -7,6 +7,7 @@
 //! one of them waits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,12 @@ impl Workforce {
         self.posts().contains_key(&Unit::House)
     }
 
+    /// Whether nobody else works, as far as is known.
+    pub(crate) fn is_alone(&self) -> bool {
+        let me = self.pulse.worker().id;
+        self.roster.borrow().workers.iter().all(|worker| worker.id == me)
+    }
+
     /// Waits until all who work know the metadata that hold now, so that none lands by older ones
     /// what comes next. Not for ever: who does not answer loses its leases.
     pub(crate) async fn settle(&self, context: &Context) {
@@ -167,17 +174,10 @@ async fn turn(context: &Arc<Context>, workforce: &Workforce, schedules: &Schedul
     let asked = context.platform.clock.instant();
     match workforce.pulse.beat().await {
         Ok(beat) => {
-            hear(context, workforce, &beat).await;
-            drop_lost(context, workforce).await;
-            let me = workforce.pulse.worker().id;
-            let wanted: BTreeSet<Unit> = units(context, schedules)
-                .into_iter()
-                .filter(|unit| owner(&beat.workers, unit) == Some(me.as_str()))
-                .collect();
-            workforce.heir_to.send_replace(inherited(context, schedules, &beat.workers, &me));
-            give_back(context, workforce, &wanted);
-            if let Err(error) = take(context, workforce, schedules, &wanted).await {
-                tracing::warn!(%error, "no work was taken up");
+            // A layer that starts anew lands first what it has in hand: no lease may run out over it.
+            tokio::select! {
+                () = attend(context, workforce, schedules, &beat) => {}
+                never = keep(workforce) => match never {},
             }
             let (workers, revision) = (beat.workers, beat.revision);
             workforce.roster.send_replace(Roster { workers, revision, asked: Some(asked) });
@@ -185,6 +185,32 @@ async fn turn(context: &Arc<Context>, workforce: &Workforce, schedules: &Schedul
         Err(error) => {
             tracing::warn!(%error, "the ledger did not hear that this worker is alive");
             drop_lost(context, workforce).await;
+        }
+    }
+}
+
+/// Does what is to be done by what the ledger told.
+async fn attend(context: &Arc<Context>, workforce: &Workforce, schedules: &Schedules, beat: &Beat) {
+    hear(context, workforce, beat).await;
+    drop_lost(context, workforce).await;
+    let me = workforce.pulse.worker().id;
+    let wanted: BTreeSet<Unit> = units(context, schedules)
+        .into_iter()
+        .filter(|unit| owner(&beat.workers, unit) == Some(me.as_str()))
+        .collect();
+    workforce.heir_to.send_replace(inherited(context, schedules, &beat.workers, &me));
+    give_back(context, workforce, &wanted);
+    if let Err(error) = take(context, workforce, schedules, &wanted).await {
+        tracing::warn!(%error, "no work was taken up");
+    }
+}
+
+/// Keeps what is held, without end.
+async fn keep(workforce: &Workforce) -> Infallible {
+    loop {
+        tokio::time::sleep(workforce.pulse.every()).await;
+        if let Err(error) = workforce.pulse.beat().await {
+            tracing::warn!(%error, "the ledger did not hear that this worker is alive");
         }
     }
 }

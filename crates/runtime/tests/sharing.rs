@@ -123,6 +123,32 @@ async fn who_is_to_take_a_silver_table_over_follows_it_until_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_worker_that_is_stopped_keeps_a_layer_until_it_has_landed_what_it_has_in_hand() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]);
+    let orders = id("shop.orders");
+    let a = world.join("a").await;
+    shared(&[&a], 1).await;
+    let (wake, frozen) = mpsc::channel();
+    world.lake.fault("shop.orders", Layer::Silver, Fault::Freeze(frozen));
+    publish(&a, &orders, 1..=4).await;
+    let stands_still =
+        || world.lake.with("shop.orders", Layer::Silver, |silver| silver.faults.is_empty());
+    until("silver is in the middle of a batch", stands_still).await;
+    let stopping = tokio::spawn({
+        let a = a.clone();
+        async move { a.shutdown(PATIENCE * 2).await }
+    });
+    let last = BTreeSet::from(["silver/shop.orders".to_owned()]);
+    until("the other layers were given back", || layers(&a) == last).await;
+    wake.send(()).unwrap();
+    stopping.await.unwrap();
+    assert_eq!(world.lake.ids("shop.orders", Layer::Silver), [1, 2, 3, 4]);
+    assert_eq!(world.lake.with("shop.orders", Layer::Silver, |silver| silver.fenced), 0);
+    assert!(layers(&a).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_dead_worker_had_is_taken_over_and_nobody_does_what_no_role_is_for() {
     let mut world = World::new().await;
     let entities = entities(&mut world, 8);

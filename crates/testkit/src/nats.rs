@@ -1,8 +1,9 @@
 //! NATS with JetStream.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::server::{Server, find, folder, free_port, http_get};
+use crate::server::{Server, find, folder, folder_in, free_port, http_get};
 
 /// A NATS server with JetStream on disk.
 pub struct NatsServer {
@@ -20,13 +21,23 @@ impl NatsServer {
 
     /// Starts one with these further lines of configuration.
     pub fn with(config: &str) -> Option<Self> {
+        Self::launch(folder("nats"), "", config)
+    }
+
+    /// Starts one whose folder is made below `parent`, with these further lines in the block that
+    /// configures JetStream.
+    pub fn within(parent: &Path, jetstream: &str) -> Option<Self> {
+        Self::launch(folder_in(parent, "nats"), jetstream, "")
+    }
+
+    fn launch(folder: tempfile::TempDir, jetstream: &str, config: &str) -> Option<Self> {
         let program = find("nats-server", &[], "Debian package `nats-server`")?;
-        let (folder, port, monitor) = (folder("nats"), free_port(), free_port());
+        let (port, monitor) = (free_port(), free_port());
         let file = folder.path().join("nats.conf");
         let store = folder.path().join("store");
         let base = format!(
             "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\n\
-             jetstream {{ store_dir: {:?} }}\n{config}\n",
+             jetstream {{\nstore_dir: {:?}\n{jetstream}\n}}\n{config}\n",
             store.to_str().unwrap()
         );
         std::fs::write(&file, base).unwrap();

@@ -49,6 +49,11 @@ impl Server {
         self.folder.path()
     }
 
+    /// The id of its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Ends it with SIGKILL; what it had not written is lost.
     pub fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
@@ -123,7 +128,12 @@ fn signal(whom: &str, name: &str) {
 
 /// A folder for a server.
 pub(crate) fn folder(name: &str) -> tempfile::TempDir {
-    tempfile::Builder::new().prefix(&format!("alluvium-{name}-")).tempdir().unwrap()
+    folder_in(&std::env::temp_dir(), name)
+}
+
+/// The same, below a folder of the caller's.
+pub(crate) fn folder_in(parent: &Path, name: &str) -> tempfile::TempDir {
+    tempfile::Builder::new().prefix(&format!("alluvium-{name}-")).tempdir_in(parent).unwrap()
 }
 
 /// A port that nobody listens on.

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::ingest::finish;
 use crate::cli::Run;
 use crate::exit::{Exit, UsageError};
-use crate::wiring;
+use crate::tenancy;
+use crate::wiring::{self, Wired};
 
 /// Runs until SIGINT or SIGTERM, then drains.
 pub(crate) async fn run(settings: &Settings, args: &Run) -> anyhow::Result<Exit> {
@@ -45,14 +46,28 @@ pub(crate) async fn run(settings: &Settings, args: &Run) -> anyhow::Result<Exit>
         .with_connections(settings.http.max_connections as usize);
         tokio::spawn(alluvium_api::serve(listener, state, stop.clone()))
     });
-    asked_to_stop().await?;
+    let goes_on_elsewhere = tokio::select! {
+        asked = asked_to_stop() => { asked?; false }
+        () = taken_over(&wired) => true,
+    };
     tracing::info!("stopping");
     finish(&handle, &wired, settings).await;
     stop.cancel();
     if let Some(server) = server {
         server.await.context("HTTP ended badly")?;
     }
-    Ok(Exit::Done)
+    match goes_on_elsewhere {
+        true => Err(tenancy::refusal().into()),
+        false => Ok(Exit::Done),
+    }
+}
+
+/// Waits until the bus is that of others, who have another ledger.
+async fn taken_over(wired: &Wired) {
+    match &wired.tenancy {
+        Some(tenancy) => tenancy.lost().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What this process is to do. What nobody else could do must not be left out.

@@ -34,7 +34,7 @@ use self::queue::{Queue, Request, Shared, closed};
 use self::store::Store;
 use self::subscriber::EmbeddedSubscriber;
 use self::topic::{Tip, Topic};
-use crate::{Bus, BusSettings, BusStats, Mark, TopicStats};
+use crate::{Bus, BusSettings, BusStats, Mark, Tenant, TopicStats};
 
 /// How many pages may wait for the writer.
 const MAX_WAITING_PAGES: usize = 256;
@@ -253,6 +253,18 @@ impl Bus for EmbeddedBus {
     async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
         let (shared, mark) = (Arc::clone(&self.shared), mark.clone());
         blocking(move || shared.store.put_mark(&mark)).await
+    }
+
+    async fn tenant(&self) -> Result<Option<Tenant>, BusError> {
+        Ok(None)
+    }
+
+    async fn put_tenant(&self, _: &Tenant) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    async fn audit(&self, _: &str, _: &str, _: Vec<u8>) -> Result<bool, BusError> {
+        Ok(false)
     }
 
     async fn close(&self) {

@@ -1,5 +1,5 @@
-//! The topic of epochs and cursor records, and of whether the bus was moved to or left: compacted, so
-//! that retention never takes them.
+//! The topic of epochs and cursor records, of whether the bus was moved to or left, and of whose it is:
+//! compacted, so that retention never takes them.
 //!
 //! It is read to its end whenever somebody asks who does not own the answer already. A cursor record
 //! counts for the epoch for which it was written alone: a topic that was lost has none.
@@ -14,7 +14,7 @@ use rdkafka::message::BorrowedMessage;
 use serde::{Deserialize, Serialize};
 
 use super::look::Looker;
-use crate::Mark;
+use crate::{Mark, Tenant};
 
 /// What is known of the entities' epochs and cursors.
 pub(super) struct Cursors {
@@ -29,6 +29,7 @@ struct Known {
     epochs: HashMap<EntityId, Epoch>,
     cursors: HashMap<EntityId, Stored>,
     mark: Option<Mark>,
+    tenant: Option<Tenant>,
 }
 
 /// An entity's cursor record as it is stored.
@@ -55,6 +56,8 @@ const EPOCH: &str = "/epoch";
 const CURSOR: &str = "/cursor";
 /// The key of what stands on the bus of a move; no entity is called so.
 const MOVE: &str = "move";
+/// The key of whose bus it is.
+const TENANT: &str = "tenant";
 
 impl Cursors {
     pub(super) fn new(topic: String) -> Self {
@@ -113,6 +116,11 @@ impl Cursors {
         self.lock().mark.clone()
     }
 
+    /// Whose bus it is.
+    pub(super) fn tenant(&self) -> Option<Tenant> {
+        self.lock().tenant.clone()
+    }
+
     /// Takes up a record that this process has written.
     pub(super) fn wrote(&self, entity: &EntityId, epoch: Epoch, record: CursorRecord) {
         self.lock().cursors.insert(entity.clone(), Stored { epoch, record });
@@ -127,6 +135,7 @@ impl Cursors {
         for entry in entries {
             match entry {
                 Entry::Mark(mark) => known.mark = Some(mark),
+                Entry::Tenant(tenant) => known.tenant = Some(tenant),
                 Entry::Epoch(entity, epoch) => {
                     known.epochs.insert(entity, epoch);
                 }
@@ -149,6 +158,7 @@ impl Cursors {
 
 enum Entry {
     Mark(Mark),
+    Tenant(Tenant),
     Epoch(EntityId, Epoch),
     Cursor(EntityId, Stored),
 }
@@ -173,6 +183,11 @@ pub(super) fn mark_entry(mark: &Mark) -> Result<(&'static str, Vec<u8>), BusErro
     Ok((MOVE, json(mark)?))
 }
 
+/// The key and the value of whose bus it is.
+pub(super) fn tenant_entry(tenant: &Tenant) -> Result<(&'static str, Vec<u8>), BusError> {
+    Ok((TENANT, json(tenant)?))
+}
+
 fn json(value: &impl Serialize) -> Result<Vec<u8>, BusError> {
     serde_json::to_vec(value)
         .map_err(|e| BusError::Unavailable(format!("a record cannot be written: {e}")))
@@ -190,6 +205,10 @@ fn entry(record: &BorrowedMessage<'_>) -> Result<Option<Entry>, BusError> {
     if key == MOVE {
         let mark = serde_json::from_slice(value).map_err(|_| damaged())?;
         return Ok(Some(Entry::Mark(mark)));
+    }
+    if key == TENANT {
+        let tenant = serde_json::from_slice(value).map_err(|_| damaged())?;
+        return Ok(Some(Entry::Tenant(tenant)));
     }
     if let Some(entity) = key.strip_suffix(EPOCH) {
         let entity = entity.parse().map_err(|_| damaged())?;

@@ -6,6 +6,7 @@
 //! messages begin at 1. There are gaps between them, where transactions end.
 
 mod admin;
+mod audit;
 mod context;
 mod cursors;
 mod keeper;
@@ -35,7 +36,7 @@ pub use self::settings::KafkaSettings;
 use self::shared::Shared;
 use self::subscriber::KafkaSubscriber;
 use self::topic::Topic;
-use crate::{Bus, Mark, TopicStats};
+use crate::{Bus, Mark, Tenant, TopicStats};
 
 /// A bus on a cluster of Kafka. Any number of processes may use it at once.
 pub struct KafkaBus {
@@ -68,6 +69,14 @@ impl KafkaBus {
             all &= keeper::shorten(&self.shared, &topic).await?;
         }
         Ok(all)
+    }
+
+    /// Puts an audit event on its topic, which is made if it is not there. `about` is the system or
+    /// the entity that it tells of, and the record's key. `Ok` means that it is durable; told twice,
+    /// it stands twice, with one id.
+    pub async fn audit(&self, about: &str, event: &[u8]) -> Result<(), BusError> {
+        self.check_open()?;
+        audit::publish(&self.shared, about, event).await
     }
 
     fn check_sizes(&self, page: &EncodedPage) -> Result<(), BusError> {
@@ -185,6 +194,20 @@ impl Bus for KafkaBus {
     async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
         let (key, value) = cursors::mark_entry(mark)?;
         self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await
+    }
+
+    async fn tenant(&self) -> Result<Option<Tenant>, BusError> {
+        self.shared.cursors.refresh(&self.shared.looker).await?;
+        Ok(self.shared.cursors.tenant())
+    }
+
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<(), BusError> {
+        let (key, value) = cursors::tenant_entry(tenant)?;
+        self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await
+    }
+
+    async fn audit(&self, _: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError> {
+        KafkaBus::audit(self, about, &event).await.map(|()| true)
     }
 
     async fn close(&self) {

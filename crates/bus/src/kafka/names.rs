@@ -19,6 +19,11 @@ impl KafkaSettings {
         format!("{}cursors", self.prefix)
     }
 
+    /// The topic of the audit events. No entity's topic is called so either.
+    pub(super) fn audit(&self) -> String {
+        format!("{}audit", self.prefix)
+    }
+
     /// The consumer group in which a layer's progress can be seen.
     pub(super) fn group(&self, layer: Layer) -> String {
         format!("{}{layer}", self.prefix)
@@ -38,6 +43,16 @@ impl KafkaSettings {
             ("retention.bytes", "-1".to_owned()),
             ("message.timestamp.type", "LogAppendTime".to_owned()),
             ("max.message.bytes", self.max_batch_bytes().to_string()),
+        ]
+    }
+
+    /// What the topic of the audit events needs: the brokers remove the oldest by themselves.
+    pub(super) fn audit_configs(&self) -> Configs {
+        vec![
+            ("cleanup.policy", "delete".to_owned()),
+            ("retention.ms", self.audit_age.as_millis().to_string()),
+            ("retention.bytes", self.audit_bytes.to_string()),
+            ("message.timestamp.type", "LogAppendTime".to_owned()),
         ]
     }
 

@@ -69,8 +69,18 @@ impl Pusher {
         key: &str,
         value: &[u8],
     ) -> Result<(), BusError> {
-        let record = FutureRecord::to(topic).partition(PARTITION).key(key).payload(value);
+        self.send(shared, FutureRecord::to(topic).partition(PARTITION).key(key).payload(value))
+            .await
+    }
+
+    /// Writes one record that is nobody's message, durably.
+    pub(super) async fn send(
+        &self,
+        shared: &Shared,
+        record: FutureRecord<'_, str, [u8]>,
+    ) -> Result<(), BusError> {
         let client = self.client(shared).await?;
+        let topic = record.topic;
         let sent = client.send(record, shared.settings.patience).await;
         sent.map(drop).map_err(|(error, _)| told(&format!("writing to {topic}"), &error))
     }

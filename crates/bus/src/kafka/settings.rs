@@ -60,6 +60,10 @@ pub struct KafkaSettings {
     pub max_unlanded_bytes: u64,
     /// The largest message taken, payload and headers together, in bytes.
     pub max_message_bytes: usize,
+    /// How many bytes of audit events are kept; older ones go first.
+    pub audit_bytes: u64,
+    /// How long audit events are kept.
+    pub audit_age: Duration,
     /// How long the brokers may take for a page, or to answer, before the bus counts as not
     /// available.
     pub patience: Duration,
@@ -77,6 +81,8 @@ impl Default for KafkaSettings {
             retention_age: Duration::from_secs(7 * 24 * 60 * 60),
             max_unlanded_bytes: 256 << 20,
             max_message_bytes: 8 << 20,
+            audit_bytes: 256 << 20,
+            audit_age: Duration::from_secs(90 * 24 * 60 * 60),
             patience: Duration::from_secs(30),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alluvium_model::{BusError, Clock, EntityId, Epoch};
 use rdkafka::message::BorrowedMessage;
+use tokio::sync::OnceCell;
 
 use super::admin::{Admin, Limits};
 use super::context::Context;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) cursors: Cursors,
     pub(super) pusher: Pusher,
     pub(super) closed: AtomicBool,
+    /// Set once the topic of the audit events is there.
+    pub(super) audit: OnceCell<()>,
     topics: Mutex<HashMap<EntityId, Arc<Topic>>>,
     opening: tokio::sync::Mutex<()>,
 }
@@ -41,6 +44,7 @@ impl Shared {
             cursors: Cursors::new(settings.cursors()),
             pusher: Pusher::default(),
             closed: AtomicBool::new(false),
+            audit: OnceCell::new(),
             topics: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             settings,

@@ -41,7 +41,7 @@ pub use self::settings::{NatsAccess, NatsSettings, NatsTls};
 use self::names::Names;
 use self::subscriber::NatsSubscriber;
 use self::topic::{Tip, Topic};
-use crate::{Bus, Mark, TopicStats};
+use crate::{Bus, Mark, Tenant, TopicStats};
 
 /// No message is larger, so that none comes near what a fetch of the server can carry.
 const LARGEST_MESSAGE: usize = 32 << 20;
@@ -348,6 +348,19 @@ impl Bus for NatsBus {
 
     async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
         records::put_mark(&self.shared.js, &self.shared.names, mark).await
+    }
+
+    async fn tenant(&self) -> Result<Option<Tenant>, BusError> {
+        let stored = records::tenant(&self.shared.js, &self.shared.names).await?;
+        Ok(stored.map(|stored| stored.value))
+    }
+
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<(), BusError> {
+        records::put_tenant(&self.shared.js, &self.shared.names, tenant).await
+    }
+
+    async fn audit(&self, id: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError> {
+        NatsBus::audit(self, id, about, event).await.map(|()| true)
     }
 
     async fn close(&self) {

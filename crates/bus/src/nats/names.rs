@@ -63,6 +63,11 @@ impl Names {
         format!("{}.state.move", self.prefix)
     }
 
+    /// Where it stands whose bus it is.
+    pub(super) fn tenant(&self) -> String {
+        format!("{}.state.tenant", self.prefix)
+    }
+
     /// The stream of the audit events.
     pub(super) fn audit_stream(&self) -> String {
         format!("{}-audit", self.prefix)

@@ -1,6 +1,6 @@
-//! What is known beside the topics' messages: cursor records, how far raw has landed, and whether the
-//! bus was moved to or left. Each stands on a subject of its own, of which the server keeps the last message, whatever becomes of
-//! the topic's messages.
+//! What is known beside the topics' messages: cursor records, how far raw has landed, whether the bus
+//! was moved to or left, and whose it is. Each stands on a subject of its own, of which the server
+//! keeps the last message, whatever becomes of the topic's messages.
 
 use alluvium_model::{BusError, CursorRecord, EntityId, Epoch};
 use async_nats::HeaderMap;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::api;
 use super::headers::Totals;
 use super::names::Names;
-use crate::Mark;
+use crate::{Mark, Tenant};
 
 /// A topic's cursor record, bound to its epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +91,26 @@ pub(super) async fn put_mark(js: &Context, names: &Names, mark: &Mark) -> Result
         Put::Conflict => Err(BusError::Refused(
             "somebody else moves to this bus or from it at the same time".to_owned(),
         )),
+        Put::Lost(error) => Err(error),
+    }
+}
+
+/// Whose bus it is.
+pub(super) async fn tenant(
+    js: &Context,
+    names: &Names,
+) -> Result<Option<Stored<Tenant>>, BusError> {
+    read(js, names, &names.tenant()).await
+}
+
+pub(super) async fn put_tenant(
+    js: &Context,
+    names: &Names,
+    tenant: &Tenant,
+) -> Result<(), BusError> {
+    let before = self::tenant(js, names).await?.map_or(0, |stored| stored.sequence);
+    match put(js, names.tenant(), before, encode(tenant)?).await {
+        Put::Done(_) | Put::Conflict => Ok(()),
         Put::Lost(error) => Err(error),
     }
 }

@@ -18,8 +18,8 @@ use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 /// All brokers of a cluster.
 const ALL: i32 = -1;
 /// The topics that tests use.
-pub(crate) const TOPICS: [&str; 3] =
-    ["alluvium.cursors", "alluvium.shop.orders", "alluvium.shop.other"];
+pub(crate) const TOPICS: [&str; 4] =
+    ["alluvium.audit", "alluvium.cursors", "alluvium.shop.orders", "alluvium.shop.other"];
 
 /// A mock cluster, and the bus that was opened on it last.
 pub(crate) struct Mock {

@@ -1,9 +1,10 @@
 //! The Kafka bus, on librdkafka's mock cluster, and on real brokers where `ALLUVIUM_TEST_KAFKA` says
 //! `host:port` of one.
 
+mod audit;
 mod broker;
 mod contract;
 mod gaps;
 mod mishaps;
-mod mock;
+pub(crate) mod mock;
 mod secrets;

@@ -39,6 +39,10 @@ pub struct KafkaBusSettings {
     pub max_unlanded_bytes: ByteSize,
     /// A larger message is refused.
     pub max_message_bytes: ByteSize,
+    /// So much is kept of the audit events.
+    pub audit_bytes: ByteSize,
+    /// So long audit events are kept.
+    pub audit_time: Period,
     /// So long the brokers may take for a page or an answer.
     pub timeout: Period,
 }

@@ -82,6 +82,7 @@ pub async fn all(fixture: &dyn Fixture) {
     workers::a_change_of_the_metadata_is_a_new_revision(fixture.given().await).await;
     workers::runs_of_workers_that_are_alive_are_not_interrupted(fixture.given().await).await;
     together::of_many_at_once_one_gets_the_lease_and_tokens_grow(fixture.given().await).await;
+    together::all_who_ask_for_the_id_first_are_told_the_same(fixture.given().await).await;
     together::what_several_record_at_once_is_counted_once_and_whole(fixture.given().await).await;
     together::a_layer_that_two_reconcile_at_once_is_filled_once(fixture.given().await).await;
     together::events_are_seen_in_one_order_while_they_come(fixture.given().await).await;

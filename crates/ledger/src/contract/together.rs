@@ -73,6 +73,14 @@ pub(super) async fn of_many_at_once_one_gets_the_lease_and_tokens_grow(given: Gi
     }
 }
 
+pub(super) async fn all_who_ask_for_the_id_first_are_told_the_same(given: Given) {
+    let ledgers = [&given.ledger, &given.other].into_iter().cycle().take(6);
+    let told = join_all(ledgers.map(|ledger| ledger.id())).await;
+    let told: Vec<String> = told.into_iter().map(Result::unwrap).collect();
+    assert!(!told[0].is_empty() && told.iter().all(|id| *id == told[0]), "{told:?}");
+    assert_eq!(given.ledger.id().await.unwrap(), told[0], "it stays");
+}
+
 pub(super) async fn what_several_record_at_once_is_counted_once_and_whole(given: Given) {
     let ledger = &*given.ledger;
     let run = open_run(ledger, "shop", 0).await;

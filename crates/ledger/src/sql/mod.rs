@@ -9,6 +9,7 @@ mod cursors;
 mod database;
 mod failure;
 mod fields;
+mod id;
 mod leases;
 mod metadata;
 mod outbox;
@@ -332,6 +333,10 @@ impl Ledger for SqlLedger {
 
     async fn retain(&self, policy: &Retention, now: Timestamp) -> Result<Retained, LedgerError> {
         retention::retain(self, policy, now).await
+    }
+
+    async fn id(&self) -> Result<String, LedgerError> {
+        id::id(self).await
     }
 
     async fn close(&self) {

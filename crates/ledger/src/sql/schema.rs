@@ -8,10 +8,11 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 /// Version, name and statements. A migration that was released never changes; new ones follow it.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "layer_stop", include_str!("../../migrations/0002_layer_stop.sql")),
     (3, "worker", include_str!("../../migrations/0003_worker.sql")),
+    (4, "ledger_id", include_str!("../../migrations/0004_ledger_id.sql")),
 ];
 
 /// SQLite's words and PostgreSQL's, the longer ones first. Text sorts by its bytes on either, so
@@ -58,9 +59,9 @@ mod tests {
 
     #[test]
     fn what_was_released_never_changes() {
-        let known = |marks: [&str; 3]| (1..).zip(marks.map(str::to_owned)).collect::<Vec<_>>();
-        assert_eq!(marks(&sqlite()), known(["3e518831", "e8086a72", "8682ae63"]));
-        assert_eq!(marks(&postgres()), known(["b08baacb", "d70cf12c", "e0b7943d"]));
+        let known = |marks: [&str; 4]| (1..).zip(marks.map(str::to_owned)).collect::<Vec<_>>();
+        assert_eq!(marks(&sqlite()), known(["3e518831", "e8086a72", "8682ae63", "3e71af74"]));
+        assert_eq!(marks(&postgres()), known(["b08baacb", "d70cf12c", "e0b7943d", "0644db91"]));
     }
 
     #[test]

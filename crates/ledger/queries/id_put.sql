@@ -1,0 +1,2 @@
+INSERT INTO ledger_id (one, id) VALUES (1, $1)
+ON CONFLICT (one) DO NOTHING
