@@ -1,5 +1,6 @@
 //! NATS with JetStream.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::server::{Server, find, folder, free_port, http_get};
@@ -13,6 +14,11 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
+    /// Whether there is one to start; where there is none, that is said.
+    pub fn is_there() -> bool {
+        program().is_some()
+    }
+
     /// Starts one, without accounts or TLS.
     pub fn start() -> Option<Self> {
         Self::with("")
@@ -20,7 +26,7 @@ impl NatsServer {
 
     /// Starts one with these further lines of configuration.
     pub fn with(config: &str) -> Option<Self> {
-        let program = find("nats-server", &[], "Debian package `nats-server`")?;
+        let program = program()?;
         let (folder, port, monitor) = (folder("nats"), free_port(), free_port());
         let file = folder.path().join("nats.conf");
         let store = folder.path().join("store");
@@ -50,4 +56,8 @@ impl NatsServer {
     pub fn monitor(&self, path: &str) -> Option<String> {
         http_get(self.monitor, path)
     }
+}
+
+fn program() -> Option<PathBuf> {
+    find("nats-server", &[], "Debian package `nats-server`")
 }
