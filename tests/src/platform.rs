@@ -38,6 +38,12 @@ pub fn without_settings(command: &mut Command) {
     }
 }
 
+/// Sends a signal, such as `STOP`, to a process; false if it is not there.
+pub fn signal(id: u32, name: &str) -> bool {
+    let args = [format!("-{name}"), id.to_string()];
+    Command::new("kill").args(args).stderr(Stdio::null()).status().unwrap().success()
+}
+
 /// Copies a folder with all that is in it.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -261,10 +267,18 @@ impl Running {
 
     /// Asks it to stop with SIGTERM, and waits until it has.
     pub fn terminate(mut self, seconds: u64) -> ExitStatus {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(sent.success(), "SIGTERM could not be sent");
+        self.signal("TERM");
         crate::until("the end after SIGTERM", seconds, || self.ended())
+    }
+
+    /// Sends it a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        assert!(signal(self.id(), name), "SIG{name} could not be sent");
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has said so far.
