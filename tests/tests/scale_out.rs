@@ -22,6 +22,8 @@ struct Site {
     store: S3Proxy,
     /// So many rows the till has.
     sold: u64,
+    /// So many files were published.
+    files: u64,
     _servers: (NatsServer, PostgresServer, S3Server),
 }
 
@@ -50,7 +52,8 @@ impl Site {
             "source": {"table": "sales", "cursor_column": "id"}
         }));
         sqlite(&desk, "CREATE TABLE sales (id INTEGER PRIMARY KEY, total INTEGER)");
-        let site = Self { desk, settings, systems, entities, store, sold: 0, _servers: servers };
+        let (sold, files, _servers) = (0, 0, servers);
+        let site = Self { desk, settings, systems, entities, store, sold, files, _servers };
         site.furnish(&site.desk);
         Some(site)
     }
@@ -70,8 +73,9 @@ impl Site {
 
     /// Publishes until all layers have it. It is begun again where it does not end well, and goes on
     /// where it was.
-    fn publish(&self, lines: &str) {
-        let file = self.desk.write("changes.ndjson", lines);
+    fn publish(&mut self, lines: &str) {
+        self.files += 1;
+        let file = self.desk.write(&format!("changes-{}.ndjson", self.files), lines);
         until("the end of a file", 180, || {
             let published = self.desk.publish(&file);
             if published.code != 0 {
