@@ -27,17 +27,21 @@ readers: setup ## other engines that read our tables, for the tests
 test: build readers ## all tests, against real servers
 	@ALLUVIUM_TEST_REQUIRE=$${ALLUVIUM_TEST_REQUIRE:-all} deploy/test.sh
 
-# Kills that each round has to survive, rounds per bus, the first round's seed (none: another one
-# each time), and what else the program is told.
-BUSES ?= embedded
+# Which buses, the kills that each round has to survive, for how many seconds there may be faults,
+# rounds per bus, the first round's seed (none: another one each time), the brokers of a real Kafka
+# (none: librdkafka's mock cluster), and what else the program is told.
+BUSES ?= embedded nats kafka
 KILLS ?= 200
+FAULTS ?= 600
 ROUNDS ?= 1
 SEED ?=
+KAFKA ?=
 CHAOS ?=
 
 chaos: build ## kill workers again and again, on each bus; at the end everything must be right
 	@for bus in $(BUSES); do for round in $$(seq $(ROUNDS)); do \
-	  $(TARGET)/debug/chaos --bus $$bus --kills $(KILLS) \
+	  $(TARGET)/debug/chaos --bus $$bus --kills $(KILLS) --seconds $(FAULTS) \
+	    $(if $(KAFKA),--kafka $(KAFKA)) \
 	    $(if $(SEED),--seed $$(($(SEED) + round - 1))) $(CHAOS) || exit 1; \
 	done; done
 

@@ -38,6 +38,12 @@ pub fn without_settings(command: &mut Command) {
     }
 }
 
+/// Sends a signal, such as `STOP`, to a process; false if it is not there.
+pub fn signal(id: u32, name: &str) -> bool {
+    let args = [format!("-{name}"), id.to_string()];
+    Command::new("kill").args(args).stderr(Stdio::null()).status().unwrap().success()
+}
+
 /// Copies a folder with all that is in it.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -270,6 +276,16 @@ impl Running {
     pub fn terminate(mut self, seconds: u64) -> ExitStatus {
         self.signal("TERM");
         crate::until("the end after SIGTERM", seconds, || self.ended())
+    }
+
+    /// Sends it a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        assert!(signal(self.id(), name), "SIG{name} could not be sent");
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has said so far.

@@ -13,7 +13,7 @@ use serde_json::Value;
 /// What nothing may show.
 const CANARIES: [&str; 2] = ["CANARYKEYID", "canary-of-the-bucket"];
 
-fn settings(endpoint: &str, prefix: &str) -> String {
+pub(crate) fn settings(endpoint: &str, prefix: &str) -> String {
     format!(
         "[http]\nenabled = false\n[lake]\nurl = \"s3://lake/{prefix}\"\n[lake.s3]\n\
          endpoint = \"{endpoint}\"\nallow_http = true\nretry_time = \"10s\"\n\
@@ -22,7 +22,7 @@ fn settings(endpoint: &str, prefix: &str) -> String {
 }
 
 /// The shop, its lake in the bucket.
-fn shop_in(endpoint: &str, prefix: &str) -> TestPlatform {
+pub(crate) fn shop_in(endpoint: &str, prefix: &str) -> TestPlatform {
     let (systems, entities) = metadata();
     let mut platform = TestPlatform::new(&settings(endpoint, prefix), &systems, &entities);
     platform.set_variable("LAKE_KEY", CANARIES[0]);

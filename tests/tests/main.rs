@@ -14,6 +14,7 @@ mod outcome;
 mod power_cut;
 mod readers;
 mod rebuild;
+mod scale_out;
 mod serve;
 mod sources;
 mod tenancy;

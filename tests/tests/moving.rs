@@ -9,11 +9,12 @@ use std::time::Duration;
 use alluvium_testkit::NatsServer;
 use alluvium_tests::http::{free_port, get};
 use alluvium_tests::platform::QUIET;
-use alluvium_tests::workload::{COLUMNS, Random};
+use alluvium_tests::workload::Random;
 use alluvium_tests::{TestPlatform, Workload, until};
 use serde_json::{Value, json};
 
 use crate::lost_bus::{SETTINGS, assert_proved, rows, shop, sqlite};
+use crate::thread::versions;
 
 /// Moves, and gives what is told: the topics, and the settings to write.
 #[track_caller]
@@ -120,14 +121,6 @@ fn workload(workload: &mut Workload) -> TestPlatform {
         platform.publish(&file).ok();
     }
     platform
-}
-
-/// All versions of the workload's entity as silver has them.
-fn versions(platform: &TestPlatform) -> Vec<Value> {
-    platform.query(&format!(
-        "SELECT {COLUMNS}, _valid_from, _valid_to FROM silver.shop.customers \
-         ORDER BY id, _valid_from"
-    ))
 }
 
 /// What is published under new settings comes to what was there before the move.

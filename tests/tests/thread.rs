@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 const SILVER: &str = "silver.shop.customers";
 
 /// The versions that silver has, in the form of [`Workload::expected`].
-fn versions(platform: &TestPlatform) -> Vec<Value> {
+pub(crate) fn versions(platform: &TestPlatform) -> Vec<Value> {
     platform.query(&format!(
         "SELECT {COLUMNS}, _valid_from, _valid_to FROM {SILVER} ORDER BY id, _valid_from"
     ))
 }
 
+/// The same versions, in the same order.
 #[track_caller]
-fn assert_same(found: &[Value], expected: &[Value]) {
+pub(crate) fn assert_same(found: &[Value], expected: &[Value]) {
     assert_eq!(found.len(), expected.len(), "another number of versions");
     let different = found.iter().zip(expected).find(|(found, expected)| found != expected);
     assert_eq!(different, None, "silver and the model differ first here");

@@ -12,12 +12,16 @@
     reason = "this package serves tests: a failure is a panic that says what was seen"
 )]
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod postgres;
 mod proxy;
 mod s3;
 mod server;
 
+#[cfg(feature = "kafka")]
+pub use kafka::KafkaMock;
 pub use nats::NatsServer;
 pub use postgres::PostgresServer;
 pub use proxy::{Fault, S3Proxy};

@@ -1,6 +1,6 @@
 //! NATS with JetStream.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::server::{Server, find, folder, folder_in, free_port, http_get};
@@ -14,6 +14,11 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
+    /// Whether there is one to start; where there is none, that is said.
+    pub fn is_there() -> bool {
+        program().is_some()
+    }
+
     /// Starts one, without accounts or TLS.
     pub fn start() -> Option<Self> {
         Self::with("")
@@ -31,7 +36,7 @@ impl NatsServer {
     }
 
     fn launch(folder: tempfile::TempDir, jetstream: &str, config: &str) -> Option<Self> {
-        let program = find("nats-server", &[], "Debian package `nats-server`")?;
+        let program = program()?;
         let (port, monitor) = (free_port(), free_port());
         let file = folder.path().join("nats.conf");
         let store = folder.path().join("store");
@@ -61,4 +66,8 @@ impl NatsServer {
     pub fn monitor(&self, path: &str) -> Option<String> {
         http_get(self.monitor, path)
     }
+}
+
+fn program() -> Option<PathBuf> {
+    find("nats-server", &[], "Debian package `nats-server`")
 }

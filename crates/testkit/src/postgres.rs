@@ -15,6 +15,11 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
+    /// Whether there is one to start; where there is none, that is said.
+    pub fn is_there() -> bool {
+        Programs::find().is_some()
+    }
+
     /// Starts one.
     pub fn start() -> Option<Self> {
         Self::with(&[])

@@ -10,13 +10,17 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
-use alluvium_tests::chaos::{Bus, Options, run};
+use alluvium_tests::chaos::{Bus, Ledger, Options, run};
 
 const USAGE: &str = "\
-chaos [--bus embedded] [--kills 200] [--least 200] [--records 60000] [--seed N]
+chaos [--bus embedded|nats|kafka] [--ledger sqlite|postgres] [--workers 3] [--kafka BROKERS]
+      [--kills 200] [--least 200] [--records 60000] [--seed N]
       [--seconds 3000] [--memory 1000] [--quiet] [-o json]
 
-  --bus      which bus
+  --bus      which bus; default: embedded
+  --ledger   which ledger; default: sqlite with the embedded bus, else postgres
+  --workers  so many share the bus, if it can be shared
+  --kafka    a real cluster, `host:port`, in place of librdkafka's mock; it is left alone
   --kills    so many kills are to be survived
   --records  about so many records are told
   --seed     what everything follows from; default: another one each time
@@ -43,7 +47,7 @@ fn main() -> ExitCode {
         }
     };
     if args.last().is_none_or(|last| last != INSIDE) {
-        enter_namespace(&args);
+        enter_namespace(&args, &options);
     }
     let report = run(&options);
     let good = report["good"] == true;
@@ -60,16 +64,18 @@ fn main() -> ExitCode {
     if good {
         return ExitCode::SUCCESS;
     }
-    let Options { bus, kills, records, seed, .. } = options;
-    let bus = bus.name();
-    eprintln!("again: chaos --bus {bus} --kills {kills} --records {records} --seed {seed}");
+    eprintln!("again: {}", options.command());
     ExitCode::FAILURE
 }
 
 /// Goes on in a mount namespace of its own, if there can be one: the disk that gets full is seen by
-/// nobody else, and goes with the last process, however that ends. Who is not root becomes it there.
-fn enter_namespace(args: &[String]) {
+/// nobody else, and goes with the last process, however that ends. Who is not root becomes it there;
+/// but PostgreSQL does not run as root, and nobody else is there.
+fn enter_namespace(args: &[String], options: &Options) {
     let root = std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0);
+    if !root && options.ledger == Ledger::Postgres {
+        return;
+    }
     let flags: &[&str] =
         if root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
     let mut unshare = Command::new("unshare");
@@ -86,6 +92,9 @@ fn options(args: &[String]) -> Result<(Options, bool), String> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let mut options = Options {
         bus: Bus::Embedded,
+        ledger: Ledger::Sqlite,
+        brokers: None,
+        workers: 3,
         kills: 200,
         seed: u64::from(now.subsec_nanos()),
         seconds: 3_000,
@@ -94,7 +103,7 @@ fn options(args: &[String]) -> Result<(Options, bool), String> {
         memory: 1_000,
         quiet: false,
     };
-    let mut json = false;
+    let (mut json, mut ledger) = (false, None);
     let mut args = args.iter();
     while let Some(name) = args.next() {
         match name.as_str() {
@@ -108,6 +117,14 @@ fn options(args: &[String]) -> Result<(Options, bool), String> {
                 let bus = args.next().map(String::as_str).unwrap_or_default();
                 options.bus = Bus::named(bus).ok_or(format!("`{bus}` is no bus"))?;
             }
+            "--ledger" => {
+                let name = args.next().map(String::as_str).unwrap_or_default();
+                ledger = Some(Ledger::named(name).ok_or(format!("`{name}` is no ledger"))?);
+            }
+            "--kafka" => {
+                let brokers = args.next().ok_or("`--kafka` needs an address, `host:port`")?;
+                options.brokers = Some(brokers.clone());
+            }
             name => {
                 let field = match name {
                     "--kills" => &mut options.kills,
@@ -115,6 +132,7 @@ fn options(args: &[String]) -> Result<(Options, bool), String> {
                     "--seed" => &mut options.seed,
                     "--seconds" => &mut options.seconds,
                     "--least" => &mut options.least,
+                    "--workers" => &mut options.workers,
                     "--memory" => &mut options.memory,
                     _ => return Err(format!("`{name}` is no option")),
                 };
@@ -124,5 +142,6 @@ fn options(args: &[String]) -> Result<(Options, bool), String> {
         }
     }
     options.least = options.least.min(options.kills);
+    options.ledger = ledger.unwrap_or(options.bus.ledger());
     Ok((options, json))
 }

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Instant;
 
 use super::ground::Ground;
 use super::sources;
+use crate::platform::signal;
 
 /// What a worker is started for.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ const PAIR: &str = "op=op,sequence=seq,key=after.region+after.id,row=after";
 pub(crate) struct Worker {
     /// What it was started for.
     pub job: Job,
+    /// Whose data folder it works in.
+    pub slot: u64,
     /// Whether it may fail, because something that it needs was taken from it.
     pub excused: bool,
     /// When it was started.
@@ -52,13 +55,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts one; `number` names its log.
-    pub(crate) fn start(ground: &Ground, job: Job, number: u64) -> Self {
+    pub(crate) fn start(ground: &Ground, job: Job, slot: u64, number: u64) -> Self {
         let args = job.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let log = log(ground.folder(), number);
         let file = File::create(&log).unwrap();
         let child = ground
-            .command(&args)
+            .command(&args, slot)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -68,7 +71,7 @@ impl Worker {
         if number > KEPT {
             drop(std::fs::remove_file(self::log(ground.folder(), number - KEPT)));
         }
-        Self { job, excused: false, started: Instant::now(), child, log }
+        Self { job, slot, excused: false, started: Instant::now(), child, log }
     }
 
     /// How it ended, if it has.
@@ -86,9 +89,8 @@ impl Worker {
 
     /// Sends it a signal, such as `STOP`.
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
         // It may have ended by itself just now.
-        drop(Command::new("kill").args([&format!("-{name}"), &id]).stderr(Stdio::null()).status());
+        signal(self.child.id(), name);
     }
 
     /// The most memory that it had so far, in KiB.

@@ -1,34 +1,20 @@
-//! What stands beneath the workers: the project's folder, and a disk of its own for the data.
+//! What stands beneath the workers: the project's folder, a disk of its own for the data, and the
+//! servers.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use super::options::{Ledger, Options};
+use super::servers::Servers;
 use super::sources::Sources;
 use crate::{SmallDisk, TestPlatform};
 
 /// The disk has so much room, in MiB, where it is not full.
 const ROOM: u32 = 4_096;
 
-/// A bus that chaos can be made on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bus {
-    /// Within the one process that works.
-    Embedded,
-}
-
-impl Bus {
-    /// The bus of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Embedded].into_iter().find(|bus| bus.name() == name)
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-        }
-    }
-}
+/// How long a worker that is gone keeps its work: as short as can be, so that others go on soon.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
 /// Retention is short, so that raw must be read again; batches and files are small, so that there are
 /// many commits and much upkeep.
@@ -61,13 +47,25 @@ max = "1s"
 pub(crate) struct Ground {
     project: TestPlatform,
     disk: Option<SmallDisk>,
+    /// The servers.
+    pub servers: Servers,
+    /// Whether several processes work, each in a data folder of its own.
+    shared: bool,
+    /// The ledger's file, if it is one.
+    ledger: Option<PathBuf>,
 }
 
 impl Ground {
-    /// A folder on a disk of its own, where one can be had.
-    pub(crate) fn new() -> Self {
+    /// A folder on a disk of its own, where one can be had, and the servers.
+    pub(crate) fn new(options: &Options) -> Self {
         let disk = SmallDisk::in_sight(ROOM * 1024);
-        Self { project: TestPlatform::empty(), disk }
+        let (servers, shared) = (Servers::start(options), options.bus.is_shared());
+        let mut ground =
+            Self { project: TestPlatform::empty(), disk, servers, shared, ledger: None };
+        if options.ledger == Ledger::Sqlite {
+            ground.ledger = Some(ground.data().join("ledger.db"));
+        }
+        ground
     }
 
     /// The project's folder, which is not on the disk.
@@ -75,8 +73,13 @@ impl Ground {
         self.project.folder()
     }
 
-    /// The data folder.
-    pub(crate) fn data(&self) -> PathBuf {
+    /// The data folder of a worker.
+    pub(crate) fn data_of(&self, slot: u64) -> PathBuf {
+        if self.shared { self.data().join(format!("worker-{slot}")) } else { self.data() }
+    }
+
+    /// The folder of all data.
+    fn data(&self) -> PathBuf {
         self.disk
             .as_ref()
             .map_or_else(|| self.folder().join("data"), |disk| disk.path().join("data"))
@@ -85,7 +88,12 @@ impl Ground {
     /// Writes settings and metadata.
     pub(crate) fn settle(&self, sources: &Sources) {
         let (systems, entities) = sources.metadata();
-        let settings = format!("data = {:?}\n{SETTINGS}", self.data());
+        let mut settings = format!("data = {:?}\n{SETTINGS}", self.data());
+        settings += &format!("[lake]\npath = {:?}\n", self.data().join("lake"));
+        settings += &self.servers.settings();
+        if let Some(path) = &self.ledger {
+            settings += &format!("[ledger]\npath = {path:?}\n");
+        }
         self.project.write("alluvium.toml", &settings);
         self.project.write("systems.json", &systems.to_string());
         self.project.write("entities.json", &entities.to_string());
@@ -103,15 +111,22 @@ impl Ground {
         }
     }
 
-    /// A command, ready to be run.
-    pub(crate) fn command(&self, args: &[&str]) -> Command {
-        self.project.command(args)
+    /// A command in a worker's data folder, ready to be run.
+    pub(crate) fn command(&self, args: &[&str], slot: u64) -> Command {
+        self.leased(args, slot, LEASE)
+    }
+
+    fn leased(&self, args: &[&str], slot: u64, lease: Duration) -> Command {
+        let data = format!("data={}", self.data_of(slot).display());
+        let lease = format!("runtime.lease_time={}s", lease.as_secs());
+        self.project.command(&[args, &["--set", &data, "--set", &lease]].concat())
     }
 
     /// Runs to the end, and gives its exit code and what it wrote to stdout and stderr. Who is not
-    /// done after so many seconds is killed: 137.
+    /// done after so many seconds is killed: 137. Nobody else does that, so that its leases may be
+    /// long, and hold also where the machine is busy.
     pub(crate) fn run(&self, args: &[&str], seconds: u64) -> (i32, String, String) {
-        let inner = self.project.command(args);
+        let inner = self.leased(args, 0, Duration::from_secs(30));
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", &seconds.to_string()]);
         command.arg(inner.get_program()).args(inner.get_args());

@@ -7,12 +7,16 @@
 mod check;
 mod drive;
 mod faults;
+mod finish;
 mod fleet;
 mod ground;
 mod model;
+mod options;
+mod servers;
 mod sources;
 mod stream;
+mod strike;
 mod tally;
 
-pub use drive::{Options, run};
-pub use ground::Bus;
+pub use drive::run;
+pub use options::{Bus, Ledger, Options};

@@ -48,11 +48,14 @@ pub(crate) struct Sources {
     /// The lines that were given to be published, by entity.
     pub lines: BTreeMap<String, Vec<String>>,
     files: u64,
+    /// So many records of an entity come at once, at most.
+    most: u64,
 }
 
 impl Sources {
-    /// Sources that have said nothing yet, with their files in `folder`.
-    pub(crate) fn new(folder: &Path, seed: u64) -> Self {
+    /// Sources that have said nothing yet, with their files in `folder`. Of no entity come more than
+    /// `most` records at once.
+    pub(crate) fn new(folder: &Path, seed: u64, most: u64) -> Self {
         let feed = Feed::default();
         let shown = Arc::clone(&feed);
         let server = Server::answering(move |asked| page(&shown, asked));
@@ -61,7 +64,7 @@ impl Sources {
             folder: folder.to_owned(),
             // The first of each comes at once.
             streams: streams
-                .map(|(s, n)| (s, Stream::new(s, seed ^ (n << 32)), s.at_once * 100))
+                .map(|(s, n)| (s, Stream::new(s, seed ^ (n << 32)), s.at_once.min(most) * 100))
                 .collect(),
             feed,
             server,
@@ -69,6 +72,7 @@ impl Sources {
             queue: VecDeque::new(),
             lines: BTreeMap::new(),
             files: 0,
+            most,
         }
     }
 
@@ -94,13 +98,14 @@ impl Sources {
     pub(crate) fn happen(&mut self, records: u64) {
         for at in 0..self.streams.len() {
             let (shape, stream, owed) = &mut self.streams[at];
+            let at_once = shape.at_once.min(self.most);
             *owed += records * shape.share;
             let held = shape.way == Way::Published && self.queue.len() >= WAITING;
-            if *owed < shape.at_once * 100 || held {
+            if *owed < at_once * 100 || held {
                 continue;
             }
-            *owed -= shape.at_once * 100;
-            let (shape, changes) = (*shape, stream.batch(shape.at_once));
+            *owed -= at_once * 100;
+            let (shape, changes) = (*shape, stream.batch(at_once));
             self.tell(shape, changes);
         }
         self.table.change();

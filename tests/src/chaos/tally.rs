@@ -13,10 +13,16 @@ pub(crate) struct Tally {
     pub kills: u64,
     /// Workers that were stopped and woken.
     pub pauses: u64,
+    /// Of them, those whose leases ran out meanwhile.
+    pub overslept: u64,
     /// Workers that were ended by SIGTERM.
     pub terminations: u64,
     /// How often the disk was full.
     pub full_disks: u64,
+    /// How often the bus's server was killed and started again, or hung.
+    pub bus_outages: u64,
+    /// How often the ledger's was.
+    pub ledger_outages: u64,
     /// How often the key index was lost or replaced by an older one.
     pub indexes: u64,
     /// How often the tables were looked after by hand, killed or not.
@@ -37,8 +43,11 @@ impl Default for Tally {
             told: now,
             kills: 0,
             pauses: 0,
+            overslept: 0,
             terminations: 0,
             full_disks: 0,
+            bus_outages: 0,
+            ledger_outages: 0,
             indexes: 0,
             maintained: 0,
             workers: 0,
@@ -74,8 +83,10 @@ impl Tally {
     /// All counts, as members.
     pub(crate) fn json(&self) -> Value {
         json!({
-            "kills": self.kills, "pauses": self.pauses, "terminations": self.terminations,
-            "full_disks": self.full_disks, "indexes": self.indexes,
+            "kills": self.kills, "pauses": self.pauses, "overslept": self.overslept,
+            "terminations": self.terminations, "full_disks": self.full_disks,
+            "bus_outages": self.bus_outages, "ledger_outages": self.ledger_outages,
+            "indexes": self.indexes,
             "maintained": self.maintained, "workers": self.workers,
             "memory_mb": self.memory / 1024, "seconds": self.elapsed().as_secs()
         })

@@ -1,7 +1,4 @@
 //! librdkafka's mock cluster as an engine under test.
-//!
-//! It lives in the process and knows no transactions: what is put into one is there at once, and
-//! nobody is fenced. It makes, deletes and shortens no topics for its clients.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,26 +7,24 @@ use std::time::Duration;
 use alluvium_bus::contract::{BusUnderTest, Ends, settings};
 use alluvium_bus::{KafkaBus, KafkaSettings};
 use alluvium_model::SystemClock;
+use alluvium_testkit::KafkaMock;
 use async_trait::async_trait;
-use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+use rdkafka::producer::DefaultProducerContext;
 
-/// All brokers of a cluster.
-const ALL: i32 = -1;
 /// The topics that tests use.
 pub(crate) const TOPICS: [&str; 4] =
     ["alluvium.audit", "alluvium.cursors", "alluvium.shop.orders", "alluvium.shop.other"];
 
 /// A mock cluster, and the bus that was opened on it last.
 pub(crate) struct Mock {
-    host: Mutex<BaseProducer>,
+    cluster: KafkaMock,
     bus: Mutex<Option<Arc<KafkaBus>>>,
 }
 
 impl Mock {
     pub(crate) fn new() -> Self {
-        Self { host: Mutex::new(host()), bus: Mutex::default() }
+        Self { cluster: KafkaMock::with_topics(TOPICS), bus: Mutex::default() }
     }
 
     /// Does something with the cluster.
@@ -37,14 +32,13 @@ impl Mock {
         &self,
         act: impl FnOnce(&MockCluster<'_, DefaultProducerContext>) -> R,
     ) -> R {
-        let host = self.host.lock().unwrap();
-        act(&host.client().mock_cluster().unwrap())
+        self.cluster.with(act)
     }
 
     pub(crate) fn settings(&self) -> KafkaSettings {
         let limits = settings();
         KafkaSettings {
-            bootstrap_servers: self.with(|cluster| cluster.bootstrap_servers()),
+            bootstrap_servers: self.cluster.servers(),
             retention_age: limits.retention_age,
             max_unlanded_bytes: limits.max_unlanded_bytes,
             max_message_bytes: limits.max_message_bytes,
@@ -58,16 +52,6 @@ impl Mock {
     pub(crate) async fn connect(&self) -> Arc<KafkaBus> {
         KafkaBus::connect(self.settings(), Arc::new(SystemClock)).await.unwrap()
     }
-}
-
-/// A client that has a mock cluster of its own.
-fn host() -> BaseProducer {
-    let host: BaseProducer =
-        ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
-    for topic in TOPICS {
-        host.client().mock_cluster().unwrap().create_topic(topic, 1, 1).unwrap();
-    }
-    host
 }
 
 #[async_trait]
@@ -91,7 +75,7 @@ impl BusUnderTest for Mock {
 
     async fn lose(&self) -> Ends {
         drop(self.bus.lock().unwrap().take());
-        *self.host.lock().unwrap() = host();
+        self.cluster.lose();
         self.open().await
     }
 
@@ -100,9 +84,9 @@ impl BusUnderTest for Mock {
     }
 
     async fn kill_the_broker(&self) -> bool {
-        self.with(|cluster| cluster.broker_down(ALL)).unwrap();
+        self.cluster.down();
         tokio::time::sleep(Duration::from_millis(50)).await;
-        self.with(|cluster| cluster.broker_up(ALL)).unwrap();
+        self.cluster.up();
         true
     }
 

@@ -1,0 +1,64 @@
+//! librdkafka's mock cluster. It lives in the process that makes it; others reach it over loopback.
+
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+
+/// All brokers of a cluster.
+const ALL: i32 = -1;
+
+/// A mock cluster of one broker, with topics of one partition.
+///
+/// It knows no transactions: what is put into one is there at once, and nobody is fenced. It makes,
+/// deletes and shortens no topics for its clients, and keeps 5 MB of each.
+pub struct KafkaMock {
+    topics: Vec<String>,
+    host: Mutex<BaseProducer>,
+}
+
+impl KafkaMock {
+    /// A cluster with these topics.
+    pub fn with_topics<T: Into<String>>(topics: impl IntoIterator<Item = T>) -> Self {
+        let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
+        let host = Mutex::new(host(&topics));
+        Self { topics, host }
+    }
+
+    /// Does something with the cluster.
+    pub fn with<R>(&self, act: impl FnOnce(&MockCluster<'_, DefaultProducerContext>) -> R) -> R {
+        let host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        act(&host.client().mock_cluster().unwrap())
+    }
+
+    /// Where it listens, such as `127.0.0.1:9092`.
+    pub fn servers(&self) -> String {
+        self.with(|cluster| cluster.bootstrap_servers())
+    }
+
+    /// It closes all connections, and takes none.
+    pub fn down(&self) {
+        self.with(|cluster| cluster.broker_down(ALL)).unwrap();
+    }
+
+    /// It takes connections again, and has what it had.
+    pub fn up(&self) {
+        self.with(|cluster| cluster.broker_up(ALL)).unwrap();
+    }
+
+    /// It is replaced by an empty one, elsewhere, with the same topics.
+    pub fn lose(&self) {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner) = host(&self.topics);
+    }
+}
+
+/// A client that has a mock cluster of its own.
+fn host(topics: &[String]) -> BaseProducer {
+    let host: BaseProducer =
+        ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
+    for topic in topics {
+        host.client().mock_cluster().unwrap().create_topic(topic, 1, 1).unwrap();
+    }
+    host
+}

@@ -1,0 +1,150 @@
+//! What is done to the workers.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::drive::{Chaos, TICK};
+use super::faults::{Fault, Outage, Part};
+use super::fleet::{Job, Worker};
+use super::ground::LEASE;
+use crate::platform::copy;
+
+impl Chaos {
+    /// A fault comes true.
+    pub(super) fn meet(&mut self, fault: Fault) {
+        match fault {
+            Fault::Kill => {
+                self.kill();
+            }
+            Fault::KillAll => self.kill_all(),
+            Fault::Pause => self.pause(Duration::from_millis(200)),
+            Fault::Oversleep => {
+                self.pause(LEASE + Duration::from_millis(500));
+                self.tally.overslept += 1;
+            }
+            Fault::Terminate => self.terminate(),
+            Fault::FullDisk => self.fill_disk(),
+            Fault::LostIndex | Fault::OldIndex => self.rob(fault == Fault::OldIndex),
+            Fault::Maintain => {
+                self.kill();
+                self.maintain = true;
+            }
+            Fault::Outage(part) => self.outage(part),
+        }
+    }
+
+    /// Kills one, and tells in which place it worked.
+    fn kill(&mut self) -> Option<u64> {
+        let at = self.any()?;
+        let worker = self.fleet.remove(at);
+        Some(self.put_down(worker))
+    }
+
+    pub(super) fn kill_all(&mut self) {
+        for worker in std::mem::take(&mut self.fleet) {
+            self.put_down(worker);
+        }
+    }
+
+    fn put_down(&mut self, mut worker: Worker) -> u64 {
+        self.tally.memory = self.tally.memory.max(worker.memory());
+        self.tally.kills += u64::from(worker.kill());
+        self.gone(&worker, false);
+        worker.slot
+    }
+
+    fn any(&mut self) -> Option<usize> {
+        let count = self.fleet.len() as u64;
+        (count > 0).then(|| self.random.below(count) as usize)
+    }
+
+    /// Stops one for a while that is no shorter than `least`.
+    fn pause(&mut self, least: Duration) {
+        let Some(at) = self.any() else { return };
+        self.fleet[at].signal("STOP");
+        std::thread::sleep(least + Duration::from_millis(self.random.below(1_500)));
+        self.fleet[at].signal("CONT");
+        self.tally.pauses += 1;
+    }
+
+    fn terminate(&mut self) {
+        let Some(at) = self.any() else { return };
+        let mut worker = self.fleet.remove(at);
+        worker.signal("TERM");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let status = loop {
+            if let Some(status) = worker.ended() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "no end after SIGTERM: {}", worker.last_words());
+            std::thread::sleep(TICK);
+        };
+        // Before it heeds the signal, or where nothing heeds it, it just ends.
+        let plain = status.code().is_none() || !matches!(worker.job, Job::Run);
+        let fine = plain || worker.excused || status.success();
+        assert!(fine, "{status}: {}", worker.last_words());
+        self.tally.terminations += 1;
+        self.gone(&worker, status.success() && !matches!(worker.job, Job::Run));
+    }
+
+    fn fill_disk(&mut self) {
+        let left = [0, 16, 64, 256, 1_024][self.random.below(5) as usize];
+        let Some(disk) = self.ground.disk() else { return };
+        if !disk.squeeze(left) {
+            return;
+        }
+        let until = Instant::now() + Duration::from_millis(300 + self.random.below(1_200));
+        while Instant::now() < until {
+            self.excuse();
+            self.fill();
+            std::thread::sleep(TICK);
+        }
+        self.tally.full_disks += 1;
+        // Layers that have stopped for want of room stay so until they are started again.
+        self.kill_all();
+        self.ground.make_room();
+    }
+
+    /// Who is at work now may fail: something that it needs is taken from it.
+    fn excuse(&mut self) {
+        self.fleet.iter_mut().for_each(|worker| worker.excused = true);
+    }
+
+    /// A server is gone for a while, or hangs.
+    fn outage(&mut self, part: Part) {
+        let outage = if self.random.below(3) == 0 { Outage::Hangs } else { Outage::Killed };
+        self.excuse();
+        self.ground.servers.take_away(part, outage);
+        std::thread::sleep(Duration::from_millis(300 + self.random.below(2_500)));
+        self.ground.servers.bring_back(part, outage);
+        match part {
+            Part::Bus => self.tally.bus_outages += 1,
+            Part::Ledger => self.tally.ledger_outages += 1,
+        }
+    }
+
+    /// Takes the key index away, or puts an older one in its place.
+    fn rob(&mut self, older: bool) {
+        let Some(slot) = self.kill() else { return };
+        let index = self.ground.data_of(slot).join("index");
+        let kept = self.ground.folder().join(format!("index-{slot}"));
+        if !index.exists() {
+            return;
+        }
+        let fresh = self.ground.folder().join("index-now");
+        copy(&index, &fresh);
+        remove(&index);
+        if older && kept.exists() {
+            copy(&kept, &index);
+        }
+        remove(&kept);
+        std::fs::rename(&fresh, &kept).unwrap();
+        self.tally.indexes += 1;
+    }
+}
+
+fn remove(folder: &Path) {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
