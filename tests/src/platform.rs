@@ -265,13 +265,6 @@ impl Running {
         running
     }
 
-    /// Sends it a signal, such as `STOP`.
-    pub fn signal(&self, name: &str) {
-        let (signal, id) = (format!("-{name}"), self.child.id().to_string());
-        let sent = Command::new("kill").args([&signal, &id]).status().unwrap();
-        assert!(sent.success(), "SIG{name} could not be sent");
-    }
-
     /// Asks it to stop with SIGTERM, and waits until it has.
     pub fn terminate(mut self, seconds: u64) -> ExitStatus {
         self.signal("TERM");
