@@ -86,7 +86,9 @@ async fn an_index_follows_a_compaction_and_no_rows_that_another_program_deleted(
     marked(&platform).await;
     platform.change_index();
     let mut elsewhere = platform.silver_kept_eagerly();
-    apply(&mut elsewhere, &topic.delivery(1, 4)).await;
+    for offset in 1..4 {
+        apply(&mut elsewhere, &topic.delivery(offset, offset + 1)).await;
+    }
     let kept = elsewhere.maintain(Upkeep::All).await.unwrap();
     assert!(kept.compactions > 0, "{kept:?}");
     drop(elsewhere);

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 /// Takes a ledger back to the first release's tables.
 const TO_THE_FIRST: &str = "DROP TABLE layer_stop; DROP TABLE worker; DROP TABLE wanted; \
-    DROP TABLE metadata_revision; ALTER TABLE system_run DROP COLUMN worker; \
+    DROP TABLE metadata_revision; DROP TABLE ledger_id; ALTER TABLE system_run DROP COLUMN worker; \
     DELETE FROM _sqlx_migrations WHERE version > 1;";
 
 fn clock() -> Arc<ManualClock> {

@@ -117,21 +117,20 @@ impl Pulse {
 
     /// Gives leases back, so that the next need not wait until they have run out.
     pub(crate) async fn give_back(&self, names: &[LeaseName]) {
-        let mut given = Vec::new();
-        {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            for name in names {
-                if let Some(owner) = held.remove(name) {
-                    owner.end();
-                    given.push((name.clone(), owner.token()));
-                }
-            }
+        let held = self.held();
+        let given = names.iter().filter_map(|name| held.get(name).map(|owner| (name, owner)));
+        let given: Vec<_> = given.collect();
+        let told: Vec<_> =
+            given.iter().map(|(name, owner)| ((*name).clone(), owner.token())).collect();
+        given.iter().for_each(|(_, owner)| owner.end());
+        if told.is_empty() {
+            return;
         }
-        if !given.is_empty()
-            && let Err(error) = self.ledger.release_leases(&given).await
-        {
-            tracing::debug!(leases = given.len(), %error, "leases were left to run out");
+        if let Err(error) = self.ledger.release_leases(&told).await {
+            tracing::debug!(leases = told.len(), %error, "leases were left to run out");
         }
+        // Not before: who is broken off in between still has them to give back at its end.
+        given.iter().for_each(|(name, owner)| self.forget(name, owner));
     }
 
     /// Gives everything back, and is gone.

@@ -43,7 +43,13 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyho
     let clock = SystemClock;
     let started = clock.instant();
     let handle = Runtime::start(wired.platform.clone(), Triggers::Ignored).await?;
-    let mut run = handle.push(&args.entity).await?;
+    let mut run = match handle.push(&args.entity).await {
+        Ok(run) => run,
+        Err(error) => {
+            finish(&handle, &wired, settings).await;
+            return Err(error.into());
+        }
+    };
     let pushed = push(cli, args, &handle, &mut run, &mut input, &format).await;
     let report = run.finish(pushed.as_ref().err().map(|error| error.to_string())).await;
     let seconds = clock.since(started).as_secs_f64();

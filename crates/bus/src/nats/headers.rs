@@ -14,6 +14,7 @@ use async_nats::header::{
 const RECORDS: &str = "alluvium-records";
 const TOTAL_RECORDS: &str = "alluvium-total-records";
 const TOTAL_BYTES: &str = "alluvium-total-bytes";
+const CURSOR: &str = "alluvium-cursor";
 /// What our own headers take at most, and what stands between them.
 const OWN_BYTES: usize = 512;
 
@@ -80,12 +81,14 @@ pub(super) const fn overhead() -> usize {
 }
 
 /// The headers of a message that takes this slot, after which the topic has these totals. If it is
-/// `chained`, it is taken only behind the message of the slot before it.
+/// `chained`, it is taken only behind the message of the slot before it. The last one of a page says
+/// what the cursor record is that follows it.
 pub(super) fn write(
     message: &EncodedMessage,
     slot: Slot,
     totals: Totals,
     chained: bool,
+    cursor: Option<&str>,
 ) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in &message.headers.0 {
@@ -94,6 +97,9 @@ pub(super) fn write(
     insert(&mut map, RECORDS, &message.records.to_string());
     insert(&mut map, TOTAL_RECORDS, &totals.records.to_string());
     insert(&mut map, TOTAL_BYTES, &totals.bytes.to_string());
+    if let Some(cursor) = cursor {
+        insert(&mut map, CURSOR, cursor);
+    }
     map.insert(NATS_MESSAGE_ID, slot.id().as_str());
     map.insert(NATS_EXPECTED_LAST_SEQUENCE, (slot.base + slot.index).to_string().as_str());
     if let Some(index) = slot.index.checked_sub(1).filter(|_| chained) {
@@ -114,8 +120,8 @@ pub(super) fn read(map: Option<&HeaderMap>, payload: &[u8]) -> (Headers, u32, To
     let mut headers = Headers::default();
     for (name, values) in map.into_iter().flat_map(HeaderMap::iter) {
         let name: &str = name.as_ref();
-        let own =
-            name.starts_with("Nats-") || [RECORDS, TOTAL_RECORDS, TOTAL_BYTES].contains(&name);
+        let own = name.starts_with("Nats-")
+            || [RECORDS, TOTAL_RECORDS, TOTAL_BYTES, CURSOR].contains(&name);
         if let (false, Some(value)) = (own, values.first()) {
             headers.0.insert(swapped(&decode(name)), decode(value.as_str()));
         }
@@ -133,6 +139,16 @@ pub(super) fn totals(map: Option<&HeaderMap>) -> Totals {
 /// The slot of the message with these headers.
 pub(super) fn slot(map: &HeaderMap) -> Option<Slot> {
     Slot::parse(map.get(NATS_MESSAGE_ID)?.as_str())
+}
+
+/// A cursor record as a header says it.
+pub(super) fn as_header(record: &[u8]) -> String {
+    encode(&String::from_utf8_lossy(record))
+}
+
+/// The cursor record that the message with these headers tells.
+pub(super) fn cursor(map: &HeaderMap) -> Option<String> {
+    Some(decode(map.get(CURSOR)?.as_str()))
 }
 
 fn number(map: Option<&HeaderMap>, name: &str) -> Option<u64> {

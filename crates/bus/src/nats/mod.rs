@@ -39,6 +39,7 @@ use tokio::task::JoinHandle;
 pub use self::settings::{NatsAccess, NatsSettings, NatsTls};
 
 use self::names::Names;
+use self::records::CursorState;
 use self::subscriber::NatsSubscriber;
 use self::topic::{Tip, Topic};
 use crate::{Bus, Mark, Tenant, TopicStats};
@@ -233,6 +234,14 @@ impl Shared {
         })
     }
 
+    /// The cursor record that a topic's last message tells: a process may have been killed before
+    /// it had written the record itself.
+    async fn told(&self, topic: &Topic) -> Result<Option<CursorState>, BusError> {
+        let last = api::last_message(&self.js, &topic.stream, &topic.subject).await?;
+        let told = last.and_then(|last| records::told(&last.headers));
+        Ok(told.filter(|told| told.epoch == topic.epoch))
+    }
+
     async fn streams_of_topics(&self) -> Result<Vec<Info>, BusError> {
         let all = api::streams(&self.js, &self.names.all_changes()).await?;
         Ok(all.into_iter().filter(|i| self.names.topic(&i.config.name).is_some()).collect())
@@ -296,16 +305,16 @@ impl Publisher for NatsBus {
     }
 
     async fn cursor(&self, topic: &EntityId) -> Result<Option<CursorRecord>, BusError> {
-        let Some(stored) = records::cursor(&self.shared.js, &self.shared.names, topic).await?
-        else {
-            return Ok(None);
-        };
+        let stored = records::cursor(&self.shared.js, &self.shared.names, topic).await?;
         let Some(mut known) = self.shared.existing(topic).await? else { return Ok(None) };
         if self.shared.same(&known).await?.is_none() {
             let Some(now) = self.shared.existing(topic).await? else { return Ok(None) };
             known = now;
         }
-        Ok(Some(stored.value).filter(|c| c.epoch == known.epoch).map(|c| c.record))
+        let stored = stored.map(|stored| stored.value).filter(|c| c.epoch == known.epoch);
+        let told = self.shared.told(&known).await?;
+        let all = [stored, told].into_iter().flatten().map(|state| state.record);
+        Ok(all.max_by_key(|record| record.page))
     }
 
     async fn end(&self, topic: &EntityId) -> Result<(Epoch, u64), BusError> {

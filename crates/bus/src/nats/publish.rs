@@ -53,11 +53,19 @@ pub(super) async fn publish(
     };
     // Whoever drops this future in the middle leaves a topic whose end must be asked for.
     let known = turn.take();
+    if let (None, Some(cursor)) = (&known, &cursor) {
+        // A page whose cursor record was not written any more tells it itself.
+        let told = shared.told(&topic).await?.filter(|told| told.record != *cursor);
+        if let Some(told) = told {
+            may_follow(shared, &topic, cursor, &told).await?;
+        }
+    }
     let mut placing = Placing {
         shared,
         topic: &topic,
         page: page_id(shared, &page.messages, cursor.as_ref()),
         messages: &page.messages,
+        cursor: cursor.as_ref(),
         place: Place::default(),
     };
     let tip = placing.all(known).await?;
@@ -138,21 +146,21 @@ pub(super) async fn ask_what_landed(shared: &Shared, topic: &Topic) -> Result<()
 /// The same for the same page of the same cursor, and for no other one. Pages without cursor may be
 /// alike and are all meant.
 fn page_id(shared: &Shared, messages: &[EncodedMessage], cursor: Option<&CursorRecord>) -> u128 {
-    let Some(cursor) = cursor else { return xxh3_128(shared.client.new_inbox().as_bytes()) };
+    match cursor {
+        Some(cursor) => id_of(messages, cursor.page),
+        None => xxh3_128(shared.client.new_inbox().as_bytes()),
+    }
+}
+
+/// Headers do not count: where a process was killed before it had written the cursor, the next one
+/// publishes the page again, in a run of its own and at another time.
+fn id_of(messages: &[EncodedMessage], page: u64) -> u128 {
     let mut hash = Xxh3::new();
-    hash.update(&cursor.page.to_le_bytes());
-    let mut add = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
+    hash.update(&page.to_le_bytes());
     for message in messages {
-        add(&message.records.to_le_bytes());
-        add(&message.payload);
-        for (name, value) in &message.headers.0 {
-            add(name.as_bytes());
-            add(value.as_bytes());
-        }
-        add(b"");
+        hash.update(&message.records.to_le_bytes());
+        hash.update(&(message.payload.len() as u64).to_le_bytes());
+        hash.update(&message.payload);
     }
     hash.digest128()
 }
@@ -172,6 +180,7 @@ struct Placing<'a> {
     topic: &'a Arc<Topic>,
     page: u128,
     messages: &'a [EncodedMessage],
+    cursor: Option<&'a CursorRecord>,
     place: Place,
 }
 
@@ -291,7 +300,11 @@ impl Placing<'_> {
             // Else one that is on its way could stand where somebody else's has taken the place of
             // the one before it.
             let chained = index > done as u64;
-            let headers = headers::write(message, slot, totals, chained);
+            let cursor = match index + 1 == self.messages.len() as u64 {
+                true => self.told(base, message)?,
+                false => None,
+            };
+            let headers = headers::write(message, slot, totals, chained, cursor.as_deref());
             let size = headers::size(message);
             while bytes > 0
                 && (bytes + size > IN_FLIGHT_BYTES || flying.len() >= IN_FLIGHT_MESSAGES)
@@ -307,6 +320,16 @@ impl Placing<'_> {
             self.land(&mut flying).await?;
         }
         Ok(())
+    }
+
+    /// The cursor record as the page's last message tells it, if there is one and room for it.
+    fn told(&self, base: u64, last: &EncodedMessage) -> Result<Option<String>, Stopped> {
+        let Some(record) = self.cursor.cloned() else { return Ok(None) };
+        let end = base + self.messages.len() as u64;
+        let state = CursorState { epoch: self.topic.epoch, end, record };
+        let told = headers::as_header(&records::encode(&state).map_err(Stopped::Refused)?);
+        let fits = headers::size(last) + told.len() <= self.shared.max_message_bytes();
+        Ok(fits.then_some(told))
     }
 
     /// Waits for the oldest acknowledgement. Returns the size of its message.
@@ -408,6 +431,18 @@ mod tests {
     fn message(bytes: usize) -> EncodedMessage {
         let payload = Bytes::from(vec![b'x'; bytes]);
         EncodedMessage { headers: Headers::default(), payload, records: 2 }
+    }
+
+    #[test]
+    fn a_page_is_known_by_its_place_and_its_records_whichever_run_publishes_it() {
+        let page = |run: &str| {
+            let headers = Headers([("run".to_owned(), run.to_owned())].into());
+            [3, 4].map(|bytes| EncodedMessage { headers: headers.clone(), ..message(bytes) })
+        };
+        assert_eq!(id_of(&page("1"), 7), id_of(&page("2"), 7));
+        assert_ne!(id_of(&page("1"), 7), id_of(&page("1"), 8));
+        assert_ne!(id_of(&page("1"), 7), id_of(&page("1")[..1], 7));
+        assert_ne!(id_of(&page("1"), 7), id_of(&[message(7)], 7));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::api;
-use super::headers::Totals;
+use super::headers::{self, Totals};
 use super::names::Names;
 use crate::{Mark, Tenant};
 
@@ -113,6 +113,11 @@ pub(super) async fn put_tenant(
         Put::Done(_) | Put::Conflict => Ok(()),
         Put::Lost(error) => Err(error),
     }
+}
+
+/// The cursor record that a message tells, if it is the last of its page.
+pub(super) fn told(headers: &HeaderMap) -> Option<CursorState> {
+    serde_json::from_str(&headers::cursor(headers)?).ok()
 }
 
 async fn read<T: DeserializeOwned>(

@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::Info;
 
 use super::headers;
 use super::topic::{Topic, first_after, micros};
-use super::{Shared, api};
+use super::{Shared, api, records};
 
 /// Removes what retention no longer keeps, if raw reads the topic in this process.
 pub(super) async fn retain(shared: &Shared, topic: &Arc<Topic>) -> Result<(), BusError> {
@@ -49,12 +49,25 @@ async fn remove(
     let joins = to >= info.state.last_sequence
         || api::message(&shared.js, &topic.stream, to + 1).await?.is_some();
     let to = if joins { to } else { to.saturating_sub(1) };
+    let to = if to >= info.state.last_sequence && tells_alone(shared, topic).await? {
+        to.saturating_sub(1)
+    } else {
+        to
+    };
     if to <= first_after(info) {
         return Ok(false);
     }
     api::purge(&shared.js, &topic.stream, to).await?;
     shared.same(topic).await?;
     Ok(true)
+}
+
+/// Whether the last message alone tells how far its source was read.
+async fn tells_alone(shared: &Shared, topic: &Topic) -> Result<bool, BusError> {
+    let Some(told) = shared.told(topic).await? else { return Ok(false) };
+    let stored = records::cursor(&shared.js, &shared.names, &topic.id).await?;
+    let stored = stored.map(|stored| stored.value).filter(|c| c.epoch == topic.epoch);
+    Ok(stored.is_none_or(|stored| stored.record.page < told.record.page))
 }
 
 /// The time before which messages are too old, if the first one is.
