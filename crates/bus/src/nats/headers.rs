@@ -75,6 +75,11 @@ pub(super) fn size(message: &EncodedMessage) -> usize {
     message.payload.len() + headers.map(line).sum::<usize>()
 }
 
+/// What a cursor record takes as a header.
+pub(super) fn size_of_cursor(told: &str) -> usize {
+    CURSOR.len() + told.len() + ": \r\n".len()
+}
+
 /// What a message takes beside its size.
 pub(super) const fn overhead() -> usize {
     OWN_BYTES
@@ -220,7 +225,9 @@ mod tests {
         let message = EncodedMessage { headers, payload: Bytes::from("{}\n{}"), records: 2 };
         let slot = Slot { page: u128::MAX - 5, base: 70, index: 3 };
         let totals = Totals { records: 9, bytes: 1000 };
-        let map = write(&message, slot, totals, true);
+        let told = r#"{"page":7,"cursor":{"at":"ü"}}"#;
+        let cursor = as_header(told.as_bytes());
+        let map = write(&message, slot, totals, true, Some(&cursor));
         let sent = map.iter().map(|(name, values)| (name.to_string(), values[0].to_string()));
         let sent: std::collections::BTreeMap<String, String> = sent.collect();
         assert!(sent.values().all(|v| v.bytes().all(|b| (0x21..0x7f).contains(&b))), "{sent:?}");
@@ -228,6 +235,7 @@ mod tests {
         assert_eq!(sent["Nats-Expected-Last-Sequence"], "73");
         assert_eq!(read(Some(&map), b""), (message.headers, 2, totals));
         assert_eq!(super::slot(&map), Some(slot));
+        assert_eq!(super::cursor(&map).as_deref(), Some(told));
     }
 
     #[test]
@@ -245,9 +253,10 @@ mod tests {
         let message = EncodedMessage { headers, payload: Bytes::from("12345"), records: u32::MAX };
         let slot = Slot { page: u128::MAX, base: u64::MAX - 1, index: 1 };
         let totals = Totals { records: u64::MAX, bytes: u64::MAX };
-        let map = write(&message, slot, totals, true);
+        let cursor = "x".repeat(100);
+        let map = write(&message, slot, totals, true, Some(&cursor));
         let lines = map.iter().map(|(n, v)| n.to_string().len() + v[0].to_string().len() + 4);
         let wire = 5 + lines.sum::<usize>() + "NATS/1.0\r\n\r\n".len();
-        assert!(wire <= size(&message) + overhead(), "{wire}");
+        assert!(wire <= size(&message) + size_of_cursor(&cursor) + overhead(), "{wire}");
     }
 }

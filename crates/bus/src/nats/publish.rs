@@ -328,7 +328,8 @@ impl Placing<'_> {
         let end = base + self.messages.len() as u64;
         let state = CursorState { epoch: self.topic.epoch, end, record };
         let told = headers::as_header(&records::encode(&state).map_err(Stopped::Refused)?);
-        let fits = headers::size(last) + told.len() <= self.shared.max_message_bytes();
+        let fits =
+            headers::size(last) + headers::size_of_cursor(&told) <= self.shared.max_message_bytes();
         Ok(fits.then_some(told))
     }
 
