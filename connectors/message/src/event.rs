@@ -92,9 +92,8 @@ impl<'e> Reading<'e> {
             records.push(self.poison(&piece(0), text.as_bytes()));
             return;
         }
-        let own = match Own::of(&message.headers).transpose() {
-            Ok(own) => own,
-            Err(_) => return records.push(self.poison(&piece(0), value)),
+        let Ok(own) = Own::of(&message.headers).transpose() else {
+            return records.push(self.poison(&piece(0), value));
         };
         for (index, bytes) in (0..).zip(pieces(value, &message.headers)) {
             let piece = piece(index);

@@ -17,21 +17,21 @@ struct MessageSubject {
 }
 
 enum Log {
-    Kafka(Kafka),
-    Nats(Nats),
+    Kafka(Box<Kafka>),
+    Nats(Box<Nats>),
 }
 
 async fn kafka() -> MessageSubject {
     let kafka = Kafka::start();
     kafka.topic("things", 3);
-    MessageSubject { log: Log::Kafka(kafka), failures: 0 }
+    MessageSubject { log: Log::Kafka(Box::new(kafka)), failures: 0 }
 }
 
 /// Without a server of NATS, which its skip has told, the checks run against Kafka once more.
 async fn nats() -> MessageSubject {
     let Some(nats) = Nats::start(Some(CANARY)).await else { return kafka().await };
     nats.stream("THINGS").await;
-    MessageSubject { log: Log::Nats(nats), failures: 0 }
+    MessageSubject { log: Log::Nats(Box::new(nats)), failures: 0 }
 }
 
 impl MessageSubject {

@@ -19,7 +19,7 @@ pub(crate) fn wrong_database(address: &str) -> Option<&'static str> {
     let Some((scheme, rest)) = address.split_once("://") else {
         return Some("this is no address of a database");
     };
-    if !["postgres", "postgresql"].iter().any(|known| scheme == *known) {
+    if !["postgres", "postgresql"].contains(&scheme) {
         return Some("only databases of PostgreSQL are asked");
     }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alluvium_ledger::contract::{self, DatabaseTime, Fixture, Given};
 use alluvium_ledger::{
     ColumnKind, Ledger, LedgerError, LedgerTables, RunFilter, Server, SqlLedger,
 };
 use alluvium_model::error::chain;
-use alluvium_model::{Remedy, Secret};
+use alluvium_model::{Clock, Remedy, Secret, SystemClock};
 use alluvium_testkit::PostgresServer;
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -111,11 +111,11 @@ async fn described(tables: &LedgerTables) -> Vec<(String, Vec<(String, ColumnKin
 
 /// Tries as long as the error says that trying helps; the failures are counted.
 async fn until_it_answers(ledger: &SqlLedger) -> u32 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = SystemClock.instant() + PATIENCE;
     let mut failures = 0;
     while let Err(error) = ledger.open_run(new_run(0)).await {
         assert!(matches!(error.remedy(), Remedy::Retry), "{error:?}");
-        assert!(Instant::now() < deadline, "{error:?}");
+        assert!(SystemClock.instant() < deadline, "{error:?}");
         failures += 1;
     }
     failures
@@ -157,10 +157,10 @@ async fn a_worker_that_hangs_within_a_transaction_does_not_keep_others_from_writ
     let mut hanging = pool.begin().await.unwrap();
     let lock = include_str!("../queries/postgres/writer_lock.sql");
     sqlx::query(lock).execute(&mut *hanging).await.unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = SystemClock.instant() + PATIENCE;
     while let Err(error) = ledger.interrupt_open_runs(new_run(0).started_at).await {
         assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
-        assert!(Instant::now() < deadline, "{error:?}");
+        assert!(SystemClock.instant() < deadline, "{error:?}");
     }
 }
 
@@ -176,11 +176,11 @@ async fn who_is_not_let_in_is_told_so_without_the_password() {
     let with = |url: &str, password: &str| Server::new(url, Some(Secret::new(password)));
 
     // The right one opens, once the server has read its rules.
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = SystemClock.instant() + PATIENCE;
     let ledger = loop {
         match SqlLedger::open(with(&url, "right"), clock()).await {
             Ok(ledger) => break ledger,
-            Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            Err(error) => assert!(SystemClock.instant() < deadline, "{error:?}"),
         }
     };
     ledger.open_run(new_run(0)).await.unwrap();
@@ -254,11 +254,11 @@ async fn the_certificate_of_a_server_is_checked() {
         let url = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), root.display());
         Server::new(url, None)
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = SystemClock.instant() + PATIENCE;
     let ledger = loop {
         match SqlLedger::open(place("ca.pem"), clock()).await {
             Ok(ledger) => break ledger,
-            Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            Err(error) => assert!(SystemClock.instant() < deadline, "{error:?}"),
         }
     };
     ledger.open_run(new_run(0)).await.unwrap();

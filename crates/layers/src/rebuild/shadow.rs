@@ -19,7 +19,7 @@ pub struct Shadow {
     pub(super) entity: EntitySpec,
     pub(super) timezone: String,
     scratch: Scratch,
-    pub(super) stage: SilverStage,
+    pub(super) stage: Box<SilverStage>,
     source: Option<Source>,
     replayed: u64,
     progress: Option<Progress>,
@@ -38,7 +38,7 @@ impl Shadow {
     ) -> Result<Self, StageError> {
         let id = entity.id();
         let standing = Table::open(lake, &path::silver(&id)).await.ok().flatten();
-        Self::beside(lake, standing.as_ref(), entity, timezone, scratch, until).await
+        Box::pin(Self::beside(lake, standing.as_ref(), entity, timezone, scratch, until)).await
     }
 
     /// The same, as a table that was made of the same records and has removed history: what is
@@ -70,7 +70,7 @@ impl Shadow {
             entity: entity.clone(),
             timezone: timezone.to_owned(),
             scratch,
-            stage,
+            stage: Box::new(stage),
             replayed: 0,
             progress: None,
         })

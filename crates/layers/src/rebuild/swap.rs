@@ -41,11 +41,11 @@ impl<'s> Swap<'s> {
             let text = format!("raw has nothing of {id} that its table could be made from");
             return Err(StageError::Mismatch(text));
         }
-        shadow.stage.expire_known().await?;
+        Box::pin(shadow.stage.expire_known()).await?;
         let target = path::silver(&id);
         let table = shadow.table().await?;
         let rows = table.rows();
-        let txns = shadow.stage.succeed(&table, &target).await?;
+        let txns = Box::pin(shadow.stage.succeed(&table, &target)).await?;
         let replacement = Replacement::prepare(table, &target, &[SIDE_FILES], progress)
             .await
             .map_err(lake_error)?;

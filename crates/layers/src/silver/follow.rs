@@ -42,7 +42,7 @@ impl SilverStage {
             None => {
                 let table = Table::open(&self.lake, &self.shape.path).await.map_err(lake_error)?;
                 let Some(table) = table else { return Ok(()) };
-                self.followed.insert(table)
+                self.followed.insert(Box::new(table))
             }
         };
         let shape = self.shape.standing(table.schema())?;

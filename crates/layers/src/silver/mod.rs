@@ -99,7 +99,7 @@ pub struct SilverStage {
     writing: Option<Writing>,
     upkeep: SilverUpkeep,
     /// The table as it was last followed, while another process writes it.
-    followed: Option<Table>,
+    followed: Option<Box<Table>>,
     /// The borders of the table whose place this one is to take.
     inherited: Borders,
     /// The right to write the index, from the first opening on; given back when all else is.
@@ -161,8 +161,8 @@ impl SilverStage {
             let id = self.shape.entity.id();
             let progress = note.map(|note| note.check(&table, &id)).transpose()?;
             let at = progress.map(|progress| (progress.epoch, progress.offset));
-            let brought = follow::bring(&self.lake, &table, at, &self.index, &self.shape).await;
-            let mut closings = brought?;
+            let brought = follow::bring(&self.lake, &table, at, &self.index, &self.shape);
+            let mut closings = Box::pin(brought).await?;
             if !table.is_claimed() {
                 // Of the rows nothing is altered, and so nothing of the index.
                 let version = upkeep::claim(&mut table).await?;

@@ -97,10 +97,11 @@ pub async fn verify_rebuild(
     let until = Some((reached.epoch, end.map_or(reached.offset, |end| end.min(reached.offset))));
     let border = borders_of(lake, &table).await.of_table(reached.epoch, reached.offset);
     let (timezone, scratch) = (options.timezone, options.scratch);
-    let mut shadow = Shadow::beside(lake, Some(&table), entity, timezone, scratch, until).await?;
+    let shadow = Shadow::beside(lake, Some(&table), entity, timezone, scratch, until);
+    let mut shadow = Box::pin(shadow).await?;
     let standing = Standing { table, reached, border };
-    let compared =
-        fill_and_compare(&mut shadow, entity, standing, options, progress, &mut out).await;
+    let compared = fill_and_compare(&mut shadow, entity, standing, options, progress, &mut out);
+    let compared = Box::pin(compared).await;
     let removed = shadow.remove().await;
     compared.and(removed).map(|()| out)
 }

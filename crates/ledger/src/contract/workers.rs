@@ -1,6 +1,7 @@
 //! Workers that share the work.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 use std::time::Duration;
 
 use alluvium_model::{EntitySpec, Epoch, Layer, Position, Role, SystemSpec};
@@ -25,7 +26,7 @@ fn worker(id: &str, roles: &[Role]) -> Worker {
 pub(super) async fn workers_see_each_other_until_they_are_gone(given: Given) {
     let ledger = &*given.ledger;
     let (a, mut b) = (worker("a", &Role::ALL), worker("b", &[Role::Raw]));
-    assert_eq!(ledger.beat(&a, &[], TTL).await.unwrap().workers, [a.clone()]);
+    assert_eq!(ledger.beat(&a, &[], TTL).await.unwrap().workers, from_ref(&a));
     assert_eq!(ledger.beat(&b, &[], TTL).await.unwrap().workers, [a.clone(), b.clone()]);
     given.time.pass(TTL / 2).await;
     b.claims.insert(LeaseName::poll(&orders()));
@@ -52,7 +53,7 @@ pub(super) async fn a_beat_prolongs_what_is_held_and_tells_what_was_lost(given: 
     ledger.release_leases(&held[..1]).await.unwrap();
     let (name, _) = &held[0];
     ledger.acquire_lease(name, "b", TTL).await.unwrap().unwrap();
-    assert_eq!(ledger.beat(&a, &held, TTL).await.unwrap().lost, [name.clone()]);
+    assert_eq!(ledger.beat(&a, &held, TTL).await.unwrap().lost, from_ref(name));
     given.time.pass(TTL * 2).await;
     let mut lost = ledger.beat(&a, &held, TTL).await.unwrap().lost;
     lost.sort();
@@ -87,10 +88,10 @@ pub(super) async fn a_change_of_the_metadata_is_a_new_revision(given: Given) {
         serde_json::from_value(json!({"name": "shop", "type": "push", "connection": {}})).unwrap();
     let spec = json!({"system": "shop", "name": "orders", "keys": ["id"], "load": "delta"});
     let mut spec: EntitySpec = serde_json::from_value(spec).unwrap();
-    ledger.store_metadata(&[system.clone()], &[spec.clone()], at(1)).await.unwrap();
+    ledger.store_metadata(from_ref(&system), from_ref(&spec), at(1)).await.unwrap();
     let second = revision().await;
     assert!(second > first);
-    ledger.store_metadata(&[system.clone()], &[spec.clone()], at(2)).await.unwrap();
+    ledger.store_metadata(from_ref(&system), from_ref(&spec), at(2)).await.unwrap();
     assert_eq!(revision().await, second, "nothing has changed");
     spec.description = "what was ordered".to_owned();
     ledger.store_metadata(&[system], &[spec], at(3)).await.unwrap();

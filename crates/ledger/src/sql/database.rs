@@ -87,8 +87,9 @@ impl Database {
                 Ok(Tx::Sqlite(readers.begin().await.map_err(failed(doing))?))
             }
             Self::Postgres { pool, patience } => {
-                let tx =
-                    within(*patience, pool.begin_with(SNAPSHOT)).await.map_err(failed(doing))?;
+                let tx = within(*patience, Box::pin(pool.begin_with(SNAPSHOT)))
+                    .await
+                    .map_err(failed(doing))?;
                 Tx::Postgres(tx, *patience).without_limit(doing).await
             }
         }
@@ -136,7 +137,7 @@ async fn begin_postgres(
     patience: Duration,
     doing: &'static str,
 ) -> Result<Tx, LedgerError> {
-    let tx = within(patience, pool.begin()).await.map_err(failed(doing))?;
+    let tx = within(patience, Box::pin(pool.begin())).await.map_err(failed(doing))?;
     Ok(Tx::Postgres(tx, patience))
 }
 

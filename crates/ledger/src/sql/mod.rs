@@ -60,7 +60,8 @@ impl SqlLedger {
     /// Opens the ledger, creates it if it is not there, and brings its tables up to date. Other
     /// processes may have it open. Where the database has no clock of its own, `clock` is it.
     pub async fn open(place: impl Into<Place>, clock: Arc<dyn Clock>) -> Result<Self, LedgerError> {
-        Ok(Self { clock, database: Database::open(&place.into()).await? })
+        let place = place.into();
+        Ok(Self { clock, database: Box::pin(Database::open(&place)).await? })
     }
 
     /// Lets the file grow to so many pages of 4 KiB, as a full disk would.

@@ -171,7 +171,7 @@ impl World {
     /// Starts a worker that shares the work with others.
     pub async fn join(&self, name: &str) -> RuntimeHandle {
         let (platform, _) = self.worker(name).await;
-        Runtime::start(platform, Triggers::Heeded).await.unwrap()
+        Box::pin(Runtime::start(platform, Triggers::Heeded)).await.unwrap()
     }
 
     /// Starts a runtime whose triggers are not heeded.
