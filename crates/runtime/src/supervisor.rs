@@ -20,6 +20,9 @@ use crate::status::Phase;
 use crate::trigger::Schedule;
 use crate::workforce::{self, Schedules, Workforce};
 
+/// So long a stop waits for the delivery of audit events.
+const DELIVERY: Duration = Duration::from_secs(5);
+
 /// The runtime: starts everything.
 #[derive(Debug, Clone, Copy)]
 pub struct Runtime;
@@ -168,7 +171,11 @@ impl Supervisor {
         // The house was given back; where nobody else is there to keep it, events would wait.
         let delivers = |of: &Workforce| of.keeps_house() || of.is_alone();
         if context.workforce.as_ref().is_none_or(delivers) {
-            housekeeping::deliver_pending(context).await;
+            let delivered = housekeeping::deliver_pending(context);
+            // What is not delivered now stays in the outbox.
+            if tokio::time::timeout(DELIVERY, delivered).await.is_err() {
+                tracing::warn!("audit events wait for the next start: the bus does not take them");
+            }
         }
         // Before the worker is signed off: it must not tell once more that it is alive.
         self.beside.lock().await.shutdown().await;

@@ -38,7 +38,8 @@ impl Servers {
             (Bus::Nats, _) => Broker::Nats(NatsServer::start().expect("nats-server")),
             (Bus::Kafka, Some(brokers)) => Broker::Kafka(brokers.clone()),
             (Bus::Kafka, None) => {
-                let names = SHAPES.iter().map(Shape::id).chain(["cursors".to_owned()]);
+                let own = ["cursors", "audit"].map(str::to_owned);
+                let names = SHAPES.iter().map(Shape::id).chain(own);
                 Broker::Mock(KafkaMock::with_topics(names.map(|name| format!("{prefix}{name}"))))
             }
         };
