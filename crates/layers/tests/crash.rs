@@ -81,7 +81,12 @@ async fn an_index_that_is_older_than_the_table_follows_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_follows_a_compaction_and_no_rows_that_another_program_deleted() {
     let mut platform = Platform::new(people());
-    let topic = filled(&platform);
+    let mut topic = Topic::of(&platform);
+    for id in 1..=4 {
+        let row =
+            format!(r#"{{"op":"create","seq":{id},"after":{{"id":{id},"name":"n","mood":"m"}}}}"#);
+        topic.mapped(&[&row]);
+    }
     apply(&mut platform.silver(), &topic.delivery(0, 1)).await;
     marked(&platform).await;
     platform.change_index();

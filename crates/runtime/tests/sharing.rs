@@ -259,6 +259,8 @@ async fn a_poller_that_wakes_past_its_lease_publishes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_schedule_fires_in_one_worker_only() {
     let mut world = World::new().await;
+    // Nobody waits for what a schedule brings, so that raw lands when it has lingered.
+    world.settings.raw_linger = Duration::from_millis(50);
     world.system("shop", &["orders"]).has("orders", 3);
     world.systems[0].triggers = vec![Trigger::Interval { seconds: 1 }];
     let (a, b) = tokio::join!(world.join("a"), world.join("b"));
