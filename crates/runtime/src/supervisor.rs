@@ -16,6 +16,7 @@ use crate::housekeeping;
 use crate::platform::Platform;
 use crate::recall::recall;
 use crate::scheduler;
+use crate::standby;
 use crate::status::Phase;
 use crate::trigger::Schedule;
 use crate::workforce::{self, Schedules, Workforce};
@@ -71,6 +72,7 @@ impl Runtime {
         beside.spawn(housekeeping::measure(Arc::clone(&context)));
         if context.workforce.is_some() {
             beside.spawn(workforce::share(Arc::clone(&context), schedules));
+            beside.spawn(standby::stand_by(Arc::clone(&context)));
             beside.spawn(await_roster(Arc::clone(&context), Arc::clone(&supervisor)));
         } else {
             beside.spawn(start_layers(Arc::clone(&context), Arc::clone(&supervisor), known));

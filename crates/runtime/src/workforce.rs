@@ -26,7 +26,6 @@ use crate::pulse::{NoBeat, Pulse};
 use crate::recall::remembered;
 use crate::retry::chance;
 use crate::roster::{Unit, heir, owner};
-use crate::standby;
 use crate::trigger::Schedule;
 use crate::{housekeeping, scheduler};
 
@@ -156,8 +155,6 @@ impl Workforce {
 /// Shares the work, until dropped.
 pub(crate) async fn share(context: Arc<Context>, schedules: Schedules) {
     let Some(workforce) = &context.workforce else { return };
-    let mut beside = JoinSet::new();
-    beside.spawn(standby::stand_by(Arc::clone(&context)));
     loop {
         turn(&context, workforce, &schedules).await;
         // Not all at the same moment, and never later than is safe.
