@@ -95,6 +95,30 @@ fn a_house_moves_there_and_back_and_sources_are_read_on_from_where_they_were() {
 }
 
 #[test]
+fn a_bus_at_which_another_process_is_at_work_is_not_left() {
+    let (Some(server), Some(there)) = (NatsServer::start(), NatsServer::start()) else { return };
+    let platform = shop();
+    let (lake, ledger) = (platform.folder().join("lake"), platform.folder().join("ledger.db"));
+    let shared = format!(
+        "{SETTINGS}\n[lake]\npath = {lake:?}\n\n[ledger]\npath = {ledger:?}\n\n\
+         [runtime]\nlease_time = \"3s\"\n"
+    );
+    platform.write("alluvium.toml", &on_nats(&shared, &server, "alluvium"));
+    platform.run(&["ingest", "shop"]).ok();
+    // It polls only when it is told to, and has no layer.
+    let elsewhere = ["run", "--roles", "connect", "--set", "data=elsewhere"];
+    let running = platform.spawn(&elsewhere);
+    let sql = format!("SELECT name FROM ledger.lease WHERE holder LIKE '{}-%'", running.id());
+    until("a lease of the other process", 60, || (!platform.query(&sql).is_empty()).then_some(()));
+    let to = there.url();
+    platform.run(&["bus", "migrate", "--to", &to]).ended(1).told(&["stop all that use this bus"]);
+    assert!(running.terminate(60).success());
+    migrate(&platform, &to, &[]);
+    platform.write("alluvium.toml", &on_nats(&shared, &there, "alluvium"));
+    assert_proved(&platform);
+}
+
+#[test]
 fn a_bus_where_somebody_lives_is_not_moved_to() {
     let Some(server) = NatsServer::start() else { return };
     let (first, second) = (shop(), shop());

@@ -2,7 +2,8 @@
 
 use alluvium_config::ConfigError;
 use alluvium_lake::LakeError;
-use alluvium_model::{Remedy, SourceError};
+use alluvium_ledger::LedgerError;
+use alluvium_model::{BusError, Remedy, SourceError};
 use alluvium_query::QueryError;
 use alluvium_runtime::RuntimeError;
 
@@ -57,17 +58,31 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
             text.push_str(&cause);
         }
     }
-    let lake: Option<&LakeError> = error.downcast_ref();
-    if let Some(Remedy::Operator(what)) = lake.map(LakeError::remedy) {
+    if let Some(Remedy::Operator(what)) = remedy(error) {
         text.push_str("; ");
         text.push_str(what);
     }
     eprintln!("alluvium: {text}");
     let usage = error.is::<UsageError>()
-        || matches!(lake, Some(LakeError::Denied { .. } | LakeError::Unfit(_)))
+        || is_refused(error)
         || error.downcast_ref().is_some_and(is_asked_wrongly)
         || error.downcast_ref().is_some_and(is_configured_wrongly);
     if usage { Exit::Usage } else { Exit::Failed }
+}
+
+/// What is to be done about an engine.
+fn remedy(error: &anyhow::Error) -> Option<Remedy> {
+    let lake = error.downcast_ref().map(LakeError::remedy);
+    lake.or_else(|| error.downcast_ref().map(BusError::remedy))
+        .or_else(|| error.downcast_ref().map(LedgerError::remedy))
+}
+
+/// Whether an engine is not as the settings have it, or does not let us in.
+fn is_refused(error: &anyhow::Error) -> bool {
+    use LedgerError as L;
+    matches!(error.downcast_ref(), Some(LakeError::Denied { .. } | LakeError::Unfit(_)))
+        || matches!(error.downcast_ref(), Some(BusError::Refused(_)))
+        || matches!(error.downcast_ref(), Some(L::Refused { .. } | L::Address(_) | L::Foreign(_)))
 }
 
 /// Whether a reason that a run gives blames the configuration: the metadata do not fit the source.
@@ -103,6 +118,13 @@ mod tests {
         assert!(blames_configuration(&format!("shop.orders: {misfit}; mend it")));
         let away = SourceError::Unavailable("there is nobody".to_owned());
         assert!(!blames_configuration(&format!("shop.orders: {away}; try again")));
+    }
+
+    #[test]
+    fn an_engine_that_lets_us_not_in_is_configuration_and_one_that_is_away_is_not() {
+        assert_eq!(report(&BusError::Refused("a wrong password".to_owned()).into()), Exit::Usage);
+        assert_eq!(report(&LedgerError::Address("no host".to_owned()).into()), Exit::Usage);
+        assert_eq!(report(&BusError::Unavailable("no answer".to_owned()).into()), Exit::Failed);
     }
 
     #[test]

@@ -9,12 +9,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_bus::{Bus, Tenant};
+use alluvium_bus::{Bus, Mark, Tenant};
 use alluvium_ledger::Ledger;
 use alluvium_model::{BusError, Clock, SystemClock};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::destination::Destination;
 use crate::exit::UsageError;
 
 /// How often it is said. The same in all processes, whatever their settings.
@@ -26,7 +27,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The bus is ours: of those who have this ledger.
 pub(crate) struct Tenancy {
-    lost: CancellationToken,
+    lost: watch::Receiver<Option<String>>,
     _beats: AbortOnDropHandle<()>,
 }
 
@@ -35,25 +36,47 @@ impl Tenancy {
     pub(crate) async fn take(bus: &Arc<dyn Bus>, ledger: &dyn Ledger) -> anyhow::Result<Self> {
         let id = ledger.id().await?;
         settle(bus.as_ref(), &id).await?;
-        let lost = CancellationToken::new();
-        let beats = tokio::spawn(keep(Arc::clone(bus), id, lost.clone()));
+        let (tell, lost) = watch::channel(None);
+        let beats = tokio::spawn(keep(Arc::clone(bus), id, tell));
         Ok(Self { lost, _beats: AbortOnDropHandle::new(beats) })
     }
 
-    /// Waits until those of another ledger have taken the bus over.
-    pub(crate) async fn lost(&self) {
-        self.lost.cancelled().await;
+    /// Waits until the bus is ours no more, and tells why: those of another ledger have taken it
+    /// over, or it was left for another bus.
+    pub(crate) async fn lost(&self) -> UsageError {
+        let mut lost = self.lost.clone();
+        match lost.wait_for(Option::is_some).await {
+            Ok(why) => UsageError(why.clone().unwrap_or_default()),
+            // Who looks after it ends only with us.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
+/// Refused where another installation lives on the bus that is moved to, or has lived there.
+pub(crate) async fn check_vacant(
+    bus: &dyn Bus,
+    ledger: &dyn Ledger,
+    to: &Destination,
+) -> anyhow::Result<()> {
+    if is_another(bus.tenant().await?.as_ref(), &ledger.id().await?) {
+        return Err(UsageError(format!(
+            "{to} is used with another ledger: it is no empty bus. Give this installation one of its \
+             own, or another prefix"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
 /// Why two ledgers cannot be.
-pub(crate) fn refusal() -> UsageError {
-    UsageError(
-        "another process uses this bus with another ledger, and processes that share a bus share one \
-         ledger and one lake: give all of them the same `ledger.url` (docs/scale-out.md), stop the \
-         other one, or give this installation a `prefix` of its own on the bus"
-            .to_owned(),
-    )
+const TWO_LEDGERS: &str = "another process uses this bus with another ledger, and processes that \
+    share a bus share one ledger and one lake: give all of them the same `ledger.url` \
+    (docs/scale-out.md), stop the other one, or give this installation a `prefix` of its own on the \
+    bus";
+
+fn refusal() -> UsageError {
+    UsageError(TWO_LEDGERS.to_owned())
 }
 
 async fn settle(bus: &dyn Bus, ledger: &str) -> anyhow::Result<()> {
@@ -84,20 +107,36 @@ async fn settle(bus: &dyn Bus, ledger: &str) -> anyhow::Result<()> {
 }
 
 /// Says again and again that we are there, unless another process of ours has just said it.
-async fn keep(bus: Arc<dyn Bus>, ledger: String, lost: CancellationToken) {
+async fn keep(bus: Arc<dyn Bus>, ledger: String, lost: watch::Sender<Option<String>>) {
     let mut heard = None;
     loop {
         tokio::time::sleep(BEAT).await;
-        match beat(bus.as_ref(), &ledger, heard.as_ref()).await {
-            Ok(now) if is_another(now.as_ref(), &ledger) => {
-                tracing::error!("{}", refusal());
-                lost.cancel();
-                return;
+        let why = match look(bus.as_ref(), &ledger, &mut heard).await {
+            Ok(why) => why,
+            Err(error) => {
+                tracing::debug!(%error, "the bus did not tell whose it is");
+                None
             }
-            Ok(now) => heard = now,
-            Err(error) => tracing::debug!(%error, "the bus did not tell whose it is"),
+        };
+        if let Some(why) = why {
+            tracing::error!("{why}");
+            lost.send_replace(Some(why));
+            return;
         }
     }
+}
+
+/// Why the bus is ours no more.
+async fn look(
+    bus: &dyn Bus,
+    ledger: &str,
+    heard: &mut Option<Tenant>,
+) -> Result<Option<String>, BusError> {
+    if let Some(refusal) = bus.mark().await?.as_ref().and_then(Mark::refusal) {
+        return Ok(Some(refusal));
+    }
+    *heard = beat(bus, ledger, heard.as_ref()).await?;
+    Ok(is_another(heard.as_ref(), ledger).then(|| TWO_LEDGERS.to_owned()))
 }
 
 /// Whose the bus is now.

@@ -1,33 +1,30 @@
 //! Concrete parts put together: the bus that the settings name, the lake in a folder or a bucket,
 //! the ledger's database, the connectors.
 
-use std::path::{Path, PathBuf};
+mod engines;
+mod stages;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_bus::Bus;
 use alluvium_config::{
-    BucketCredentials, BucketPlace, ConfigError, ConnectorSchemas, LakePlace, LoadOptions,
-    Metadata, Part, Reach, SchemaCatalog, Settings,
+    ConfigError, ConnectorSchemas, LoadOptions, Metadata, Part, Reach, SchemaCatalog, Settings,
 };
 use alluvium_connector::{ConnectContext, Registry};
-use alluvium_lake::index::{IndexStore, KeyIndex};
-use alluvium_lake::table::CompactionPolicy;
-use alluvium_lake::upkeep::UpkeepPolicy;
-use alluvium_lake::{Credentials, Lake, S3Settings};
+use alluvium_lake::Lake;
+use alluvium_lake::index::IndexStore;
 use alluvium_layers::rebuild::remove_leftovers;
-use alluvium_layers::{BronzeStage, RawReplay, RawStage, SilverStage};
-use alluvium_ledger::{Ledger, LedgerTables, Place, Retention, Server, SqlLedger};
-use alluvium_model::{
-    BusError, Clock, Delivery, EntityId, EntitySpec, Epochs, Layer, Ownership, Position,
-    Quarantined, Stage, StageError, Subscriber, SystemClock,
-};
-use alluvium_runtime::{Claim, Platform, RetryPolicy, RuntimeSettings, Stages};
+use alluvium_ledger::{Ledger, Retention};
+use alluvium_model::{Clock, EntityId, Layer, SystemClock};
+use alluvium_runtime::{Claim, Platform, RetryPolicy, RuntimeSettings};
 use alluvium_telemetry::{BuildInfo, Metrics};
 use anyhow::Context;
-use async_trait::async_trait;
 use uuid::Uuid;
 
+pub(crate) use self::engines::{lake, lake_to_write, ledger, ledger_tables, scratch};
+use self::engines::{make_folder, open_index};
+use self::stages::stages;
 use crate::buses::{self, Opened};
 use crate::cli::Cli;
 use crate::tenancy::Tenancy;
@@ -104,72 +101,6 @@ fn check(registry: &Registry, part: Part<'_>) -> Result<(), String> {
         Part::Source(kind, entity) => registry.check_source(kind, entity),
     };
     checked.map_err(|error| error.to_string())
-}
-
-/// The lake, for who only reads.
-pub(crate) fn lake(settings: &Settings) -> anyhow::Result<Lake> {
-    let clock = Arc::new(SystemClock);
-    Ok(match settings.lake_place()? {
-        LakePlace::Folder(folder) => Lake::local(&folder, clock)?,
-        LakePlace::Bucket(place) => Lake::s3(&s3_settings(settings, *place)?, clock)?,
-    })
-}
-
-/// The lake, for who writes: its store has proved to be fit.
-pub(crate) async fn lake_to_write(settings: &Settings) -> anyhow::Result<Lake> {
-    Ok(lake(settings)?.fit_to_write().await?)
-}
-
-fn s3_settings(settings: &Settings, place: BucketPlace) -> anyhow::Result<S3Settings> {
-    let of = &settings.lake.s3;
-    let credentials = match place.credentials {
-        BucketCredentials::Keys(id, secret, token) => Credentials::Keys { id, secret, token },
-        BucketCredentials::Machine(told) => Credentials::Machine(told),
-    };
-    Ok(S3Settings {
-        bucket: place.bucket,
-        prefix: place.prefix,
-        endpoint: place.endpoint.as_deref().map(str::parse).transpose()?,
-        region: place.region,
-        path_style: of.path_style,
-        allow_http: of.allow_http,
-        credentials,
-        request_time: of.request_time.duration(),
-        retry_time: of.retry_time.duration(),
-    })
-}
-
-/// Where tables are made anew: the indexes of their shadows.
-pub(crate) fn scratch(settings: &Settings) -> PathBuf {
-    settings.data_path().join("shadow")
-}
-
-/// The ledger, for who reads and decides.
-pub(crate) async fn ledger(settings: &Settings) -> anyhow::Result<Arc<dyn Ledger>> {
-    let place = ledger_place(settings)?;
-    if let Place::File(path) = &place {
-        make_folder(path.parent())?;
-    }
-    Ok(Arc::new(SqlLedger::open(place, Arc::new(SystemClock)).await?))
-}
-
-/// The ledger's tables, for who asks in SQL.
-pub(crate) fn ledger_tables(settings: &Settings) -> anyhow::Result<LedgerTables> {
-    Ok(LedgerTables::at(ledger_place(settings)?))
-}
-
-fn ledger_place(settings: &Settings) -> anyhow::Result<Place> {
-    let of = &settings.ledger;
-    let Some(url) = &of.url else { return Ok(settings.ledger_path().into()) };
-    let server = Server::new(url.as_str(), settings.ledger_password()?);
-    let (max_connections, statement_time) = (of.max_connections, of.statement_time.duration());
-    Ok(Server { max_connections, statement_time, ..server }.into())
-}
-
-fn make_folder(path: Option<&Path>) -> anyhow::Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    std::fs::create_dir_all(path)
-        .with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
 /// A platform, and what the command needs of its parts besides.
@@ -250,7 +181,7 @@ async fn wire_on(
 ) -> anyhow::Result<Wired> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lake = lake_to_write(settings).await?;
-    let index = IndexStore::open(&settings.data_path().join("index"))?;
+    let index = open_index(settings)?;
     if let Err(error) = remove_leftovers(&lake, &scratch(settings)).await {
         tracing::warn!(%error, "what a rebuild left behind could not be removed");
     }
@@ -266,7 +197,7 @@ async fn wire_on(
         subscribe: Arc::clone(&bus) as _,
         topics: Arc::new(move || topics.topic_stats()),
         ledger: Arc::clone(&ledger),
-        stages: Arc::new(stages_of(settings, lake.clone(), index.clone())?),
+        stages: Arc::new(stages(settings, lake.clone(), index.clone())?),
         registry: Arc::new(registry()),
         connect: ConnectContext::new(Arc::clone(&clock)),
         metrics: Arc::clone(&metrics),
@@ -328,96 +259,4 @@ fn who(settings: &Settings, shared: bool) -> RuntimeSettings {
 pub(crate) fn worker_name() -> String {
     let unique = Uuid::new_v4().simple().to_string();
     format!("{}-{}", std::process::id(), &unique[..12])
-}
-
-fn stages_of(settings: &Settings, lake: Lake, index: IndexStore) -> anyhow::Result<LakeStages> {
-    let of = &settings.maintenance;
-    let upkeep = UpkeepPolicy {
-        compaction: CompactionPolicy {
-            target_bytes: of.file_bytes.bytes(),
-            fan_in: of.files_merged as usize,
-            deleted_percent: u64::from(of.deleted_percent),
-        },
-        checkpoint_every: of.checkpoint_commits,
-        keep_log: of.log_retention.duration(),
-        keep_garbage: of.garbage_age.duration(),
-        ..UpkeepPolicy::default()
-    };
-    let linger_bytes = usize::try_from(settings.layers.raw_linger_bytes.bytes())?;
-    Ok(LakeStages { lake, index, linger_bytes, upkeep })
-}
-
-/// The layers of the lake.
-struct LakeStages {
-    lake: Lake,
-    index: IndexStore,
-    linger_bytes: usize,
-    upkeep: UpkeepPolicy,
-}
-
-impl LakeStages {
-    fn index(&self, entity: &EntitySpec) -> Result<KeyIndex, StageError> {
-        let index = self.index.entity(&entity.id());
-        index.map_err(|e| StageError::Unavailable(alluvium_model::error::chain(&e)))
-    }
-}
-
-#[async_trait]
-impl Stages for LakeStages {
-    async fn open(
-        &self,
-        entity: &EntitySpec,
-        timezone: &str,
-        layer: Layer,
-        owner: Option<&Ownership>,
-    ) -> Result<Box<dyn Stage>, StageError> {
-        let upkeep = self.upkeep.clone();
-        let lake = match owner {
-            Some(owner) => self.lake.held_by(owner.clone()),
-            None => self.lake.clone(),
-        };
-        Ok(match layer {
-            Layer::Raw => Box::new(RawStage::new(lake, entity.id(), self.linger_bytes)),
-            Layer::Bronze => {
-                Box::new(BronzeStage::new(lake, entity, timezone)?.with_upkeep(upkeep))
-            }
-            Layer::Silver => {
-                let stage = SilverStage::new(lake, self.index(entity)?, entity, timezone)?;
-                Box::new(stage.with_upkeep(upkeep))
-            }
-        })
-    }
-
-    fn refuses(&self, entity: &EntitySpec, layer: Layer) -> bool {
-        alluvium_layers::refusing(entity) == Some(layer)
-    }
-
-    async fn refused(
-        &self,
-        entity: &EntitySpec,
-        timezone: &str,
-        delivery: &Delivery,
-    ) -> Result<Vec<Quarantined>, StageError> {
-        let mut refused = alluvium_layers::refused(entity, timezone, delivery)?;
-        if self.refuses(entity, Layer::Silver) {
-            refused.extend(alluvium_layers::held(&self.index(entity)?, delivery)?);
-        }
-        Ok(refused)
-    }
-
-    async fn epochs(&self, entity: &EntityId) -> Result<Epochs, StageError> {
-        alluvium_layers::epoch::known(&self.lake, entity).await
-    }
-
-    async fn replay(
-        &self,
-        entity: &EntityId,
-        after: Option<Position>,
-    ) -> Result<Box<dyn Subscriber>, BusError> {
-        let mut replay = RawReplay::open(self.lake.clone(), entity.clone()).await?;
-        if let Some(after) = after {
-            replay.seek(&after).await?;
-        }
-        Ok(Box::new(replay))
-    }
 }

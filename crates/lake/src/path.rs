@@ -18,8 +18,9 @@ pub fn silver(entity: &EntityId) -> Path {
     layer("silver", entity)
 }
 
-/// `_shadow/silver/<system>/<entity>`: the entity's SCD2 table while it is made anew from raw.
-pub fn shadow_of_silver(entity: &EntityId) -> Path {
+/// `_shadow/silver/<system>/<entity>`: where the entity's SCD2 table is made anew from raw, each time
+/// in a folder of its own.
+pub fn shadows_of_silver(entity: &EntityId) -> Path {
     Path::from_iter(["_shadow", "silver", entity.system.as_str(), entity.entity.as_str()])
 }
 

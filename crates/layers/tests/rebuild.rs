@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alluvium_lake::path;
+use alluvium_lake::{Table, path};
 use alluvium_layers::SilverStage;
 use alluvium_layers::rebuild::{Shadow, Swap, Swapped, remove_leftovers};
 use alluvium_layers::verify::{RebuildOptions, Rebuilt, verify_rebuild};
@@ -63,7 +63,7 @@ async fn verified_within(platform: &Platform, patience: Duration) -> Rebuilt {
 
 /// How much of a shadow is there.
 fn left_behind(platform: &Platform) -> usize {
-    let shadow = path::shadow_of_silver(&platform.id());
+    let shadow = path::shadows_of_silver(&platform.id());
     let places = [
         platform.lake_folder().join(shadow.as_ref()),
         scratch(platform).join(platform.id().to_string()),
@@ -274,10 +274,25 @@ async fn what_a_kill_left_behind_is_removed_and_what_is_at_work_is_not() {
     let second =
         Shadow::begin(&platform.lake, &platform.entity, "UTC", &scratch(&platform), None).await;
     assert!(matches!(second.err(), Some(StageError::Unavailable(_))));
+    elsewhere(&platform, &shadow).await;
     drop(shadow);
     remove_leftovers(&platform.lake, &scratch(&platform)).await.unwrap();
     assert_eq!(left_behind(&platform), 0);
     remove_leftovers(&platform.lake, &platform.index_folder().join("nothing")).await.unwrap();
+}
+
+/// Another machine makes a shadow of the same entity in the same lake: neither disturbs the other.
+async fn elsewhere(platform: &Platform, here: &Shadow) {
+    let scratch = platform.index_folder().with_file_name("elsewhere");
+    let mut there =
+        Shadow::begin(&platform.lake, &platform.entity, "UTC", &scratch, None).await.unwrap();
+    while there.next().await.unwrap().is_some() {}
+    let rows = |table: &Table| table.files().map(|file| file.rows).sum::<u64>();
+    let made = rows(&there.table().await.unwrap());
+    assert!(made > 0);
+    assert_eq!(rows(&here.table().await.unwrap()), made);
+    there.remove().await.unwrap();
+    assert_eq!(rows(&here.table().await.unwrap()), made);
 }
 
 #[tokio::test(flavor = "multi_thread")]

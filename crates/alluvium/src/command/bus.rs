@@ -5,7 +5,7 @@
 //! After that it is refused to everybody, and so is the new one until the lake was led to its topics.
 //! Each step may be repeated, so that the command goes on where it was broken off.
 
-mod claim;
+mod sole;
 mod told;
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use alluvium_layers::epoch;
 use alluvium_model::{Clock, CursorRecord, EntityId, Epoch, Position, SystemClock};
 use alluvium_runtime::{Phase, Runtime, RuntimeHandle, Triggers};
 
-use self::claim::Claim;
+use self::sole::Sole;
 use self::told::{Row, tell};
 use super::ingest::Tracker;
 use super::known::known;
@@ -26,6 +26,7 @@ use crate::buses;
 use crate::cli::{Bus, Cli};
 use crate::destination::Destination;
 use crate::exit::{Exit, UsageError};
+use crate::tenancy::{self, Tenancy};
 use crate::wiring::{self, Wired};
 
 /// Moves house. Nobody else may have the data folder open meanwhile.
@@ -58,9 +59,18 @@ async fn migrate(
 ) -> anyhow::Result<Vec<Row>> {
     let left = wired.bus.mark().await?;
     may_leave(left.as_ref(), &to.to_string()).map_err(UsageError)?;
+    // A bus that was left is nobody's.
+    let is_left = matches!(left, Some(Mark::Left(_)));
+    let _tenancy = match wired.bus.is_shared() && !is_left {
+        true => Some(Tenancy::take(&wired.bus, wired.ledger.as_ref()).await?),
+        false => None,
+    };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (mut new, _) = buses::open_any(there, Arc::clone(&clock)).await?;
     let reached = new.mark().await?;
+    if !reached.as_ref().is_some_and(|mark| matches!(mark, Mark::Left(_))) {
+        tenancy::check_vacant(new.as_ref(), wired.ledger.as_ref(), to).await?;
+    }
     let stands = standing(left.as_ref(), reached.as_ref(), &to.to_string()).map_err(UsageError)?;
     if stands == Standing::BeforeAnew {
         new = buses::open_anew(there, new, clock).await?;
@@ -102,11 +112,11 @@ impl Migration<'_> {
     /// Everything up to the moment at which the move counts.
     async fn leave(&self) -> anyhow::Result<Move> {
         let entities = self.entities().await?;
-        Claim::take(self.wired, &entities).await?.give_back().await;
+        Sole::take(self.wired, &entities, self.to).await?.give_back().await;
         self.land(&entities).await?;
-        let claim = Claim::take(self.wired, &entities).await?;
-        let left = self.prepare_and_leave().await;
-        claim.give_back().await;
+        let sole = Sole::take(self.wired, &entities, self.to).await?;
+        let left = self.prepare_and_leave(&sole).await;
+        sole.give_back().await;
         left
     }
 
@@ -140,7 +150,7 @@ impl Migration<'_> {
     }
 
     /// What is prepared here is of no account before the last step.
-    async fn prepare_and_leave(&self) -> anyhow::Result<Move> {
+    async fn prepare_and_leave(&self, sole: &Sole) -> anyhow::Result<Move> {
         let ids = self.topics().await?;
         let of = ids.len() as u64;
         let bar = Bar::new(self.cli.quiet, "making the topics");
@@ -162,6 +172,7 @@ impl Migration<'_> {
         }
         bar.finish();
         self.check_still(&made, &topics).await?;
+        sole.check().await?;
         self.wired.bus.put_mark(&Mark::Left(made.clone())).await?;
         Ok(made)
     }

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::ingest::finish;
 use crate::cli::Run;
 use crate::exit::{Exit, UsageError};
-use crate::tenancy;
 use crate::wiring::{self, Wired};
 
 /// Runs until SIGINT or SIGTERM, then drains.
@@ -46,9 +45,9 @@ pub(crate) async fn run(settings: &Settings, args: &Run) -> anyhow::Result<Exit>
         .with_connections(settings.http.max_connections as usize);
         tokio::spawn(alluvium_api::serve(listener, state, stop.clone()))
     });
-    let goes_on_elsewhere = tokio::select! {
-        asked = asked_to_stop() => { asked?; false }
-        () = taken_over(&wired) => true,
+    let ousted = tokio::select! {
+        asked = asked_to_stop() => { asked?; None }
+        why = ousted(&wired) => Some(why),
     };
     tracing::info!("stopping");
     finish(&handle, &wired, settings).await;
@@ -56,14 +55,14 @@ pub(crate) async fn run(settings: &Settings, args: &Run) -> anyhow::Result<Exit>
     if let Some(server) = server {
         server.await.context("HTTP ended badly")?;
     }
-    match goes_on_elsewhere {
-        true => Err(tenancy::refusal().into()),
-        false => Ok(Exit::Done),
+    match ousted {
+        Some(why) => Err(why.into()),
+        None => Ok(Exit::Done),
     }
 }
 
-/// Waits until the bus is that of others, who have another ledger.
-async fn taken_over(wired: &Wired) {
+/// Waits until the bus is ours no more, and tells why.
+async fn ousted(wired: &Wired) -> UsageError {
     match &wired.tenancy {
         Some(tenancy) => tenancy.lost().await,
         None => std::future::pending().await,

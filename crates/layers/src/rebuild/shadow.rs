@@ -62,7 +62,7 @@ impl Shadow {
         };
         let index = open_index(&scratch, entity)?;
         let stage = SilverStage::new(lake.clone(), index, entity, timezone)?
-            .at(path::shadow_of_silver(&id))
+            .at(scratch.table())
             .within(borders);
         Ok(Self {
             source: Source::open(lake, &id, until).await?,
@@ -112,8 +112,7 @@ impl Shadow {
 
     /// Its table, to read.
     pub async fn table(&self) -> Result<Table, StageError> {
-        let place = path::shadow_of_silver(&self.entity.id());
-        let table = Table::open(&self.lake, &place).await.map_err(lake_error)?;
+        let table = Table::open(&self.lake, &self.scratch.table()).await.map_err(lake_error)?;
         table.ok_or_else(|| StageError::Bug("a shadow that was filled has no table".to_owned()))
     }
 
