@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alluvium_lake::{Lake, LakeError, path};
+use alluvium_lake::{Lake, path};
 use alluvium_model::{EntityId, StageError};
 use object_store::ObjectMeta;
 use object_store::path::Path as LakePath;
