@@ -40,8 +40,8 @@ impl Partition {
     pub(super) fn arrive(&mut self, message: Arrived) -> Option<u64> {
         let last = self.last.take();
         if message.offset < self.read {
-            // Nothing that stands here was left unread.
-            return (last? == message.seen()).then_some(0);
+            // Of what was read the last message is asked for, and nothing before `read` was left out.
+            return last.is_none_or(|last| last == message.seen()).then_some(0);
         }
         let bytes = message.bytes().max(1);
         self.read = message.offset + 1;
@@ -147,6 +147,7 @@ mod tests {
         assert_eq!(same.arrive(message(3, "a")), Some(0));
         assert_eq!(same.arrive(message(6, "bc")), Some(2));
         assert_eq!((same.lacks(0), same.read, same.ahead.len()), (false, 7, 1));
+        assert_eq!((same.arrive(message(6, "bc")), same.ahead.len()), (Some(0), 1), "twice");
         assert_eq!(known().arrive(message(3, "b")), None, "another value");
         assert_eq!(known().arrive(message(4, "a")), None, "it was not there to be read");
         let later = Arrived { time_us: Some(1), ..message(3, "a") };
