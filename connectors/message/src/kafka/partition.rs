@@ -40,7 +40,7 @@ impl Partition {
     pub(super) fn arrive(&mut self, message: Arrived) -> Option<u64> {
         let last = self.last.take();
         if message.offset < self.read {
-            // Of what was read the last message is asked for, and nothing before `read` was left out.
+            // Only the message that was read last is asked for again.
             return last.is_none_or(|last| last == message.seen()).then_some(0);
         }
         let bytes = message.bytes().max(1);
