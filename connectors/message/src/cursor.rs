@@ -32,6 +32,19 @@ pub(crate) struct Place {
     /// follows says the same again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) deleted: Option<String>,
+    /// The last message before it that was read, by which the log is known again. Only where the
+    /// engine gives the log no `incarnation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<Seen>,
+}
+
+/// A message that was read, as far as it takes to know it again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    /// Its offset.
+    pub(crate) offset: i64,
+    /// The hash of its time, key and value.
+    pub(crate) hash: String,
 }
 
 /// What became no change, since the beginning.
@@ -70,6 +83,12 @@ impl MessageCursor {
     pub(crate) fn next(&self) -> BTreeMap<i32, i64> {
         self.partitions.iter().map(|(partition, place)| (*partition, place.next)).collect()
     }
+
+    /// The last message that was read of each partition, where it is known.
+    pub(crate) fn last(&self) -> BTreeMap<i32, Seen> {
+        let known = |(partition, place): (&i32, &Place)| Some((*partition, place.last.clone()?));
+        self.partitions.iter().filter_map(known).collect()
+    }
 }
 
 impl Place {
@@ -84,6 +103,13 @@ impl Place {
         self.time_us = Some(latest);
         latest
     }
+
+    /// Takes up where to read on, and the last message if another one was read. One that does not
+    /// stand before `next` is of a log that is gone.
+    pub(crate) fn stand(&mut self, next: i64, last: Option<Seen>) {
+        self.next = next;
+        self.last = last.or_else(|| self.last.take()).filter(|last| last.offset < next);
+    }
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -96,17 +122,32 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_as_it_was_written() {
-        let place = Place { next: 7, time_us: Some(-5), deleted: Some("ab".to_owned()) };
+        let last = Some(Seen { offset: 6, hash: "cd".to_owned() });
+        let place = Place { next: 7, time_us: Some(-5), deleted: Some("ab".to_owned()), last };
         let cursor = MessageCursor {
             of: "kafka t".to_owned(),
             incarnation: None,
-            partitions: BTreeMap::from([(0, place), (12, Place::default())]),
+            partitions: BTreeMap::from([(0, place.clone()), (12, Place::default())]),
             passed: Passed { tombstones: 3, ..Passed::default() },
         };
+        assert_eq!(cursor.last(), BTreeMap::from_iter(place.last.map(|last| (0, last))));
         let stored = cursor.write().unwrap();
         assert_eq!(MessageCursor::read(Some(&stored), "kafka t").unwrap(), Some(cursor));
         assert_eq!(MessageCursor::read(Some(&stored), "kafka u").unwrap(), None, "another topic");
         assert!(MessageCursor::read(Some(&Cursor(5.into())), "kafka t").is_err());
+    }
+
+    #[test]
+    fn the_last_message_is_kept_until_another_one_was_read_or_the_place_goes_back() {
+        let seen = |offset| Some(Seen { offset, ..Seen::default() });
+        let mut place = Place::default();
+        place.stand(5, seen(4));
+        place.stand(9, None);
+        assert_eq!((place.next, &place.last), (9, &seen(4)), "marks of transactions were passed");
+        place.stand(10, seen(9));
+        assert_eq!(place.last, seen(9));
+        place.stand(2, None);
+        assert_eq!(place.last, None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Kafka as a log: a consumer of its own for each entity, told where to read.
 
+mod message;
 mod options;
 mod partition;
 mod reader;

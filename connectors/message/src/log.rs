@@ -7,7 +7,9 @@ use std::time::Duration;
 use alluvium_model::{EntityId, Headers, SourceError};
 use alluvium_wire::headers::{CONTENT_TYPE, FORMAT, KIND, MAP};
 use async_trait::async_trait;
+use xxhash_rust::xxh3::Xxh3;
 
+use crate::cursor::Seen;
 use crate::settings::{OnLoss, Start};
 
 /// On a message with which a bus of ours begins a topic; it says nothing of any row.
@@ -50,6 +52,18 @@ impl Arrived {
         let len = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
         (len(&self.key) + len(&self.value)) as u64
     }
+
+    /// What it takes to know it again.
+    pub(crate) fn seen(&self) -> Seen {
+        let mut hash = Xxh3::new();
+        hash.update(&self.time_us.unwrap_or(i64::MIN).to_le_bytes());
+        for part in [&self.key, &self.value] {
+            let length = part.as_ref().map_or(u64::MAX, |part| part.len() as u64);
+            hash.update(&length.to_le_bytes());
+            hash.update(part.as_deref().unwrap_or_default());
+        }
+        Seen { offset: self.offset, hash: format!("{:016x}", hash.digest()) }
+    }
 }
 
 /// What a page is to bring.
@@ -63,6 +77,8 @@ pub(crate) struct Want {
     pub(crate) subject: Option<String>,
     /// The next offset of each partition that was read before; `None` at the first page of all.
     pub(crate) from: Option<BTreeMap<i32, i64>>,
+    /// The last message that was read of each partition, where it is known.
+    pub(crate) last: BTreeMap<i32, Seen>,
     /// What tells the log from another one of the same name, as it was when it was read last.
     pub(crate) incarnation: Option<String>,
     /// Where to begin at the first page of all. A partition that is found later is read from its
@@ -85,6 +101,9 @@ pub(crate) struct Brought {
     pub(crate) messages: Vec<Arrived>,
     /// The next offset of each partition that there is.
     pub(crate) next: BTreeMap<i32, i64>,
+    /// The last message of each partition that brought some, if the engine does not tell a log from
+    /// another one of the same name.
+    pub(crate) last: BTreeMap<i32, Seen>,
     /// What tells the log from another one of the same name, if its engine does.
     pub(crate) incarnation: Option<String>,
     /// How many offsets were gone.
@@ -122,7 +141,7 @@ pub(crate) fn lost(want: &Want, place: &str, next: i64, first: i64) -> SourceErr
     ))
 }
 
-/// The log is shorter than what was read of it.
+/// The log is not the one of which something was read.
 pub(crate) fn another(want: &Want, place: &str, how: &str) -> SourceError {
     SourceError::Misconfigured(format!(
         "entity `{}`: {place} is not the one that was read before: {how}. To read it from its \

@@ -5,6 +5,7 @@ mod login;
 mod reader;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 
 use alluvium_model::{EntityId, SourceError};
@@ -36,6 +37,18 @@ struct Reach {
     first: i64,
     /// The sequence after the last message.
     end: i64,
+}
+
+impl Reach {
+    /// Whether it keeps the last messages of each subject and has no other limit: what is gone was
+    /// replaced.
+    fn compacts(&self) -> bool {
+        let config = &self.stream.cached_info().config;
+        config.max_messages_per_subject > 0
+            && config.max_messages <= 0
+            && config.max_bytes <= 0
+            && config.max_age.is_zero()
+    }
 }
 
 impl NatsLog {
@@ -91,21 +104,37 @@ impl NatsLog {
                 }
             };
         }
-        // A stream that keeps the last message of each subject compacts: what is gone was replaced.
-        let config = &reach.stream.cached_info().config;
-        let compacts = config.max_messages_per_subject > 0
-            && config.max_messages <= 0
-            && config.max_bytes <= 0
-            && config.max_age.is_zero();
-        if next >= reach.first || compacts {
+        if next >= reach.first || reach.compacts() {
             return Ok((next, 0));
         }
-        if want.on_loss == OnLoss::Stop {
-            return Err(lost(want, &place, next, reach.first));
+        Ok((reach.first, missed(want, next, reach.first, reach.first - next)?))
+    }
+
+    /// A consumer goes on behind what was removed before it came there, and says nothing. So where a
+    /// page of a log that was read before passed something over, it is asked whether the stream
+    /// still begins before that. If not, the page ends there, and the next one tells.
+    async fn overtaken(
+        &self,
+        want: &Want,
+        next: i64,
+        brought: &mut Brought,
+    ) -> Result<u64, SourceError> {
+        let was_read = want.from.as_ref().is_some_and(|from| from.contains_key(&ONLY));
+        let holes = holes(next, brought);
+        let Some(hole) = holes.first().filter(|_| was_read) else { return Ok(0) };
+        let reach = self.reach(want).await?;
+        if reach.first <= hole.start || reach.compacts() {
+            return Ok(0);
         }
-        let gone = u64::try_from(reach.first - next).unwrap_or(0);
-        tracing::warn!(entity = %want.entity, gone, "messages were gone before they were read");
-        Ok((reach.first, gone))
+        if want.on_loss == OnLoss::Stop && hole.start > next {
+            brought.messages.retain(|message| message.offset < hole.start);
+            brought.next.insert(ONLY, hole.start);
+            brought.more = true;
+            return Ok(0);
+        }
+        let gone: i64 =
+            holes.iter().map(|hole| (hole.end.min(reach.first) - hole.start).max(0)).sum();
+        missed(want, hole.start, reach.first, gone)
     }
 }
 
@@ -128,7 +157,9 @@ impl Log for NatsLog {
             reader = open().await?;
             brought = reader.page(&want, reach.end).await;
         }
-        let brought = Brought { lost, incarnation: Some(reach.created), ..brought? };
+        let mut brought = brought?;
+        brought.lost = lost + self.overtaken(&want, next, &mut brought).await?;
+        brought.incarnation = Some(reach.created);
         self.readers.insert(want.entity, reader);
         Ok(brought)
     }
@@ -142,6 +173,32 @@ impl Log for NatsLog {
         // A stream that is only read keeps nothing for us.
         Ok(())
     }
+}
+
+/// The stretches that a page passed over which was read from `next` on: nothing stood there, or
+/// nothing any more.
+fn holes(next: i64, brought: &Brought) -> Vec<Range<i64>> {
+    let end = brought.next.get(&ONLY).copied();
+    let stops = brought.messages.iter().map(|message| message.offset).chain(end);
+    let mut at = next;
+    let mut holes = Vec::new();
+    for stop in stops {
+        if at < stop {
+            holes.push(at..stop);
+        }
+        at = stop + 1;
+    }
+    holes
+}
+
+/// So many messages were gone before they were read, which was done up to `next`: their count, if it
+/// is to go on without them.
+fn missed(want: &Want, next: i64, first: i64, gone: i64) -> Result<u64, SourceError> {
+    if want.on_loss == OnLoss::Stop {
+        return Err(lost(want, &format!("stream `{}`", want.topic), next, first));
+    }
+    tracing::warn!(entity = %want.entity, gone, "messages were gone before they were read");
+    Ok(u64::try_from(gone).unwrap_or(0))
 }
 
 fn refused(name: &str, code: ErrorCode) -> SourceError {
@@ -176,4 +233,26 @@ fn silent(name: &str) -> SourceError {
 
 fn signed(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Arrived;
+
+    #[test]
+    fn what_a_page_passed_over_is_told_with_what_it_passed_over_at_its_end() {
+        let arrived = |offset: &i64| Arrived { offset: *offset, ..Arrived::default() };
+        let holes = |offsets: &[i64], end| {
+            let messages = offsets.iter().map(arrived).collect();
+            let next = BTreeMap::from([(ONLY, end)]);
+            let holes = holes(3, &Brought { messages, next, ..Brought::default() });
+            holes.into_iter().map(|hole| (hole.start, hole.end)).collect::<Vec<_>>()
+        };
+        assert!(holes(&[3, 4, 5], 6).is_empty());
+        assert!(holes(&[], 3).is_empty());
+        assert_eq!(holes(&[4, 5, 9], 10), [(3, 4), (6, 9)]);
+        assert_eq!(holes(&[3], 8), [(4, 8)]);
+        assert_eq!(holes(&[], 8), [(3, 8)]);
+    }
 }

@@ -92,6 +92,7 @@ impl MessageSource {
             topic: part.topic.clone(),
             subject: part.subject.clone(),
             from: cursor.map(MessageCursor::next),
+            last: cursor.map(MessageCursor::last).unwrap_or_default(),
             incarnation: cursor.and_then(|cursor| cursor.incarnation.clone()),
             start: settings.start,
             on_loss: settings.on_loss,
@@ -125,7 +126,7 @@ impl Source for MessageSource {
         let brought = self.log.page(want).await?;
         let fresh = || MessageCursor { of: part.of(), ..MessageCursor::default() };
         let mut cursor = known.clone().unwrap_or_else(fresh);
-        let Brought { messages, next, incarnation, lost, more } = brought;
+        let Brought { messages, next, mut last, incarnation, lost, more } = brought;
         let mut records = Vec::with_capacity(messages.len());
         for message in &messages {
             let place = cursor.partitions.entry(message.partition).or_default();
@@ -133,7 +134,8 @@ impl Source for MessageSource {
         }
         cursor.partitions.retain(|partition, _| next.contains_key(partition));
         for (partition, next) in next {
-            cursor.partitions.entry(partition).or_default().next = next;
+            let place = cursor.partitions.entry(partition).or_default();
+            place.stand(next, last.remove(&partition));
         }
         cursor.incarnation = incarnation;
         cursor.passed.lost += lost;

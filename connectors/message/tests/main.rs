@@ -3,6 +3,7 @@
 
 mod contract;
 mod examples;
+mod gate;
 mod kafka;
 mod loss;
 mod nats;

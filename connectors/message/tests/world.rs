@@ -10,7 +10,6 @@ use alluvium_connector_message::MessageConnector;
 use alluvium_model::clock::ManualClock;
 use alluvium_model::{Change, Cursor, EntitySpec, Headers, Source, SourceError, SystemSpec};
 use alluvium_testkit::NatsServer;
-use async_nats::HeaderMap;
 use async_nats::jetstream;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -216,16 +215,7 @@ impl Nats {
     }
 
     pub(crate) async fn say(&self, subject: &str, value: &str) {
-        self.send(subject, &Headers::default(), value.as_bytes()).await;
-    }
-
-    pub(crate) async fn send(&self, subject: &str, headers: &Headers, value: &[u8]) {
-        let mut map = HeaderMap::new();
-        for (name, value) in &headers.0 {
-            map.insert(name.as_str(), value.as_str());
-        }
-        let (subject, value) = (subject.to_owned(), value.to_vec());
-        let sent = self.jetstream.publish_with_headers(subject, map, value.into()).await.unwrap();
-        sent.await.unwrap();
+        let (subject, value) = (subject.to_owned(), value.to_owned());
+        self.jetstream.publish(subject, value.into()).await.unwrap().await.unwrap();
     }
 }

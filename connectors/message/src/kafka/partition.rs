@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::cursor::Seen;
 use crate::log::Arrived;
 
 /// One partition of a topic.
@@ -18,13 +19,40 @@ pub(super) struct Partition {
     /// Whether the end was met since `end` was asked for.
     pub(super) met_end: bool,
     pub(super) ahead: VecDeque<Arrived>,
+    /// The message that was read last, until it came again or is known to be gone.
+    pub(super) last: Option<Seen>,
 }
 
 impl Partition {
     /// A partition of which nothing is read, to be read from `next` to `end`.
     pub(super) fn new(next: i64, end: i64) -> Self {
         let ahead = VecDeque::new();
-        Self { next, read: next, end, end_at_open: end, met_end: false, ahead }
+        Self { next, read: next, end, end_at_open: end, met_end: false, ahead, last: None }
+    }
+
+    /// Where its consumer begins: with the message that was read last, to see that it is the same.
+    pub(super) fn begins(&self) -> i64 {
+        self.last.as_ref().map_or(self.next, |last| last.offset)
+    }
+
+    /// Takes in a message that came. Gives how much it adds to what is read ahead; `None` if it is
+    /// not what was read at its place, so that this is another partition.
+    pub(super) fn arrive(&mut self, message: Arrived) -> Option<u64> {
+        let last = self.last.take();
+        if message.offset < self.read {
+            // Only the message that was read last is asked for again.
+            return last.is_none_or(|last| last == message.seen()).then_some(0);
+        }
+        let bytes = message.bytes().max(1);
+        self.read = message.offset + 1;
+        self.ahead.push_back(message);
+        Some(bytes)
+    }
+
+    /// Takes up that nothing comes any more before what is written from now on.
+    pub(super) fn meet_end(&mut self) {
+        self.met_end = true;
+        self.last = None;
     }
 
     /// Whether something of it is still to be brought.
@@ -32,9 +60,11 @@ impl Partition {
         !self.ahead.is_empty() || self.read < self.end
     }
 
-    /// Whether its share of a page is neither read ahead nor known to be less.
+    /// Whether it is not yet known again, or its share of a page is neither read ahead nor known to
+    /// be less.
     pub(super) fn lacks(&self, share: usize) -> bool {
-        self.ahead.len() < share && self.read < self.end && !self.met_end
+        let is_short = self.ahead.len() < share && self.read < self.end && !self.met_end;
+        self.last.is_some() || is_short
     }
 
     /// Moves its share of a page to `messages`.
@@ -99,5 +129,41 @@ mod tests {
         later.end = 12;
         assert_eq!(taken(&mut later, 10), [5, 9]);
         assert_eq!((later.next, later.is_behind()), (10, true));
+    }
+
+    fn message(offset: i64, value: &str) -> Arrived {
+        Arrived { offset, value: Some(value.into()), ..Arrived::default() }
+    }
+
+    /// A partition that was read up to 5, and of that the message `a` at 3 last.
+    fn known() -> Partition {
+        Partition { last: Some(message(3, "a").seen()), ..Partition::new(5, 10) }
+    }
+
+    #[test]
+    fn a_partition_is_known_again_by_the_message_that_was_read_last() {
+        let mut same = known();
+        assert_eq!((same.begins(), same.lacks(0)), (3, true));
+        assert_eq!(same.arrive(message(3, "a")), Some(0));
+        assert_eq!(same.arrive(message(6, "bc")), Some(2));
+        assert_eq!((same.lacks(0), same.read, same.ahead.len()), (false, 7, 1));
+        assert_eq!((same.arrive(message(6, "bc")), same.ahead.len()), (Some(0), 1), "twice");
+        assert_eq!(known().arrive(message(3, "b")), None, "another value");
+        assert_eq!(known().arrive(message(4, "a")), None, "it was not there to be read");
+        let later = Arrived { time_us: Some(1), ..message(3, "a") };
+        assert_eq!(known().arrive(later), None, "another time");
+    }
+
+    #[test]
+    fn where_the_last_message_is_gone_nothing_is_compared() {
+        let mut compacted = known();
+        assert_eq!(compacted.arrive(message(7, "b")), Some(1));
+        let mut empty = known();
+        empty.meet_end();
+        for partition in [compacted, empty] {
+            assert_eq!((partition.begins(), partition.lacks(0)), (5, false));
+        }
+        let mut older = Partition::new(5, 10);
+        assert_eq!((older.begins(), older.arrive(message(5, "b"))), (5, Some(1)));
     }
 }

@@ -8,12 +8,13 @@ use alluvium_model::SourceError;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::message::arrived;
 use super::partition::Partition;
-use super::refusal::{Heard, of_config};
-use crate::log::{Arrived, Brought, Want, another, lost, telling};
+use super::refusal::{Heard, is_passing, of_config};
+use crate::cursor::Seen;
+use crate::log::{Brought, Want, another, lost};
 use crate::settings::{OnLoss, Start};
 
 /// So long one look for a message takes at most.
@@ -55,13 +56,14 @@ impl Reader {
         for id in reader.ids()? {
             let (first, end) = reader.reach(id)?;
             let next = reader.begin(want, id, first, end)?;
-            reader.partitions.insert(id, Partition::new(next, end));
+            let is_there = |last: &&Seen| (first..next).contains(&last.offset);
+            let last = want.last.get(&id).filter(is_there).cloned();
+            reader.partitions.insert(id, Partition { last, ..Partition::new(next, end) });
         }
         let mut offsets = TopicPartitionList::new();
         for (id, partition) in &reader.partitions {
-            let added =
-                offsets.add_partition_offset(&reader.topic, *id, Offset::Offset(partition.next));
-            reader.known(added)?;
+            let begins = Offset::Offset(partition.begins());
+            reader.known(offsets.add_partition_offset(&reader.topic, *id, begins))?;
         }
         reader.known(reader.consumer.assign(&offsets))?;
         Ok(reader)
@@ -84,9 +86,8 @@ impl Reader {
         if !self.is_behind() {
             self.look_again()?;
         }
-        if self.is_behind() {
-            self.gather(want)?;
-        } else if !self.is_spent {
+        self.gather(want)?;
+        if !self.is_behind() && !self.is_spent {
             self.wait(want)?;
         }
         Ok(self.take(want))
@@ -132,7 +133,6 @@ impl Reader {
 
     /// Where to begin in a partition.
     fn begin(&mut self, want: &Want, id: i32, first: i64, end: i64) -> Result<i64, SourceError> {
-        let place = || format!("partition {id} of topic `{}`", self.topic);
         let Some(from) = &want.from else {
             return Ok(if want.start == Start::Latest { end } else { first });
         };
@@ -143,14 +143,34 @@ impl Reader {
         if want.on_loss == OnLoss::Stop {
             let shorter = || format!("it ends at {end}, but was read up to {next}");
             return Err(match next > end {
-                true => another(want, &place(), &shorter()),
-                false => lost(want, &place(), next, first),
+                true => another(want, &self.place(id), &shorter()),
+                false => lost(want, &self.place(id), next, first),
             });
         }
         let gone = u64::try_from(first.saturating_sub(next)).unwrap_or(0);
         self.lost += gone;
         tracing::warn!(entity = %want.entity, partition = id, gone, "messages were gone before they were read");
         Ok(first)
+    }
+
+    /// A partition turned out to be another one than was read: it is read from its beginning, if
+    /// that is wanted.
+    fn begin_anew(&mut self, want: &Want, id: i32) -> Result<(), SourceError> {
+        if want.on_loss == OnLoss::Stop {
+            let next = self.partitions.get(&id).map_or(0, |partition| partition.next);
+            let how = format!("what stands before {next} is not what was read");
+            return Err(another(want, &self.place(id), &how));
+        }
+        tracing::warn!(entity = %want.entity, partition = id, "the topic was made anew");
+        let (first, end) = self.reach(id)?;
+        let begins = Offset::Offset(first);
+        self.known(self.consumer.seek(&self.topic, id, begins, self.timeout))?;
+        self.partitions.insert(id, Partition::new(first, end));
+        Ok(())
+    }
+
+    fn place(&self, id: i32) -> String {
+        format!("partition {id} of topic `{}`", self.topic)
     }
 
     fn is_behind(&self) -> bool {
@@ -176,14 +196,15 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits until each partition that is behind has its share of the page, or is at its end.
+    /// Waits until each partition is known again and, if it is behind, has its share of the page or
+    /// is at its end.
     fn gather(&mut self, want: &Want) -> Result<(), SourceError> {
         let share = self.share(want);
         let mut quiet = Duration::ZERO;
         while self.ahead < want.bytes.saturating_mul(PAGES_AHEAD)
             && self.partitions.values().any(|partition| partition.lacks(share))
         {
-            quiet = if self.look(LOOK)? { Duration::ZERO } else { quiet + LOOK };
+            quiet = if self.look(want, LOOK)? { Duration::ZERO } else { quiet + LOOK };
             if quiet >= self.timeout {
                 if self.ahead > 0 {
                     return Ok(());
@@ -200,13 +221,13 @@ impl Reader {
         let mut waited = Duration::ZERO;
         while self.ahead == 0 && waited < want.wait {
             let look = LOOK.min(want.wait - waited);
-            if !self.look(look)? {
+            if !self.look(want, look)? {
                 waited += look;
             }
         }
         let mut count = 1;
         while self.ahead > 0 && self.ahead < want.bytes && count < want.messages {
-            if !self.look(Duration::ZERO)? {
+            if !self.look(want, Duration::ZERO)? {
                 break;
             }
             count += 1;
@@ -218,27 +239,26 @@ impl Reader {
     }
 
     /// Looks for one message, or the end of a partition; whether one came.
-    fn look(&mut self, within: Duration) -> Result<bool, SourceError> {
-        match self.consumer.poll(within) {
-            None => Ok(false),
+    fn look(&mut self, want: &Want, within: Duration) -> Result<bool, SourceError> {
+        let message = match self.consumer.poll(within) {
+            None => return Ok(false),
             Some(Err(KafkaError::PartitionEOF(id))) => {
                 if let Some(partition) = self.partitions.get_mut(&id) {
-                    partition.met_end = true;
+                    partition.meet_end();
                 }
-                Ok(true)
+                return Ok(true);
             }
-            Some(Err(error)) if is_passing(&error) => Ok(false),
-            Some(Err(error)) => Err(self.consumer.context().meaning(&error, &self.topic)),
-            Some(Ok(message)) => {
-                let arrived = arrived(&message);
-                if let Some(partition) = self.partitions.get_mut(&arrived.partition) {
-                    self.ahead += arrived.bytes().max(1);
-                    partition.read = arrived.offset + 1;
-                    partition.ahead.push_back(arrived);
-                }
-                Ok(true)
-            }
+            Some(Err(error)) if is_passing(&error) => return Ok(false),
+            Some(Err(error)) => return Err(self.consumer.context().meaning(&error, &self.topic)),
+            Some(Ok(message)) => arrived(&message),
+        };
+        let id = message.partition;
+        match self.partitions.get_mut(&id).map(|partition| partition.arrive(message)) {
+            Some(Some(bytes)) => self.ahead += bytes,
+            Some(None) => self.begin_anew(want, id)?,
+            None => {}
         }
+        Ok(true)
     }
 
     /// How many messages each partition that is behind may bring.
@@ -257,6 +277,8 @@ impl Reader {
         for (id, partition) in &mut self.partitions {
             partition.take(share, bytes, &mut brought.messages);
             brought.next.insert(*id, partition.next);
+            let last = brought.messages.last().filter(|message| message.partition == *id);
+            brought.last.extend(last.map(|message| (*id, message.seen())));
             // What stands before the end may be no message at all, or still be on its way.
             let is_unsure = partition.met_end && partition.next < partition.end;
             self.is_spent |= is_unsure && partition.ahead.is_empty();
@@ -264,31 +286,5 @@ impl Reader {
         self.ahead -= brought.messages.iter().map(|message| message.bytes().max(1)).sum::<u64>();
         brought.more = self.is_spent || self.is_behind();
         brought
-    }
-}
-
-/// Lost connections are made anew by librdkafka; whoever waits runs into the time limit.
-fn is_passing(error: &KafkaError) -> bool {
-    use rdkafka::error::RDKafkaErrorCode::{
-        AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve,
-    };
-    let code = error.rdkafka_error_code();
-    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
-}
-
-fn arrived(message: &BorrowedMessage<'_>) -> Arrived {
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let headers = headers.filter_map(|header| {
-        let value = std::str::from_utf8(header.value.unwrap_or_default()).ok()?;
-        Some((header.key, value))
-    });
-    Arrived {
-        partition: message.partition(),
-        offset: message.offset(),
-        subject: None,
-        time_us: message.timestamp().to_millis().and_then(|ms| ms.checked_mul(1000)),
-        key: message.key().map(ToOwned::to_owned),
-        headers: telling(headers),
-        value: message.payload().map(ToOwned::to_owned),
     }
 }

@@ -62,6 +62,13 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Lost connections are made anew by librdkafka; whoever waits runs into the time limit.
+pub(super) fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+}
+
 /// What an error about the configuration means.
 pub(super) fn of_config(error: &KafkaError) -> SourceError {
     SourceError::Misconfigured(match error {
