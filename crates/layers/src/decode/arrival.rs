@@ -124,12 +124,21 @@ mod tests {
 
     /// The sequence of the record that `line` is, as the first one of a message.
     fn sequence(offset: u64, delivery: Option<(&str, &str)>, line: &'static str) -> Vec<u8> {
+        sequence_in(Epoch(1), offset, delivery, line)
+    }
+
+    fn sequence_in(
+        epoch: Epoch,
+        offset: u64,
+        delivery: Option<(&str, &str)>,
+        line: &'static str,
+    ) -> Vec<u8> {
         let headers = delivery.map_or(Headers::default(), |(name, ordinal)| {
             Headers::default().with(headers::DELIVERY, name).with(headers::ORDINAL, ordinal)
         });
         let payload = Bytes::from_static(line.as_bytes());
         let encoded = EncodedMessage { headers, payload, records: 1 };
-        let message = Message::new(Epoch(1), offset, 1_000_000, encoded, None);
+        let message = Message::new(epoch, offset, 1_000_000, encoded, None);
         let decoder = Decoder::for_headers(&message.headers).unwrap();
         let Line::Change(change) = decoder.decode(line.as_bytes()).unwrap() else {
             panic!("{line} is no change")
@@ -163,6 +172,8 @@ mod tests {
         ] {
             assert_ne!(id_of(&sequence(3, Some(delivery), line)), once, "{delivery:?} {line}");
         }
+        let elsewhere = sequence_in(Epoch(2), 3, Some(("poll/7", "4")), LINE);
+        assert_ne!(id_of(&elsewhere), once, "the same name in another epoch");
     }
 
     #[test]
