@@ -119,6 +119,29 @@ async fn a_snapshot_that_is_discarded_never_closes_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_stands_twice_is_held_once_and_stays_discarded() {
+    for index_is_lost in [false, true] {
+        let platform = Platform::new(rows());
+        let mut topic = Topic::of(&platform);
+        let position = held(&platform, &mut topic).await;
+        for is_decided in [false, true] {
+            if is_decided {
+                decide(&platform, &mut topic, Decision::Discard, position).await;
+            }
+            if index_is_lost {
+                platform.index().clear().unwrap();
+            }
+            let after = topic.end();
+            topic.again(position.offset - 1, position.offset);
+            let batches = platform.silver().apply(&topic.delivery(after, after + 1)).await.unwrap();
+            assert!(batches.iter().all(|batch| batch.quarantined.is_empty()), "{batches:?}");
+            assert_eq!(platform.history(&["id", "v"]).await, UNCLOSED);
+        }
+        assert_eq!(alluvium_layers::held(platform.index(), &topic.all()).unwrap(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_repeats_what_was_held_and_approved() {
     let platform = Platform::new(rows());
     let mut topic = Topic::of(&platform);

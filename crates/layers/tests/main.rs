@@ -2,6 +2,7 @@
 //! of it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test does not expect ends it")]
 
+mod again;
 mod bad;
 mod cases;
 mod closings;

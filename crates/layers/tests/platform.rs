@@ -248,6 +248,15 @@ impl Topic {
         self.messages.push(Message::new(self.epoch, offset, published, encoded, None));
     }
 
+    /// The messages in (after, to] once more: their page is published twice.
+    pub(crate) fn again(&mut self, after: u64, to: u64) {
+        for at in after..to {
+            let Message { headers, payload, records, .. } = &self.messages[at as usize];
+            let (headers, payload) = (headers.clone(), payload.clone());
+            self.push(EncodedMessage { headers, payload, records: *records });
+        }
+    }
+
     /// One message of lines as they are.
     pub(crate) fn lines(&mut self, format: &LineFormat, lines: impl Into<Bytes>) {
         let encoded = encode_lines(lines.into(), format, &self.context());

@@ -115,7 +115,8 @@ pub(crate) fn message_headers(
     if control { headers.with(KIND, KIND_CONTROL) } else { headers }
 }
 
-/// The ordinal of the message's first record in its delivery; 0 where no header tells it.
-pub fn first_ordinal(headers: &Headers) -> u64 {
-    headers.get(ORDINAL).and_then(|text| text.parse().ok()).unwrap_or(0)
+/// The delivery that a message's records came in, and the ordinal of the first of them there; `None`
+/// where the headers do not tell both.
+pub fn delivered_in(headers: &Headers) -> Option<(&str, u64)> {
+    Some((headers.get(DELIVERY)?, headers.get(ORDINAL)?.parse().ok()?))
 }

@@ -11,7 +11,7 @@ fn lines(text: &str) -> Vec<EncodedMessage> {
 }
 
 fn ordinals(messages: &[EncodedMessage]) -> Vec<u64> {
-    messages.iter().map(|m| headers::first_ordinal(&m.headers)).collect()
+    messages.iter().map(|m| headers::delivered_in(&m.headers).unwrap().1).collect()
 }
 
 /// As many lines as the message says, each what it was.

@@ -216,7 +216,12 @@ async fn again(
         .lines()
         .nth(position.index as usize)
         .with_context(|| format!("raw does not hold the record at {position}"))?;
-    let headers = message.headers.clone().with(headers::REPLAY_OF, position.to_string());
+    let mut headers = message.headers.clone().with(headers::REPLAY_OF, position.to_string());
+    if let Some((_, first)) = headers::delivered_in(&message.headers) {
+        // Alone in its message, it keeps its ordinal, and so its id.
+        let ordinal = first.saturating_add(u64::from(position.index));
+        headers = headers.with(headers::ORDINAL, ordinal.to_string());
+    }
     let payload = Bytes::copy_from_slice(line);
     Ok(EncodedPage { messages: vec![EncodedMessage { headers, payload, records: 1 }] })
 }

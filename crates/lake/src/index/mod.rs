@@ -4,6 +4,7 @@
 //! is rebuilt from them; nothing is ever acknowledged because it stands here.
 
 mod bytes;
+mod deliveries;
 mod entry;
 mod keys;
 mod merge;
@@ -13,6 +14,7 @@ mod store;
 mod sweep;
 mod turn;
 
+pub use deliveries::Stretch;
 pub use entry::{CurrentEntry, EventMeta, Hashes, HiddenEntry, VersionEntry};
 pub use fjall::Slice;
 pub use keys::KeyEntries;

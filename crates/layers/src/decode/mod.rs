@@ -2,6 +2,7 @@
 //!
 //! Every record has exactly one fate here: a row, a control record, or a rejection with its reason.
 
+mod arrival;
 mod cell;
 mod columns;
 mod hash;
@@ -18,6 +19,7 @@ use alluvium_wire::{ChangeView, Decoder, Line, Malformed};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+pub(crate) use arrival::{PLACE, RecordId, control_id, id_of};
 use columns::Columns;
 use row::Reading;
 pub(crate) use row::is_fit;

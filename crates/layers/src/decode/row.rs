@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use alluvium_lake::index::Hashes;
 use alluvium_model::metadata::{History, SchemaEvolution, SequenceBy};
 use alluvium_model::sequence::{Instant, SequenceBuilder, SequenceError};
-use alluvium_model::{Column, EntitySpec, Sequence, SequenceType};
+use alluvium_model::{Column, EntityId, EntitySpec, Sequence, SequenceType};
 use alluvium_wire::{Path, string_value};
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::SchemaRef;
@@ -94,6 +94,7 @@ enum SequencePartFrom {
 pub struct RowDecoder {
     /// The same for decoders that read alike.
     identity: u128,
+    entity: EntityId,
     schema: SchemaRef,
     /// Stored columns first, in the schema's order; then those read only for the sequence.
     slots: Vec<Slot>,
@@ -176,6 +177,7 @@ impl RowDecoder {
         let members = slots.iter().enumerate().filter(|(_, slot)| slot.path.is_none());
         Ok(Self {
             identity: xxh3_128(format!("{timezone} {entity:?} {reshaped:?}").as_bytes()),
+            entity: entity.id(),
             schema: value_schema(entity),
             by_name: members.map(|(at, slot)| (slot.column.name.clone(), at)).collect(),
             any_latest: hashed.iter().any(|(_, tracked)| !tracked),

@@ -17,7 +17,7 @@ struct Border {
     epoch: Epoch,
     after: u64,
     before: i64,
-    /// Whether a record was refused for it.
+    /// Whether a record was refused for it, or no longer known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     refused: bool,
 }

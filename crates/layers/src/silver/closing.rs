@@ -15,6 +15,7 @@ use super::border::Borders;
 use super::files::Names;
 use super::gather::Source;
 use super::plan::{Event, Kind};
+use crate::decode::id_of;
 
 /// An event that closes versions of all keys that it concerns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub(super) struct Closing {
     /// The run that brought it, and the batch that applied it.
     pub(super) run: String,
     pub(super) batch: String,
+    /// What identifies the record, where it waits for a decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
     #[serde(skip, default = "unset_part")]
     pub(super) at: SequencePart,
 }
@@ -89,6 +93,10 @@ pub(super) struct Closings {
     /// The highest sequence of a snapshot that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     newest_snapshot: Option<String>,
+    /// The ids of control records that have taken effect and stand at no place of the order: what
+    /// was done by a schema message, or discarded by an operator, is not done again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) heard: BTreeSet<String>,
     /// Columns that the source has dropped.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) dropped: BTreeSet<String>,
@@ -143,6 +151,19 @@ impl Closings {
     /// The places of those at a sequence.
     pub(super) fn at(&self, sequence: &[u8]) -> Range<usize> {
         self.from(sequence).start..self.after(sequence).start
+    }
+
+    /// Whether the truncate that this sequence is of is known, in whatever place. Of an entity whose
+    /// order is that of arrival.
+    pub(super) fn knows(&self, sequence: &[u8]) -> bool {
+        let id = id_of(sequence);
+        id.is_some() && self.applied.iter().any(|known| id_of(&known.sequence) == id)
+    }
+
+    /// Whether the end of the snapshot at a sequence is known: applied, or held.
+    pub(super) fn knows_end(&self, sequence: &[u8]) -> bool {
+        self.at(sequence).any(|n| self.applied[n].snapshot)
+            || self.held.iter().any(|held| held.sequence == sequence)
     }
 
     /// Whether a snapshot that is newer than this sequence has ended.

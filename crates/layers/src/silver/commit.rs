@@ -10,6 +10,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::batch::{BatchPlan, PlannedHidden, PlannedRow};
 use super::closing::Closings;
+use super::deliveries::Deliveries;
 use super::files::Names;
 use super::gather::Incoming;
 use super::hidden::{self, SideFile};
@@ -123,7 +124,8 @@ impl SilverStage {
         };
         let prepared = async {
             tokio::task::block_in_place(|| {
-                Prepared::new(&self.index, &metas, &places, &hidden, names)
+                let deliveries = Deliveries::of_batch(&self.shape, incoming);
+                Prepared::new(&self.index, &metas, &places, &hidden, deliveries, names)
             })
         };
         let (first, second, prepared) = tokio::join!(stage(0), stage(1), prepared);

@@ -10,7 +10,7 @@ use super::Shape;
 use super::closing::{Closing, Closings};
 use super::gather::Incoming;
 use super::late::Late;
-use crate::decode::Truncate;
+use crate::decode::{Truncate, control_id};
 
 /// What a batch does to the entity as a whole.
 pub(super) struct Controls {
@@ -42,6 +42,10 @@ pub(super) struct ControlBatch<'b> {
 }
 
 impl ControlBatch<'_> {
+    fn id_of(&self, message: &Message, record: u32) -> Option<String> {
+        control_id(&self.shape.entity.id(), message, record)
+    }
+
     fn truncate(&self, message: &Message, record: &Truncate) -> Closing {
         self.closing(message, record.index, &record.sequence, record.changed_at, false)
     }
@@ -63,6 +67,7 @@ impl ControlBatch<'_> {
             ingested_at: message.published_at_us,
             run: run_of(message).to_owned(),
             batch: self.id.to_owned(),
+            id: None,
             at: sequence.first(),
         }
     }
@@ -86,11 +91,12 @@ impl Controls {
         if limits_scope(&batch.shape.entity) {
             controls.note_scopes(batch);
         }
-        let incoming = batch.incoming;
+        let (incoming, by_arrival) = (batch.incoming, batch.shape.is_by_arrival());
         for (n, (message, decoded)) in (0..).zip(incoming.messages.iter().zip(&incoming.decoded)) {
             for record in &decoded.truncates {
                 match batch.late.why(n, record.index) {
                     Some((code, reason)) => controls.reject(message, record.index, code, reason),
+                    None if by_arrival && controls.closings.knows(record.sequence.encoded()) => {}
                     None => controls.add(batch.truncate(message, record)),
                 }
             }
@@ -111,6 +117,7 @@ impl Controls {
     ) -> Result<(), IndexError> {
         let late = batch.late.why(n, record);
         match control {
+            Control::SnapshotEnd { .. } if self.is_heard(batch, message, record) => {}
             Control::SnapshotEnd { sequence, .. } => match batch.shape.decoder.carried(sequence) {
                 Ok(sequence) => {
                     let closing = batch.closing(message, record, &sequence, None, true);
@@ -118,6 +125,8 @@ impl Controls {
                     if let Some((code, reason)) = late {
                         self.reject(message, record, code, reason);
                     } else if let Some(closing) = self.ended(batch.shape, closing, scopes) {
+                        let id = batch.id_of(message, record);
+                        let closing = Closing { id, ..closing };
                         self.close_or_hold(batch.shape, message, closing, index)?;
                     }
                 }
@@ -134,6 +143,12 @@ impl Controls {
             Control::Schema { .. } => {}
         }
         Ok(())
+    }
+
+    /// Whether a record has had its effect, and stands on the topic once more.
+    fn is_heard(&self, batch: &ControlBatch<'_>, message: &Message, record: u32) -> bool {
+        let heard = &self.closings.heard;
+        !heard.is_empty() && batch.id_of(message, record).is_some_and(|id| heard.contains(&id))
     }
 
     fn note_scopes(&mut self, batch: &ControlBatch<'_>) {
@@ -172,8 +187,7 @@ impl Controls {
             scopes.sort_unstable();
             closing.scopes = Some(scopes);
         }
-        let mut there = self.closings.at(&closing.sequence);
-        let is_known = there.any(|n| self.closings.all()[n].snapshot);
+        let is_known = self.closings.knows_end(&closing.sequence);
         (entity.snapshot.retire_absent && !is_known).then_some(closing)
     }
 
@@ -186,7 +200,7 @@ impl Controls {
         closing: Closing,
         index: &KeyIndex,
     ) -> Result<(), IndexError> {
-        self.add(closing.clone());
+        self.add(Closing { id: None, ..closing.clone() });
         let tombstones = shape.entity.deletes == Deletes::Tombstone;
         let mut found = Found::default();
         let keys = self.walk(index, |controls, state| {
@@ -212,8 +226,8 @@ impl Controls {
     fn decided(&mut self, decision: Decision, position: &Position) {
         let Some(held) = self.closings.take_held(position) else { return };
         match decision {
-            Decision::Approve => self.add(held),
-            Decision::Discard => {}
+            Decision::Approve => self.add(Closing { id: None, ..held }),
+            Decision::Discard => self.closings.heard.extend(held.id),
         }
     }
 

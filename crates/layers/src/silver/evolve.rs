@@ -13,7 +13,7 @@ use super::closing::Closings;
 use super::gather::Incoming;
 use super::shape::Shape;
 use super::{SilverStage, index_error, lake_error};
-use crate::decode::is_fit;
+use crate::decode::{control_id, is_fit};
 use crate::schema::stored_type;
 
 /// Why a schema message cannot be applied.
@@ -114,8 +114,13 @@ impl SilverStage {
                 if !matches!(control, Control::Schema { .. }) {
                     continue;
                 }
+                let id = control_id(&self.shape.entity.id(), message, *index);
+                if id.as_ref().is_some_and(|id| closings.heard.contains(id)) {
+                    continue;
+                }
                 match told(&self.shape, control)? {
                     Ok(shape) => {
+                        closings.heard.extend(id);
                         closings.dropped = shape.dropped().clone();
                         self.reshape(shape).await?;
                     }

@@ -11,7 +11,7 @@ use alluvium_lake::index::{
     CurrentEntry, HiddenEntry, IndexError, KeyEntries, Slice, VersionEntry,
 };
 use alluvium_lake::{Commit, CommitOutcome, FileId};
-use alluvium_model::sequence::first_of;
+use alluvium_model::sequence::{Instant, SequenceBuilder, first_of};
 use alluvium_model::{Maintained, SequenceType, StageError};
 use roaring::RoaringTreemap;
 use serde_json::Value;
@@ -91,8 +91,23 @@ impl SilverStage {
         expiry.walk = next.map(|from| Walk { from, ..walk });
         if next.is_none() {
             expiry.walked = walk.bounds;
+            self.forget_deliveries()?;
         }
         Ok(next.is_some())
+    }
+
+    /// Forgets the deliveries whose records are known no more.
+    fn forget_deliveries(&self) -> Result<(), StageError> {
+        let Some(open) = self.open.as_ref().filter(|_| self.shape.is_by_arrival()) else {
+            return Ok(());
+        };
+        // Not what the walk would have removed: where it found nothing, it has drawn no border.
+        let Some(refused) = self.bounds(open, false).refused else { return Ok(()) };
+        let mut before = SequenceBuilder::default();
+        before.timestamp(Instant::from_microsecond(refused));
+        let Some(before) = before.finish() else { return Ok(()) };
+        tokio::task::block_in_place(|| self.index.forget_deliveries(before.encoded()))
+            .map_err(|error| reading_error(&self.index, error))
     }
 
     /// Removes what is before the border that holds already.

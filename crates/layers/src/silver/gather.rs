@@ -1,5 +1,7 @@
 //! The rows of a delivery, by key: what came in, and what the index knows of those keys.
 
+mod again;
+
 use std::sync::Arc;
 
 use alluvium_lake::index::{

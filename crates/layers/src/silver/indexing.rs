@@ -12,6 +12,7 @@ use alluvium_model::{Op, StageError};
 use super::batch::{KeyState, Origin, PlannedRow, Top};
 use super::commit::{OwnedHidden, Places, Planned, no_values};
 use super::control::run_of;
+use super::deliveries::Deliveries;
 use super::files::Names;
 
 /// From so many keys on, their states go into the index in bulk.
@@ -84,6 +85,7 @@ impl Prepared {
         metas: &Metas<'_>,
         places: &Places,
         hidden: &[(u128, OwnedHidden<'_>)],
+        mut deliveries: Deliveries,
         names: &mut Names<'_>,
     ) -> Result<Self, StageError> {
         let plan = metas.planned.plan;
@@ -105,6 +107,7 @@ impl Prepared {
         for (key, entry) in &plan.hidden_gone {
             update.remove_hidden(*key, entry);
         }
+        deliveries.put(index, update).map_err(super::index_error)?;
         if metas.planned.closings_changed {
             update.whole(&metas.planned.closings.write());
         }

@@ -10,6 +10,7 @@ mod border;
 mod closing;
 mod commit;
 mod control;
+mod deliveries;
 mod evolve;
 mod expire;
 mod files;
@@ -294,7 +295,7 @@ impl SilverStage {
     fn look_up(
         &self,
         incoming: &mut Incoming,
-        closings: Closings,
+        mut closings: Closings,
         late: &Late,
         refused: Vec<Quarantined>,
         applied: &mut Applied,
@@ -312,6 +313,11 @@ impl SilverStage {
         }
         if self.shape.entity.snapshot.out_of_order == SnapshotOrder::Skip {
             applied.counts.add(gather::LEFT_OUT, incoming.skip_older(&closings));
+        }
+        if self.shape.is_by_arrival() {
+            let again =
+                incoming.leave_out_known(&self.shape, &mut closings.borders, &self.index)?;
+            applied.counts.add(Outcome::Duplicate, again);
         }
         let batch = ControlBatch { shape: &self.shape, incoming, late, id: &applied.batch.0 };
         let mut controls = Controls::read(&batch, closings, &self.index)?;

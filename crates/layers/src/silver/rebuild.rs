@@ -5,6 +5,7 @@ use alluvium_lake::{Lake, Table};
 use alluvium_model::{Epoch, StageError};
 
 use super::closing::Closings;
+use super::deliveries::Deliveries;
 use super::files::Names;
 use super::side::{Known, Side, damaged_side};
 use super::values::lake_error;
@@ -27,6 +28,7 @@ pub(super) async fn rebuild(
     let mut side = Side::load(lake, table, at, shape).await?;
     let mut names = Names::new(index).map_err(index_error)?;
     let mut update = index.update();
+    let mut deliveries = Deliveries::of(shape);
     let mut written = 0;
     // Closed versions first: what is known of a key stands in its current entry, written last.
     for current in [false, true] {
@@ -50,6 +52,8 @@ pub(super) async fn rebuild(
                     owned.meta.op = op;
                 }
                 side.stands(key, owned.opener_at);
+                deliveries.note(&owned.opener);
+                deliveries.note(&owned.shown);
                 if current {
                     buffer.clear();
                     shape.codec.put(&cells, at, &mut buffer);
@@ -68,7 +72,12 @@ pub(super) async fn rebuild(
                     side.know_closing(key, owned.closed_at);
                 }
                 written += 1;
-                if update.len() >= PART {
+                let many = deliveries.len() >= PART;
+                if many {
+                    deliveries.put(index, &mut update).map_err(index_error)?;
+                }
+                // More of a delivery finds what was put of it only once that is written.
+                if many || update.len() >= PART {
                     update.write_part().map_err(index_error)?;
                 }
             }
@@ -79,6 +88,7 @@ pub(super) async fn rebuild(
         let batch = names.number(&event.batch);
         let entry = event.entry(run, batch).ok_or_else(damaged_side)?;
         update.hidden(event.key, &entry);
+        deliveries.note(entry.sequence);
         if update.len() >= PART {
             update.write_part().map_err(index_error)?;
         }
@@ -92,6 +102,7 @@ pub(super) async fn rebuild(
             update.write_part().map_err(index_error)?;
         }
     }
+    deliveries.put(index, &mut update).map_err(index_error)?;
     for (number, name) in names.new_names() {
         update.name(*number, name);
     }

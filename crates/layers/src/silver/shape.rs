@@ -124,6 +124,12 @@ impl Shape {
         Self::of(entity, &self.timezone, self.path.clone(), evolved, dropped.clone())
     }
 
+    /// Whether the entity declares no order: records are in that of their arrival, and known again
+    /// by the deliveries that they came in.
+    pub(super) fn is_by_arrival(&self) -> bool {
+        self.entity.sequence_by.is_empty()
+    }
+
     /// The columns that the source has dropped.
     pub(super) fn dropped(&self) -> &BTreeSet<String> {
         &self.reshaped.dropped

@@ -8,10 +8,10 @@ use alluvium_model::metadata::SchemaEvolution;
 use alluvium_model::sequence::SequenceBuilder;
 use alluvium_model::{Message, Op, Position, Sequence};
 use alluvium_wire::{ChangeView, extract, for_each_member};
-use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::super::Rejection;
+use super::super::arrival::Arrival;
 use super::super::cell::{self, Cell};
 use super::super::hash::Digest;
 use super::{DROPPED, RowDecoder, SequencePartFrom, UNDECLARED, is_fit, sequence_part};
@@ -64,8 +64,8 @@ impl Undeclared {
 /// The state of reading one message, its memory used again for every row.
 pub(in crate::decode) struct Reading<'d, 'a> {
     decoder: &'d RowDecoder,
-    published: Timestamp,
-    offset: u64,
+    /// Where the message stands in the order of arrival, where there is no other.
+    arrival: Option<Arrival<'d>>,
     raws: Vec<Option<&'a RawValue>>,
     cells: Vec<Cell<'a>>,
     /// Tags of the columns that were not sent, in their order.
@@ -78,8 +78,7 @@ impl<'d, 'a> Reading<'d, 'a> {
     pub(in crate::decode) fn new(decoder: &'d RowDecoder, message: &Message) -> Self {
         Self {
             decoder,
-            published: Timestamp::from_microsecond(message.published_at_us).unwrap_or_default(),
-            offset: message.offset,
+            arrival: decoder.sequence.is_empty().then(|| Arrival::of(message, &decoder.entity)),
             raws: vec![None; decoder.slots.len()],
             cells: vec![Cell::Null; decoder.slots.len()],
             unset: Vec::new(),
@@ -318,12 +317,14 @@ impl<'d, 'a> Reading<'d, 'a> {
         Ok(self.digest.finish())
     }
 
-    fn sequence(&self, change: &ChangeView<'a>, position: Position) -> Result<Sequence, Rejection> {
+    fn sequence(
+        &mut self,
+        change: &ChangeView<'a>,
+        position: Position,
+    ) -> Result<Sequence, Rejection> {
         let mut builder = SequenceBuilder::default();
-        if self.decoder.sequence.is_empty() {
-            builder.timestamp(self.published);
-            builder.long(i64::try_from(self.offset).unwrap_or(i64::MAX));
-            builder.long(i64::from(position.index));
+        if let Some(arrival) = &mut self.arrival {
+            arrival.put(&mut builder, change, position.index);
         }
         for part in &self.decoder.sequence {
             let (raw, kind, name) = match part {

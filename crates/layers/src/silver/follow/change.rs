@@ -9,6 +9,7 @@ use alluvium_model::{Op, StageError};
 use roaring::RoaringTreemap;
 
 use super::super::closing::Closings;
+use super::super::deliveries::Deliveries;
 use super::super::files::Names;
 use super::super::hidden::SideEvent;
 use super::super::index_error;
@@ -82,6 +83,16 @@ impl Change<'_, '_> {
             kept.put(&mut side, opened.get(&kept.key), &closed, &mut update);
         }
         self.put_hidden(&side, &kept, names, &mut update)?;
+        let Follower { index, shape, .. } = self.follower;
+        let mut deliveries = Deliveries::of(shape);
+        for Incoming { version, .. } in &self.rows {
+            deliveries.note(&version.opener);
+            deliveries.note(&version.shown);
+        }
+        for event in &self.events {
+            deliveries.note(event.entry(0, 0).ok_or_else(damaged_side)?.sequence);
+        }
+        deliveries.put(index, &mut update).map_err(index_error)?;
         for (number, name) in names.new_names() {
             update.name(*number, name);
         }
