@@ -58,7 +58,9 @@ impl Reader {
             let next = reader.begin(want, id, first, end)?;
             let is_there = |last: &&Seen| (first..next).contains(&last.offset);
             let last = want.last.get(&id).filter(is_there).cloned();
-            reader.partitions.insert(id, Partition { last, ..Partition::new(next, end) });
+            let mut partition = Partition::new(next, end);
+            partition.last = last;
+            reader.partitions.insert(id, partition);
         }
         let mut offsets = TopicPartitionList::new();
         for (id, partition) in &reader.partitions {
