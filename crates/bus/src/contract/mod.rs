@@ -37,7 +37,7 @@ use crate::BusSettings;
 /// The two ends of a bus.
 pub type Ends = (Arc<dyn Publisher>, Arc<dyn Subscribe>);
 
-/// A bus, empty at first, that the suite can open, restart and let grow old.
+/// A bus, empty at first, that the suite can open, restart and lose.
 #[async_trait]
 pub trait BusUnderTest: Send + Sync {
     /// The ends of the bus, opened with [`settings`].
