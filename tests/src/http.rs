@@ -109,11 +109,6 @@ fn answer_one(stream: TcpStream, shared: &Mutex<Shared>) {
     drop(stream.shutdown(Shutdown::Both));
 }
 
-/// A port that nothing listens on now.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Asks for a page: status and body, if there is an answer.
 pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     get_from(port, path, &format!("127.0.0.1:{port}"))

@@ -5,12 +5,21 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
+use alluvium_testkit::{NatsServer, signal};
 use serde_json::Value;
 
 use crate::SmallDisk;
 
 /// The settings of a project that serves no HTTP.
 pub const QUIET: &str = "[http]\nenabled = false\n";
+
+/// These settings, with the bus on NATS. The names of its streams begin with `prefix`, which is
+/// `alluvium` where nothing is said.
+pub fn on_nats(others: &str, server: &NatsServer, prefix: &str) -> String {
+    let url = server.url();
+    let nats = format!("[bus.nats]\nservers = [\"{url}\"]\nprefix = \"{prefix}\"\n");
+    format!("{others}\n[bus]\ntype = \"nats\"\n\n{nats}")
+}
 
 /// The mapping under which [`crate::Workload`] writes its changes.
 pub const MAP: &str = "op=op,sequence=seq,key=after.id,row=after";
@@ -36,12 +45,6 @@ pub fn without_settings(command: &mut Command) {
             command.env_remove(name);
         }
     }
-}
-
-/// Sends a signal, such as `STOP`, to a process; false if it is not there.
-pub fn signal(id: u32, name: &str) -> bool {
-    let args = [format!("-{name}"), id.to_string()];
-    Command::new("kill").args(args).stderr(Stdio::null()).status().unwrap().success()
 }
 
 /// Copies a folder with all that is in it.
@@ -172,10 +175,16 @@ impl TestPlatform {
 
     /// Starts, and lets go on. What it says goes to `stdout.log` and `stderr.log` in the folder.
     pub fn spawn(&self, args: &[&str]) -> Running {
-        let log = |name: &str| fs::File::create(self.folder().join(name)).unwrap();
+        self.spawn_beside("", args)
+    }
+
+    /// The same for one of several: the names of its files begin with `prefix`.
+    pub fn spawn_beside(&self, prefix: &str, args: &[&str]) -> Running {
+        let path = |name: &str| self.folder().join(format!("{prefix}{name}"));
+        let log = |name: &str| fs::File::create(path(name)).unwrap();
         let child =
             self.command(args).stdout(log("stdout.log")).stderr(log("stderr.log")).spawn().unwrap();
-        Running { child, stderr: self.folder().join("stderr.log") }
+        Running { child, stderr: path("stderr.log") }
     }
 
     /// All checks hold.

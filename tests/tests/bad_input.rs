@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use alluvium_tests::http::{free_port, get};
+use alluvium_testkit::free_port;
+use alluvium_tests::http::get;
 use alluvium_tests::workload::metadata;
 use alluvium_tests::{TestPlatform, Workload, until};
 use serde_json::{Value, json};

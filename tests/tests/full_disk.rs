@@ -136,8 +136,10 @@ fn a_full_ledger_fails_the_run_and_hears_of_everything_once_there_is_room() {
 #[test]
 fn who_is_not_root_gets_a_small_disk_too() {
     // Somewhere users may have no namespaces; there, the others tell whether that matters.
-    if let Some(disk) = SmallDisk::in_namespace(1_700) {
-        assert!(!Path::new(disk.path()).join("bus").exists());
-        the_bus_is_full(disk);
-    }
+    let Some(disk) = SmallDisk::in_namespace(1_700) else {
+        eprintln!("SKIPPED: users may have no namespaces here");
+        return;
+    };
+    assert!(!Path::new(disk.path()).join("bus").exists());
+    the_bus_is_full(disk);
 }

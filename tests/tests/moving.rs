@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use alluvium_testkit::NatsServer;
-use alluvium_tests::http::{free_port, get};
-use alluvium_tests::platform::QUIET;
+use alluvium_testkit::{NatsServer, free_port};
+use alluvium_tests::http::get;
+use alluvium_tests::platform::{QUIET, on_nats};
 use alluvium_tests::workload::Random;
 use alluvium_tests::{TestPlatform, Workload, until};
 use serde_json::{Value, json};
@@ -21,13 +21,6 @@ use crate::thread::versions;
 fn migrate(platform: &TestPlatform, to: &str, further: &[&str]) -> Value {
     let args = [&["bus", "migrate", "--to", to, "-o", "json"][..], further].concat();
     serde_json::from_str(&platform.run(&args).ok().stdout).unwrap()
-}
-
-/// Settings on NATS, beside others.
-fn on_nats(others: &str, server: &NatsServer, prefix: &str) -> String {
-    let url = server.url();
-    let nats = format!("[bus.nats]\nservers = [\"{url}\"]\nprefix = \"{prefix}\"\n");
-    format!("{others}\n[bus]\ntype = \"nats\"\n\n{nats}")
 }
 
 /// How many changes of the orders a run polls. It begins with the last row before the cursor.

@@ -1,7 +1,7 @@
 //! How commands end, and what they say then: to people, and to scripts.
 
+use alluvium_testkit::free_port;
 use alluvium_tests::TestPlatform;
-use alluvium_tests::http::free_port;
 use alluvium_tests::platform::QUIET;
 use serde_json::{Value, json};
 

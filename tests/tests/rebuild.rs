@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use alluvium_tests::http::{free_port, get};
+use alluvium_testkit::free_port;
+use alluvium_tests::http::get;
 use alluvium_tests::workload::{COLUMNS, metadata};
 use alluvium_tests::{Random, TestPlatform, Workload, until};
 use serde_json::{Value, json};

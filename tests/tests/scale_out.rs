@@ -1,7 +1,10 @@
 //! More than one process: three workers on NATS, PostgreSQL and S3, as on three machines, of which one
 //! is killed and one comes back when others have its work.
 
+use std::collections::BTreeMap;
+
 use alluvium_testkit::{NatsServer, PostgresServer, S3Proxy, S3Server};
+use alluvium_tests::platform::on_nats;
 use alluvium_tests::{Running, TestPlatform, Workload, until};
 use serde_json::{Value, json};
 
@@ -36,12 +39,11 @@ impl Site {
         let desk = bucket::shop_in(&store.endpoint(), "scale");
         let settings = bucket::settings(&store.endpoint(), "scale")
             + &format!(
-                "[bus]\ntype = \"nats\"\n[bus.nats]\nservers = [\"{}\"]\n\
-                 [ledger]\nurl = \"{}\"\nmax_connections = 4\nstatement_time = \"10s\"\n\
+                "[ledger]\nurl = \"{}\"\nmax_connections = 4\nstatement_time = \"10s\"\n\
                  [layers]\nraw_linger_time = \"300ms\"\n[runtime]\nlease_time = \"3s\"\n",
-                servers.0.url(),
                 servers.1.url()
             );
+        let settings = on_nats(&settings, &servers.0, "alluvium");
         let (mut systems, mut entities) = alluvium_tests::workload::metadata();
         systems["systems"].as_array_mut().unwrap().push(json!({
             "name": "till", "type": "sqlite", "triggers": [{"type": "interval", "seconds": 1}],
@@ -107,13 +109,22 @@ impl Site {
     /// Which of the workers has this piece of work.
     fn owner(&self, workers: &[Running], lease: &str) -> usize {
         until(&format!("an owner of {lease}"), 60, || {
-            let sql = format!("SELECT holder FROM ledger.lease WHERE name = '{lease}'");
-            let rows = self.desk.query(&sql);
-            let holder = rows.first()?["holder"].as_str()?;
-            let is_its = |worker: &Running| holder.starts_with(&format!("{}-", worker.id()));
-            workers.iter().position(is_its)
+            let holder = holders(&self.desk).remove(lease)?;
+            workers.iter().position(|worker| is_of(worker, &holder))
         })
     }
+}
+
+/// Who has each piece of work, or had it last, as the ledger tells.
+pub(crate) fn holders(platform: &TestPlatform) -> BTreeMap<String, String> {
+    let rows = platform.query("SELECT name, holder FROM ledger.lease");
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    rows.iter().map(|row| (text(row, "name"), text(row, "holder"))).collect()
+}
+
+/// Whether a holder is this worker.
+pub(crate) fn is_of(worker: &Running, holder: &str) -> bool {
+    holder.starts_with(&format!("{}-", worker.id()))
 }
 
 #[test]

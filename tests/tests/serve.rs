@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use alluvium_tests::http::{Answer, Server, free_port, get, get_from};
+use alluvium_testkit::free_port;
+use alluvium_tests::http::{Answer, Server, get, get_from};
 use alluvium_tests::workload::metadata;
 use alluvium_tests::{Running, TestPlatform, required, until};
 use serde_json::{Value, json};

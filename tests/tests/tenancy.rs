@@ -1,13 +1,9 @@
 //! A bus that processes share is of one ledger: whoever comes with another one is told.
 
-use alluvium_testkit::NatsServer;
-use alluvium_tests::http::{free_port, get};
-use alluvium_tests::platform::QUIET;
+use alluvium_testkit::{NatsServer, free_port};
+use alluvium_tests::http::get;
+use alluvium_tests::platform::{QUIET, on_nats};
 use alluvium_tests::{TestPlatform, Workload, until};
-
-fn on_nats(others: &str, server: &NatsServer) -> String {
-    format!("{others}\n[bus]\ntype = \"nats\"\n\n[bus.nats]\nservers = [\"{}\"]\n", server.url())
-}
 
 #[test]
 fn a_bus_is_refused_to_another_ledger_until_those_of_the_first_are_silent_and_then_to_them() {
@@ -15,8 +11,8 @@ fn a_bus_is_refused_to_another_ledger_until_those_of_the_first_are_silent_and_th
     let (first, second) = (TestPlatform::shop(), TestPlatform::shop());
     let port = free_port();
     let http = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n");
-    first.write("alluvium.toml", &on_nats(&http, &server));
-    second.write("alluvium.toml", &on_nats(QUIET, &server));
+    first.write("alluvium.toml", &on_nats(&http, &server, "alluvium"));
+    second.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
     let mut running = first.spawn(&["run"]);
     until("readiness", 60, || get(port, "/readyz").filter(|(status, _)| *status == 200));
 

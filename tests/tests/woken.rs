@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use alluvium_testkit::{NatsServer, PostgresServer};
+use alluvium_tests::platform::{QUIET, on_nats};
 use alluvium_tests::workload::Random;
 use alluvium_tests::{Running, TestPlatform, until};
 use serde_json::json;
 
 use crate::lost_bus::{assert_proved, sqlite};
+use crate::scale_out::{holders, is_of};
 
 /// So long it may take until all is landed, whoever has to notice first that another one is gone.
 const PATIENCE: u64 = 120;
@@ -27,13 +29,11 @@ fn house(nats: &NatsServer, postgres: &PostgresServer) -> TestPlatform {
     }]});
     let lake = platform.folder().join("lake");
     let settings = format!(
-        "[http]\nenabled = false\n\n[bus]\ntype = \"nats\"\n\n[bus.nats]\nservers = [\"{}\"]\n\n\
-         [ledger]\nurl = \"{}\"\nstatement_time = \"3s\"\n\n[lake]\npath = {lake:?}\n\n\
+        "{QUIET}\n[ledger]\nurl = \"{}\"\nstatement_time = \"3s\"\n\n[lake]\npath = {lake:?}\n\n\
          [layers]\nraw_linger_time = \"1s\"\n\n[runtime]\nlease_time = \"5s\"\n",
-        nats.url(),
         postgres.url()
     );
-    platform.write("alluvium.toml", &settings);
+    platform.write("alluvium.toml", &on_nats(&settings, nats, "alluvium"));
     platform.write("systems.json", &systems.to_string());
     platform.write("entities.json", &entities.to_string());
     sqlite(&platform, "CREATE TABLE orders (id INTEGER PRIMARY KEY, total INTEGER)");
@@ -59,32 +59,62 @@ fn landed(platform: &TestPlatform, rows: u64) {
     });
 }
 
+/// Which of the workers has a piece of work, and all that this one has.
+fn owner(platform: &TestPlatform, workers: &[Running], lease: &str) -> (usize, Vec<String>) {
+    until(&format!("an owner of {lease}"), PATIENCE, || {
+        let holders = holders(platform);
+        let holder = holders.get(lease)?;
+        let at = workers.iter().position(|worker| is_of(worker, holder))?;
+        let its = holders.iter().filter(|(_, holder)| is_of(&workers[at], holder));
+        Some((at, its.map(|(name, _)| name.clone()).collect()))
+    })
+}
+
+/// Waits until all of this work is another's.
+fn pass_to(platform: &TestPlatform, heir: &Running, work: &[String]) {
+    until("another owner of all work of who sleeps", PATIENCE, || {
+        let holders = holders(platform);
+        let passed = |name: &String| holders.get(name).is_some_and(|holder| is_of(heir, holder));
+        work.iter().all(passed).then_some(())
+    });
+}
+
 #[test]
 fn workers_that_are_stopped_past_their_leases_and_woken_leave_nothing_out_and_nothing_twice() {
     let Some(nats) = NatsServer::start() else { return };
     let Some(postgres) = PostgresServer::start() else { return };
     let platform = house(&nats, &postgres);
-    let worker = |data: &str| platform.spawn(&["run", "--set", &format!("data={data}")]);
-    let mut workers: Vec<Running> = vec![worker("data-a")];
+    let worker = |name: &str| {
+        let data = format!("data=data-{name}");
+        platform.spawn_beside(&format!("{name}-"), &["run", "--set", &data])
+    };
+    let mut workers: Vec<Running> = vec![worker("a")];
     insert(&platform, 1, ROWS);
     landed(&platform, ROWS);
-    workers.push(worker("data-b"));
     let (mut random, mut rows) = (Random::new(17), ROWS);
-    // First the one that polls and lands everything, then each with whatever it has.
-    for round in 0..4 {
-        let stopped = &workers[round % 2];
+    // First the one that has everything, then whoever has this.
+    for lease in ["silver/shop.orders", "raw/shop.orders", "triggers/shop", "silver/shop.orders"] {
+        let (stopped, work) = owner(&platform, &workers, lease);
         insert(&platform, rows + 1, rows + ROWS);
         rows += ROWS;
         // The moment is what is tested; there is nothing to wait for.
         std::thread::sleep(Duration::from_millis(random.below(1_500)));
-        stopped.signal("STOP");
+        workers[stopped].signal("STOP");
+        if workers.len() == 1 {
+            workers.push(worker("b"));
+        }
+        pass_to(&platform, &workers[1 - stopped], &work);
         landed(&platform, rows);
-        stopped.signal("CONT");
+        workers[stopped].signal("CONT");
     }
+    // Alone, nobody could have asked it for what it had: its leases ran out in its hands.
+    until("the end of its leases to be noticed", PATIENCE, || {
+        workers[0].stderr().contains("a lease was lost").then_some(())
+    });
     insert(&platform, rows + 1, rows + ROWS);
     landed(&platform, rows + ROWS);
     for mut worker in workers {
-        assert!(worker.ended().is_none(), "who wakes goes on");
+        assert!(worker.ended().is_none(), "who wakes goes on: {}", worker.stderr());
         assert!(worker.terminate(60).success());
     }
     assert_proved(&platform);

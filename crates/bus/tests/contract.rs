@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alluvium_bus::EmbeddedBus;
-use alluvium_bus::contract::{BusUnderTest, Ends, settings};
+use alluvium_bus::contract::{AgingBus, BusUnderTest, Ends, settings};
 use alluvium_model::clock::ManualClock;
 use async_trait::async_trait;
 use tempfile::TempDir;
@@ -39,12 +39,6 @@ impl BusUnderTest for Embedded {
         self.open().await
     }
 
-    async fn grow_old(&self) {
-        self.clock.advance(Duration::from_secs(2 * 3600));
-        let bus = self.bus.lock().unwrap().clone().unwrap();
-        bus.retain().await;
-    }
-
     async fn lose(&self) -> Ends {
         drop(self.bus.lock().unwrap().take());
         std::fs::remove_dir_all(self.folder.path()).unwrap();
@@ -52,14 +46,15 @@ impl BusUnderTest for Embedded {
         self.clock.advance(Duration::from_secs(1));
         self.open().await
     }
+}
 
-    async fn open_with_a_store_of(&self, _bytes: u64) -> Option<Ends> {
-        None
-    }
-
-    async fn kill_the_broker(&self) -> bool {
-        false
+#[async_trait]
+impl AgingBus for Embedded {
+    async fn grow_old(&self) {
+        self.clock.advance(Duration::from_secs(2 * 3600));
+        let bus = self.bus.lock().unwrap().clone().unwrap();
+        bus.retain().await;
     }
 }
 
-alluvium_bus::bus_contract!(Embedded::new());
+alluvium_bus::bus_contract!(Embedded::new(), aging);

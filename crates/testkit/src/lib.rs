@@ -14,6 +14,7 @@
 
 #[cfg(feature = "kafka")]
 mod kafka;
+mod machine;
 mod nats;
 mod postgres;
 mod proxy;
@@ -22,8 +23,9 @@ mod server;
 
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaMock;
+pub use machine::{free_port, is_root, required, signal};
 pub use nats::NatsServer;
 pub use postgres::PostgresServer;
 pub use proxy::{Fault, S3Proxy};
 pub use s3::S3Server;
-pub use server::{Server, http_get, required};
+pub use server::{Server, http_get};

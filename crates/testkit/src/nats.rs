@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::server::{Server, find, folder, folder_in, free_port, http_get};
+use crate::machine::free_port;
+use crate::server::{Server, find, folder, folder_in, http_get};
 
 /// A NATS server with JetStream on disk.
 pub struct NatsServer {

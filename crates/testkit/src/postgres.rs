@@ -4,7 +4,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::server::{Server, find, folder, free_port};
+use crate::machine::{free_port, is_root};
+use crate::server::{Server, find, folder};
 
 /// A PostgreSQL server with the one database `alluvium`. It refuses to run as root, so that it runs
 /// as the user that Debian's package made where tests run as root.
@@ -109,11 +110,6 @@ impl Programs {
         command.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
         command.status().unwrap().success()
     }
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 fn postgres_user() -> (u32, u32) {

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::server::{Server, find, folder, free_port, http_get};
+use crate::machine::{free_port, required};
+use crate::server::{Server, find, folder, http_get};
 
 /// An S3 server (moto) with the one bucket `lake`, open to everybody. It keeps everything in
 /// memory: what was stored is gone when it ends.
@@ -59,7 +60,7 @@ fn moto() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/alluvium/tools"));
     let tools = std::env::var_os("ALLUVIUM_TOOLS").map(PathBuf::from).or(home)?;
     let setup = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/readers/setup.sh");
-    if crate::required() {
+    if required() {
         assert!(Command::new(setup).status().unwrap().success(), "tests/readers/setup.sh failed");
     }
     find("moto_server", &[tools.join("readers/bin/moto_server")], "run tests/readers/setup.sh")

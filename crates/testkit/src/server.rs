@@ -2,19 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::machine::{required, signal};
+
 /// So long a server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Whether tests may not be skipped for want of a tool.
-pub fn required() -> bool {
-    std::env::var("ALLUVIUM_TEST_REQUIRE").is_ok_and(|value| value == "all")
-}
 
 /// A running server. It is killed when this goes.
 pub struct Server {
@@ -65,7 +62,7 @@ impl Server {
     /// Asks it to end, and waits until it has.
     pub fn terminate(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        signal(&child.id().to_string(), "TERM");
+        self.sent(signal(child.id(), "TERM"), "TERM");
         child.wait().unwrap();
     }
 
@@ -100,7 +97,11 @@ impl Server {
     }
 
     fn signal_group(&self, child: &Child, name: &str) {
-        signal(&format!("-{}", child.id()), name);
+        self.sent(signal(format!("-{}", child.id()), name), name);
+    }
+
+    fn sent(&self, sent: bool, name: &str) {
+        assert!(sent, "{} was not sent SIG{name}", self.name);
     }
 
     fn log(&self) -> PathBuf {
@@ -115,15 +116,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(child) = &self.child {
-            signal(&format!("-{}", child.id()), "CONT");
+            self.signal_group(child, "CONT");
         }
         self.kill();
     }
-}
-
-fn signal(whom: &str, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), "--", whom]).status().unwrap();
-    assert!(status.success(), "{whom} was not sent SIG{name}");
 }
 
 /// A folder for a server.
@@ -134,11 +130,6 @@ pub(crate) fn folder(name: &str) -> tempfile::TempDir {
 /// The same, below a folder of the caller's.
 pub(crate) fn folder_in(parent: &Path, name: &str) -> tempfile::TempDir {
     tempfile::Builder::new().prefix(&format!("alluvium-{name}-")).tempdir_in(parent).unwrap()
-}
-
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// The program at one of these paths, or in `PATH`; or a visible skip.

@@ -5,11 +5,11 @@
     reason = "this package is tests: a failure is a panic that says what was seen"
 )]
 
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
+use alluvium_testkit::is_root;
 use alluvium_tests::chaos::{Bus, Ledger, Options, run};
 
 const USAGE: &str = "\
@@ -24,7 +24,7 @@ chaos [--bus embedded|nats|kafka] [--ledger sqlite|postgres] [--workers 3] [--ka
   --kills    so many kills are to be survived
   --records  about so many records are told
   --seed     what everything follows from; default: another one each time
-  --seconds  after so many seconds there are no more faults
+  --seconds  after so many seconds there are no more faults, once each kind has come
   --least    so many kills there must be by then; default: all
   --memory   a worker may have so much memory, in MiB
   --quiet    says nothing until the end
@@ -69,15 +69,13 @@ fn main() -> ExitCode {
 }
 
 /// Goes on in a mount namespace of its own, if there can be one: the disk that gets full is seen by
-/// nobody else, and goes with the last process, however that ends. Who is not root becomes it there;
-/// but PostgreSQL does not run as root, and nobody else is there.
+/// nobody else, and goes with the last process, however that ends. Who is not root becomes it there.
 fn enter_namespace(args: &[String], options: &Options) {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0);
-    if !root && options.ledger == Ledger::Postgres {
+    if !options.fills_disks() {
         return;
     }
     let flags: &[&str] =
-        if root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
+        if is_root() { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
     let mut unshare = Command::new("unshare");
     unshare.args(flags);
     let tried = Command::new("unshare").args(flags).arg("true").output();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::findings::Findings;
 use super::ground::Ground;
 use super::model::{Event, Position, Says, Seq, Version, versions};
 use super::sources::Sources;
@@ -12,67 +13,6 @@ use super::stream::{SHAPES, Shape, Way};
 
 /// So long a question to the lake may take, in seconds.
 const PATIENCE: u64 = 120;
-/// So many differences are shown.
-const SHOWN: usize = 12;
-
-/// What was found.
-#[derive(Debug, Default)]
-pub(crate) struct Findings {
-    /// Records in raw.
-    pub records: u64,
-    /// Versions in silver.
-    pub versions: u64,
-    /// Records that were told and are not in raw, or in raw and not in bronze.
-    pub lost: u64,
-    /// Records that are there more than once.
-    pub repeated: u64,
-    /// Records that stand in raw again because the bus cannot take back a page that was broken off.
-    pub published_again: u64,
-    /// Records that are not as they were told, or not in the order in which they were.
-    pub altered: u64,
-    /// Versions that only silver or only the model has.
-    pub wrong: u64,
-    /// The first differences.
-    pub shown: Vec<String>,
-    transactional: bool,
-}
-
-impl Findings {
-    /// Whether all is as it must be.
-    pub(crate) fn good(&self) -> bool {
-        self.lost + self.repeated + self.altered + self.wrong == 0
-    }
-
-    fn show(&mut self, text: impl FnOnce() -> String) {
-        if self.shown.len() < SHOWN {
-            self.shown.push(text());
-        }
-    }
-
-    fn lose(&mut self, text: impl FnOnce() -> String) {
-        self.lost += 1;
-        self.show(text);
-    }
-
-    fn repeat(&mut self, text: impl FnOnce() -> String) {
-        self.repeated += 1;
-        self.show(text);
-    }
-
-    /// A record stands in raw again.
-    fn again(&mut self, text: impl FnOnce() -> String) {
-        if self.transactional {
-            self.repeat(text);
-        } else {
-            self.published_again += 1;
-        }
-    }
-
-    fn alter(&mut self, text: impl FnOnce() -> String) {
-        self.altered += 1;
-        self.show(text);
-    }
-}
 
 /// A record of raw.
 struct Raw {
@@ -82,23 +22,21 @@ struct Raw {
     record: Value,
 }
 
-/// Looks at all entities.
-pub(crate) fn look(ground: &Ground, sources: &mut Sources) -> Findings {
-    let transactional = ground.servers.is_transactional();
-    let mut found = Findings { transactional, ..Findings::default() };
+/// Looks at all entities. What is found is there also where this breaks off.
+pub(crate) fn look(found: &mut Findings, ground: &Ground, sources: &mut Sources) {
     let table = sources.table.rows();
     for shape in SHAPES {
         let raw = raw(ground, shape);
         found.records += raw.len() as u64;
         match shape.way {
-            Way::Published => published(&mut found, shape, &raw, &sources.lines[&shape.id()]),
-            Way::Polled => polled(&mut found, shape, &raw, &sources.shown(shape)),
-            Way::Whole => whole(&mut found, shape, &raw, &table),
+            Way::Published => published(found, shape, &raw, &sources.lines[&shape.id()]),
+            Way::Polled => polled(found, shape, &raw, &sources.shown(shape)),
+            Way::Whole => whole(found, shape, &raw, &table),
         }
-        bronze(&mut found, ground, shape, &raw);
-        silver(&mut found, ground, shape, &raw);
+        bronze(found, ground, shape, &raw);
+        silver(found, ground, shape, &raw);
+        found.entities += 1;
     }
-    found
 }
 
 /// The rows that a statement gives.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::check::Findings;
 use super::faults::Deck;
+use super::findings::Findings;
 use super::fleet::{Job, Worker};
 use super::ground::Ground;
 use super::options::Options;
@@ -15,7 +15,7 @@ use super::tally::Tally;
 use crate::Random;
 
 /// So long nothing may land while there is something to land.
-const HANGS: Duration = Duration::from_secs(120);
+pub(super) const HANGS: Duration = Duration::from_secs(120);
 /// So often workers are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(15);
 /// So long a command may take, in seconds.
@@ -24,24 +24,9 @@ pub(super) const PATIENCE: u64 = 300;
 /// Makes chaos. The report tells whether all was well: `good`.
 pub fn run(options: &Options) -> Value {
     let mut chaos = Chaos::new(options.clone());
-    let ended = catch_unwind(AssertUnwindSafe(|| chaos.run()));
-    let mut report = chaos.tally.json();
-    report["bus"] = json!(options.bus.name());
-    report["ledger"] = json!(options.ledger.name());
-    report["seed"] = json!(options.seed);
-    report["told"] = json!(chaos.sources.count());
-    let good = ended.as_ref().is_ok_and(Findings::good);
-    report["good"] = json!(good);
-    if let Ok(found) = &ended {
-        report["records"] = json!(found.records);
-        report["versions"] = json!(found.versions);
-        report["lost"] = json!(found.lost);
-        report["repeated"] = json!(found.repeated);
-        report["altered"] = json!(found.altered);
-        report["wrong"] = json!(found.wrong);
-        report["published_again"] = json!(found.published_again);
-        report["shown"] = json!(found.shown);
-    }
+    let ended = catch_unwind(AssertUnwindSafe(|| chaos.run())).is_ok();
+    let good = ended && chaos.found.as_ref().is_some_and(Findings::good);
+    let mut report = chaos.report(good);
     if !good {
         drop(std::mem::take(&mut chaos.fleet));
         report["kept"] = json!(chaos.ground.keep());
@@ -57,6 +42,8 @@ pub(super) struct Chaos {
     pub(super) sources: Sources,
     pub(super) fleet: Vec<Worker>,
     pub(super) tally: Tally,
+    /// What was found at the end, as far as that was looked at.
+    pub(super) found: Option<Findings>,
     /// Whether the next worker that comes and goes looks after the tables.
     pub(super) maintain: bool,
     deck: Deck,
@@ -71,21 +58,44 @@ impl Chaos {
         let sources = Sources::new(ground.folder(), options.seed, most);
         ground.settle(&sources);
         let deck = Deck::new(&options, ground.disk().is_some(), &ground.servers.parts());
-        if ground.disk().is_none() {
-            eprintln!("no filesystem can be mounted here: no disk will be full");
-        }
         let random = Random::new(options.seed);
-        let (fleet, tally) = (Vec::new(), Tally::default());
-        Self { options, random, ground, sources, fleet, tally, maintain: false, deck, pace: 600 }
+        Self {
+            options,
+            random,
+            ground,
+            sources,
+            fleet: Vec::new(),
+            tally: Tally::default(),
+            found: None,
+            maintain: false,
+            deck,
+            pace: 600,
+        }
     }
 
-    fn run(&mut self) -> Findings {
-        let limit = Duration::from_secs(self.options.seconds);
-        while self.tally.kills < self.options.kills && self.tally.elapsed() < limit {
+    /// All that is known.
+    fn report(&self, good: bool) -> Value {
+        let mut report = self.tally.json();
+        report["bus"] = json!(self.options.bus.name());
+        report["ledger"] = json!(self.options.ledger.name());
+        report["seed"] = json!(self.options.seed);
+        report["disk"] = json!(self.ground.disk().is_some());
+        report["told"] = json!(self.sources.count());
+        report["good"] = json!(good);
+        match &self.found {
+            Some(found) => found.tell(&mut report),
+            // Broken off before the end: what silver had when it was asked last.
+            None => report["landed"] = json!(self.tally.landed),
+        }
+        report
+    }
+
+    fn run(&mut self) {
+        while self.has_more() {
             self.sources.happen(self.options.records / self.options.kills.max(1));
             let moment = self.moment();
             self.work(moment);
-            let fault = self.deck.draw(&mut self.random);
+            let fault = self.deck.draw();
             self.meet(fault);
             self.watch();
         }
@@ -93,7 +103,14 @@ impl Chaos {
         assert!(self.tally.kills >= least, "only {} kills in {seconds} s", self.tally.kills);
         self.drain();
         assert!(self.sources.queue.is_empty(), "raw does not tell what it has");
-        self.prove()
+        self.prove();
+    }
+
+    /// Whether there are to be more faults: kills, if there is time, and what has not come at all yet.
+    fn has_more(&self) -> bool {
+        let Options { kills, seconds, .. } = self.options;
+        let in_time = self.tally.elapsed() < Duration::from_secs(seconds);
+        (self.tally.kills < kills && in_time) || self.deck.is_fresh()
     }
 
     /// How long workers are left alone: often they have hardly begun, mostly they are at work.
@@ -208,7 +225,7 @@ impl Chaos {
             row.and_then(|row| row["records"].as_u64()).unwrap_or_default()
         };
         let (raw, silver) = (of("raw"), of("silver"));
-        let since = self.tally.landed(silver);
+        let since = self.tally.land(silver);
         // How fast this machine is now shows in what comes through between the kills. Of several
         // workers only one is hit at a time.
         let slow = since > Duration::from_secs(1);

@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::check::{self, Findings};
+use super::check;
 use super::drive::{Chaos, PATIENCE, TICK};
+use super::findings::Findings;
 use super::fleet::Job;
+
+/// So long all that is left may take to land, in seconds.
+const DRAIN: u64 = 600;
 
 impl Chaos {
     /// No more faults: everything lands.
@@ -15,18 +19,19 @@ impl Chaos {
             self.gone(&worker, false);
         }
         self.sources.end();
+        let until = Instant::now() + Duration::from_secs(DRAIN);
         while let Some(file) = self.next_file() {
             let args = Job::Publish(file).args();
-            self.persist(&args.iter().map(String::as_str).collect::<Vec<_>>());
+            self.persist(&args.iter().map(String::as_str).collect::<Vec<_>>(), until);
             self.sources.queue.pop_front();
         }
         // A run that was broken off is first gone on with; the second one reads what is new.
         for system in ["feed", "shop", "feed", "shop"] {
-            self.persist(&["ingest", system, "-o", "ndjson"]);
+            self.persist(&["ingest", system, "-o", "ndjson"], until);
         }
     }
 
-    pub(super) fn prove(&mut self) -> Findings {
+    pub(super) fn prove(&mut self) {
         self.say("verify --rebuild");
         self.verify(&["verify", "--rebuild", "-q", "-o", "ndjson"]);
         let waits = self.good(&["quarantine", "list", "-o", "ndjson"]);
@@ -34,7 +39,8 @@ impl Chaos {
         self.say("upkeep, then the model");
         self.good(&["maintain", "-q", "-o", "ndjson"]);
         self.verify(&["verify", "-q", "-o", "ndjson"]);
-        check::look(&self.ground, &mut self.sources)
+        let found = self.found.insert(Findings::on(&self.ground));
+        check::look(found, &self.ground, &mut self.sources);
     }
 
     fn verify(&self, args: &[&str]) {
@@ -53,15 +59,17 @@ impl Chaos {
 
     /// Runs to an end that is good. Where several have shared the work it is begun again while those
     /// who were killed still have their leases.
-    fn persist(&self, args: &[&str]) {
-        let until = Instant::now() + Duration::from_secs(PATIENCE);
+    fn persist(&self, args: &[&str], until: Instant) {
+        let mut last = String::new();
         loop {
-            let (code, rows, said) = self.ground.run(args, PATIENCE);
+            let left = until.saturating_duration_since(Instant::now()).as_secs();
+            assert!(left > 0, "what is left has not landed in {DRAIN} s: {args:?}: {last}");
+            let (code, rows, said) = self.ground.run(args, left.min(PATIENCE));
             if code == 0 {
                 return;
             }
-            let again = self.options.bus.is_shared() && Instant::now() < until;
-            assert!(again, "{args:?}: {code}: {rows}\n{said}");
+            last = format!("{code}: {rows}\n{said}");
+            assert!(self.options.bus.is_shared(), "{args:?}: {last}");
             std::thread::sleep(TICK);
         }
     }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Instant;
 
+use alluvium_testkit::signal;
+
 use super::ground::Ground;
 use super::sources;
-use crate::platform::signal;
 
 /// What a worker is started for.
 #[derive(Debug, Clone)]

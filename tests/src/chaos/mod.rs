@@ -7,6 +7,7 @@
 mod check;
 mod drive;
 mod faults;
+mod findings;
 mod finish;
 mod fleet;
 mod ground;

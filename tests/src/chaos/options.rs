@@ -1,5 +1,7 @@
 //! What a run is asked for.
 
+use alluvium_testkit::is_root;
+
 /// A bus that chaos can be made on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bus {
@@ -76,7 +78,8 @@ pub struct Options {
     pub kills: u64,
     /// What everything follows from.
     pub seed: u64,
-    /// After so many seconds there are no more faults, however few kills there were.
+    /// After so many seconds there are no more faults, however few kills there were, once each kind
+    /// has come.
     pub seconds: u64,
     /// So many kills there must be by then.
     pub least: u64,
@@ -94,14 +97,22 @@ impl Options {
         if self.bus.is_shared() { self.workers } else { 0 }
     }
 
+    /// Whether there is to be a disk that gets full. Only root may mount one; who is not root becomes
+    /// it in a namespace of his own, where there is nobody else for PostgreSQL to run as.
+    pub fn fills_disks(&self) -> bool {
+        is_root() || self.ledger == Ledger::Sqlite
+    }
+
     /// The command line that asks for the same.
     pub fn command(&self) -> String {
-        let Self { bus, ledger, workers, kills, records, seed, .. } = self;
+        let Self { bus, ledger, brokers, workers, kills, seed, .. } = self;
+        let Self { seconds, least, records, memory, .. } = self;
         let (bus, ledger) = (bus.name(), ledger.name());
-        let brokers = self.brokers.as_ref().map(|at| format!(" --kafka {at}")).unwrap_or_default();
+        let brokers = brokers.as_ref().map(|at| format!(" --kafka {at}")).unwrap_or_default();
         format!(
             "chaos --bus {bus} --ledger {ledger}{brokers} --workers {workers} --kills {kills} \
-             --records {records} --seed {seed}"
+             --least {least} --records {records} --seed {seed} --seconds {seconds} \
+             --memory {memory}"
         )
     }
 }

@@ -1,9 +1,9 @@
 //! What is done to the workers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::drive::{Chaos, TICK};
+use super::drive::{Chaos, HANGS, TICK};
 use super::faults::{Fault, Outage, Part};
 use super::fleet::{Job, Worker};
 use super::ground::LEASE;
@@ -14,30 +14,41 @@ impl Chaos {
     pub(super) fn meet(&mut self, fault: Fault) {
         match fault {
             Fault::Kill => {
-                self.kill();
+                if let Some(at) = self.any() {
+                    self.kill(at);
+                }
             }
             Fault::KillAll => self.kill_all(),
-            Fault::Pause => self.pause(Duration::from_millis(200)),
+            Fault::Pause => {
+                self.pause(Duration::from_millis(200));
+            }
             Fault::Oversleep => {
-                self.pause(LEASE + Duration::from_millis(500));
-                self.tally.overslept += 1;
+                let slept = self.pause(LEASE + Duration::from_millis(500));
+                self.tally.overslept += u64::from(slept);
             }
             Fault::Terminate => self.terminate(),
             Fault::FullDisk => self.fill_disk(),
             Fault::LostIndex | Fault::OldIndex => self.rob(fault == Fault::OldIndex),
-            Fault::Maintain => {
-                self.kill();
-                self.maintain = true;
-            }
+            Fault::Maintain => self.call_for_upkeep(),
             Fault::Outage(part) => self.outage(part),
         }
     }
 
     /// Kills one, and tells in which place it worked.
-    fn kill(&mut self) -> Option<u64> {
-        let at = self.any()?;
+    fn kill(&mut self, at: usize) -> u64 {
         let worker = self.fleet.remove(at);
-        Some(self.put_down(worker))
+        self.put_down(worker)
+    }
+
+    /// Kills the one that comes and goes, or else any, and starts upkeep in the place of the first.
+    fn call_for_upkeep(&mut self) {
+        let place = self.options.staying();
+        let there = self.fleet.iter().position(|worker| worker.slot == place);
+        if let Some(at) = there.or_else(|| self.any()) {
+            self.kill(at);
+        }
+        self.maintain = true;
+        self.fill();
     }
 
     pub(super) fn kill_all(&mut self) {
@@ -58,13 +69,14 @@ impl Chaos {
         (count > 0).then(|| self.random.below(count) as usize)
     }
 
-    /// Stops one for a while that is no shorter than `least`.
-    fn pause(&mut self, least: Duration) {
-        let Some(at) = self.any() else { return };
+    /// Stops one for a while that is no shorter than `least`. False where there is none.
+    fn pause(&mut self, least: Duration) -> bool {
+        let Some(at) = self.any() else { return false };
         self.fleet[at].signal("STOP");
         std::thread::sleep(least + Duration::from_millis(self.random.below(1_500)));
         self.fleet[at].signal("CONT");
         self.tally.pauses += 1;
+        true
     }
 
     fn terminate(&mut self) {
@@ -88,10 +100,12 @@ impl Chaos {
     }
 
     fn fill_disk(&mut self) {
-        let left = [0, 16, 64, 256, 1_024][self.random.below(5) as usize];
+        let mut left = [0, 16, 64, 256, 1_024][self.random.below(5) as usize];
         let Some(disk) = self.ground.disk() else { return };
-        if !disk.squeeze(left) {
-            return;
+        // Where more came meanwhile, so much more is left.
+        while !disk.squeeze(left) {
+            left += 64;
+            assert!(left < 16_384, "the disk does not get full");
         }
         let until = Instant::now() + Duration::from_millis(300 + self.random.below(1_200));
         while Instant::now() < until {
@@ -125,12 +139,10 @@ impl Chaos {
 
     /// Takes the key index away, or puts an older one in its place.
     fn rob(&mut self, older: bool) {
-        let Some(slot) = self.kill() else { return };
-        let index = self.ground.data_of(slot).join("index");
+        let at = self.one_with_an_index();
+        let slot = self.kill(at);
+        let index = self.index(slot);
         let kept = self.ground.folder().join(format!("index-{slot}"));
-        if !index.exists() {
-            return;
-        }
         let fresh = self.ground.folder().join("index-now");
         copy(&index, &fresh);
         remove(&index);
@@ -140,6 +152,25 @@ impl Chaos {
         remove(&kept);
         std::fs::rename(&fresh, &kept).unwrap();
         self.tally.indexes += 1;
+    }
+
+    /// Waits until there is a worker with a key index.
+    fn one_with_an_index(&mut self) -> usize {
+        let deadline = Instant::now() + HANGS;
+        loop {
+            self.fill();
+            let has_one = |at: &usize| self.index(self.fleet[*at].slot).exists();
+            let all: Vec<usize> = (0..self.fleet.len()).filter(has_one).collect();
+            if !all.is_empty() {
+                return all[self.random.below(all.len() as u64) as usize];
+            }
+            assert!(Instant::now() < deadline, "no worker has a key index");
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn index(&self, slot: u64) -> PathBuf {
+        self.ground.data_of(slot).join("index")
     }
 }
 

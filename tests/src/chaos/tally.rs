@@ -31,8 +31,10 @@ pub(crate) struct Tally {
     pub workers: u64,
     /// The most memory that a worker had, in KiB.
     pub memory: u64,
-    /// Records that silver had landed when was asked last, and when they became more.
-    landed: (u64, Instant),
+    /// Records that silver had landed when it was asked last.
+    pub landed: u64,
+    /// When they became more.
+    grew: Instant,
 }
 
 impl Default for Tally {
@@ -52,7 +54,8 @@ impl Default for Tally {
             maintained: 0,
             workers: 0,
             memory: 0,
-            landed: (0, now),
+            landed: 0,
+            grew: now,
         }
     }
 }
@@ -73,11 +76,11 @@ impl Tally {
     }
 
     /// Takes down how much silver has landed. Returns how long nothing came.
-    pub(crate) fn landed(&mut self, records: u64) -> Duration {
-        if records != self.landed.0 {
-            self.landed = (records, Instant::now());
+    pub(crate) fn land(&mut self, records: u64) -> Duration {
+        if records != self.landed {
+            (self.landed, self.grew) = (records, Instant::now());
         }
-        self.landed.1.elapsed()
+        self.grew.elapsed()
     }
 
     /// All counts, as members.

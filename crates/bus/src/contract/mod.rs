@@ -1,7 +1,8 @@
 //! The contract suite of all buses: one async function per property.
 //!
-//! A bus offers itself as a [`BusUnderTest`], opened with the limits below, and runs every property
-//! with [`bus_contract!`](crate::bus_contract). A property panics where the bus breaks its promise.
+//! A bus offers itself as a [`BusUnderTest`], opened with the limits below, and as what more it is; it
+//! runs every property of these with [`bus_contract!`](crate::bus_contract). A property panics where
+//! the bus breaks its promise.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -36,7 +37,7 @@ use crate::BusSettings;
 /// The two ends of a bus.
 pub type Ends = (Arc<dyn Publisher>, Arc<dyn Subscribe>);
 
-/// A bus, empty at first, that the suite can open, restart and let grow old.
+/// A bus, empty at first, that the suite can open, restart and lose.
 #[async_trait]
 pub trait BusUnderTest: Send + Sync {
     /// The ends of the bus, opened with [`settings`].
@@ -46,27 +47,33 @@ pub trait BusUnderTest: Send + Sync {
     /// end of it any more.
     async fn restart(&self) -> Ends;
 
-    /// Lets more time pass than [`settings`] keep messages, and returns when retention has removed
-    /// what it may.
-    async fn grow_old(&self);
-
     /// Loses all that the bus holds, as with its disk, and opens it anew. The caller holds no end of
     /// it any more.
     async fn lose(&self) -> Ends;
+}
 
+/// One whose retention the suite can see at work.
+#[async_trait]
+pub trait AgingBus: BusUnderTest {
+    /// Lets more time pass than [`settings`] keep messages, and returns when retention has removed
+    /// what it may.
+    async fn grow_old(&self);
+}
+
+/// One whose engine has a bound of its own for what it stores. Others have the disk alone, and on
+/// the embedded bus what a full one does is shown from outside, in `tests/tests/full_disk.rs`.
+#[async_trait]
+pub trait BoundedBus: BusUnderTest {
     /// Opens the bus so that its store takes about `bytes` and no more, however much [`settings`]
-    /// let wait. `None` if the engine has no such bound of its own: its disk is the bound.
-    async fn open_with_a_store_of(&self, bytes: u64) -> Option<Ends>;
+    /// let wait.
+    async fn open_with_a_store_of(&self, bytes: u64) -> Ends;
+}
 
-    /// Kills the broker and starts it again while its ends are held. `false` if the bus has none:
-    /// it lives and dies with its process.
-    async fn kill_the_broker(&self) -> bool;
-
-    /// Why the engine under test cannot show a property, if it cannot: one that only acts as the
-    /// real one, or that is not there.
-    fn cannot(&self, _property: &str) -> Option<String> {
-        None
-    }
+/// One with a broker that may die alone. Others live and die with their process.
+#[async_trait]
+pub trait BrokeredBus: BusUnderTest {
+    /// Kills the broker and starts it again while the bus's ends are held.
+    async fn kill_the_broker(&self);
 }
 
 /// The limits that the suite expects.
@@ -79,11 +86,16 @@ pub fn settings() -> BusSettings {
     }
 }
 
-/// Makes a test of each property. Takes an expression that makes a fresh [`BusUnderTest`].
+/// Makes a test of each property. Takes an expression that makes a fresh
+/// [`BusUnderTest`](crate::contract::BusUnderTest), then what more it is: `aging`
+/// ([`AgingBus`](crate::contract::AgingBus)), `bounded`
+/// ([`BoundedBus`](crate::contract::BoundedBus)), `brokered`
+/// ([`BrokeredBus`](crate::contract::BrokeredBus)). What an engine cannot show is no test of it.
+/// After a semicolon come attributes for all tests.
 #[macro_export]
 macro_rules! bus_contract {
-    ($bus:expr) => {
-        $crate::bus_contract! { $bus =>
+    (@every $bus:expr, $attributes:tt) => {
+        $crate::bus_contract! { @tests $bus, $attributes,
             a_new_topic_is_empty_and_keeps_its_epoch,
             what_is_acknowledged_survives_a_restart,
             headers_and_bytes_come_back_unaltered,
@@ -103,30 +115,49 @@ macro_rules! bus_contract {
             a_seek_into_another_epoch_is_refused,
             a_seek_beyond_the_end_is_refused,
             layers_read_independently_of_each_other,
-            retention_spares_what_raw_has_not_landed,
-            what_retention_removed_is_gone_and_never_skipped,
-            cursor_and_offsets_survive_retention,
             a_full_topic_makes_its_publisher_wait_and_no_other,
+            a_full_topic_takes_no_part_of_a_page_for_all_of_it,
             a_recreated_topic_has_another_epoch_and_no_cursor,
             a_slow_reader_holds_nobody_up_and_misses_nothing,
             a_page_whose_answer_was_lost_stands_once,
+        }
+    };
+    (@aging $bus:expr, $attributes:tt) => {
+        $crate::bus_contract! { @tests $bus, $attributes,
+            retention_spares_what_raw_has_not_landed,
+            what_retention_removed_is_gone_and_never_skipped,
+            cursor_and_offsets_survive_retention,
+        }
+    };
+    (@bounded $bus:expr, $attributes:tt) => {
+        $crate::bus_contract! { @tests $bus, $attributes,
             a_full_store_takes_no_part_of_a_page_for_all_of_it,
+        }
+    };
+    (@brokered $bus:expr, $attributes:tt) => {
+        $crate::bus_contract! { @tests $bus, $attributes,
             a_broker_that_restarts_in_mid_batch_loses_and_doubles_nothing,
         }
     };
-    ($bus:expr => $($property:ident),+ $(,)?) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $property() {
-                let bus = $bus;
-                if let Some(why) = $crate::contract::BusUnderTest::cannot(&bus, stringify!($property))
-                {
-                    eprintln!("SKIPPED: {why}");
-                    return;
-                }
-                $crate::contract::$property(&bus).await;
-            }
-        )+
+    (@tests $bus:expr, $attributes:tt, $($property:ident),+ $(,)?) => {
+        $( $crate::bus_contract! { @test $bus, $attributes, $property } )+
+    };
+    (@test $bus:expr, [$($attribute:tt)*], $property:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $($attribute)*
+        async fn $property() {
+            let bus = $bus;
+            $crate::contract::$property(&bus).await;
+        }
+    };
+    (@kinds $bus:expr, $attributes:tt, $($kind:ident)+) => {
+        $( $crate::bus_contract! { @$kind $bus, $attributes } )+
+    };
+    ($bus:expr $(, $kind:ident)* $(,)?) => {
+        $crate::bus_contract! { @kinds $bus, [], every $($kind)* }
+    };
+    ($bus:expr $(, $kind:ident)*; $($attribute:tt)+) => {
+        $crate::bus_contract! { @kinds $bus, [$($attribute)+], every $($kind)* }
     };
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use alluvium_model::{BusError, EncodedPage, FetchLimit, Layer, Position, Span};
 
 use super::{
-    BusUnderTest, OWNER, at_once, drain, message, offsets, page, payloads, publish_pages, record,
-    sent, settings, topic,
+    AgingBus, BusUnderTest, OWNER, at_once, drain, message, offsets, page, payloads, publish_pages,
+    record, sent, settings, topic,
 };
 
 /// However old: what raw has not landed stays.
-pub async fn retention_spares_what_raw_has_not_landed(bus: &dyn BusUnderTest) {
+pub async fn retention_spares_what_raw_has_not_landed(bus: &dyn AgingBus) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
@@ -26,7 +26,7 @@ pub async fn retention_spares_what_raw_has_not_landed(bus: &dyn BusUnderTest) {
 }
 
 /// A reader that fell behind retention is told so, wherever it asks.
-pub async fn what_retention_removed_is_gone_and_never_skipped(bus: &dyn BusUnderTest) {
+pub async fn what_retention_removed_is_gone_and_never_skipped(bus: &dyn AgingBus) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();
@@ -49,7 +49,7 @@ pub async fn what_retention_removed_is_gone_and_never_skipped(bus: &dyn BusUnder
 }
 
 /// An emptied topic still knows how far its source was read, and goes on counting.
-pub async fn cursor_and_offsets_survive_retention(bus: &dyn BusUnderTest) {
+pub async fn cursor_and_offsets_survive_retention(bus: &dyn AgingBus) {
     let (publisher, subscribe) = bus.open().await;
     publish_pages(&publisher, 1..=4).await;
     let (epoch, end) = publisher.end(&topic()).await.unwrap();

@@ -1,12 +1,12 @@
 //! The Kafka bus on real brokers: the contract, and what the mock cluster cannot show of
-//! transactions. Runs where `ALLUVIUM_TEST_KAFKA` says `host:port` of a broker that lets us make and
-//! delete topics; each test has topics of its own.
+//! transactions. Nobody can be expected to have some, so that these tests are ignored; whoever has
+//! some asks for them, and says where in `ALLUVIUM_TEST_KAFKA`. Each test has topics of its own.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium_bus::contract::{BusUnderTest, Ends, settings};
+use alluvium_bus::contract::{AgingBus, BusUnderTest, Ends, settings};
 use alluvium_bus::{KafkaBus, KafkaSettings};
 use alluvium_model::clock::ManualClock;
 use alluvium_model::port::Subscribe;
@@ -19,14 +19,13 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
 use crate::support::{OWNER, page, record, topic};
 
-const VARIABLE: &str = "ALLUVIUM_TEST_KAFKA";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A place of its own on the brokers.
 struct Broker {
-    servers: Option<String>,
+    servers: String,
     prefix: String,
     clock: Arc<ManualClock>,
     bus: Mutex<Option<Arc<KafkaBus>>>,
@@ -35,7 +34,9 @@ struct Broker {
 impl Broker {
     fn new() -> Self {
         #[allow(clippy::disallowed_methods, reason = "who runs the tests says where a broker is")]
-        let servers = std::env::var(VARIABLE).ok();
+        let servers = std::env::var("ALLUVIUM_TEST_KAFKA").expect(
+            "ALLUVIUM_TEST_KAFKA says `host:port` of a broker that lets us make and delete topics",
+        );
         let now = SystemClock.now();
         let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let prefix = format!("alluvium-test-{}-{process}-{number}.", now.as_millisecond());
@@ -43,20 +44,10 @@ impl Broker {
         Self { servers, prefix, clock, bus: Mutex::default() }
     }
 
-    /// The place, or a visible skip.
-    fn there() -> Option<Self> {
-        let broker = Self::new();
-        if let Some(why) = broker.cannot("") {
-            eprintln!("SKIPPED: {why}");
-            return None;
-        }
-        Some(broker)
-    }
-
     async fn connect(&self) -> Arc<KafkaBus> {
         let limits = settings();
         let settings = KafkaSettings {
-            bootstrap_servers: self.servers.clone().unwrap(),
+            bootstrap_servers: self.servers.clone(),
             prefix: self.prefix.clone(),
             retention_age: limits.retention_age,
             max_unlanded_bytes: limits.max_unlanded_bytes,
@@ -68,7 +59,7 @@ impl Broker {
 
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.servers.as_ref().unwrap());
+        config.set("bootstrap.servers", &self.servers);
         config
     }
 
@@ -101,34 +92,26 @@ impl BusUnderTest for Broker {
         self.open().await
     }
 
-    async fn grow_old(&self) {
-        self.clock.advance(Duration::from_secs(2 * 3600));
-        let bus = self.bus.lock().unwrap().clone().unwrap();
-        assert!(bus.retain().await.unwrap(), "the brokers must let the tests delete records");
-    }
-
     async fn lose(&self) -> Ends {
         drop(self.bus.lock().unwrap().take());
         self.delete_topics().await;
         self.clock.advance(Duration::from_secs(1));
         self.open().await
     }
+}
 
-    async fn open_with_a_store_of(&self, _bytes: u64) -> Option<Ends> {
-        None
-    }
-
-    async fn kill_the_broker(&self) -> bool {
-        false
-    }
-
-    fn cannot(&self, _property: &str) -> Option<String> {
-        let why = || format!("{VARIABLE} does not say `host:port` of a broker");
-        self.servers.is_none().then(why)
+#[async_trait]
+impl AgingBus for Broker {
+    async fn grow_old(&self) {
+        self.clock.advance(Duration::from_secs(2 * 3600));
+        let bus = self.bus.lock().unwrap().clone().unwrap();
+        assert!(bus.retain().await.unwrap(), "the brokers must let the tests delete records");
     }
 }
 
-alluvium_bus::bus_contract!(Broker::new());
+alluvium_bus::bus_contract! {
+    Broker::new(), aging; #[ignore = "needs a broker of Kafka: ALLUVIUM_TEST_KAFKA"]
+}
 
 /// Everything that is there, as texts.
 async fn read(bus: &KafkaBus) -> Vec<String> {
@@ -149,8 +132,9 @@ fn one(text: &str) -> alluvium_model::EncodedPage {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a broker of Kafka: ALLUVIUM_TEST_KAFKA"]
 async fn a_transaction_that_was_left_open_is_never_read() {
-    let Some(broker) = Broker::there() else { return };
+    let broker = Broker::new();
     let bus = broker.connect().await;
     bus.publish(&topic(), one("before"), Some(record(1))).await.unwrap();
     let left: FutureProducer = broker
@@ -172,8 +156,9 @@ async fn a_transaction_that_was_left_open_is_never_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a broker of Kafka: ALLUVIUM_TEST_KAFKA"]
 async fn a_predecessor_is_fenced_and_takes_nothing_back() {
-    let Some(broker) = Broker::there() else { return };
+    let broker = Broker::new();
     let (old, young) = (broker.connect().await, broker.connect().await);
     let with = |token, page| alluvium_model::CursorRecord {
         token: alluvium_model::FencingToken(token),
@@ -192,8 +177,9 @@ async fn a_predecessor_is_fenced_and_takes_nothing_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a broker of Kafka: ALLUVIUM_TEST_KAFKA"]
 async fn a_topic_that_is_made_anew_under_its_readers_is_noticed() {
-    let Some(broker) = Broker::there() else { return };
+    let broker = Broker::new();
     let bus = broker.connect().await;
     bus.publish(&topic(), one("1"), Some(record(1))).await.unwrap();
     let (before, _) = bus.end(&topic()).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use alluvium_bus::contract::{BusUnderTest, Ends};
+use alluvium_bus::contract::{BrokeredBus, BusUnderTest, Ends};
 use alluvium_model::port::Published;
 use alluvium_model::{BusError, CursorRecord, EncodedPage, EntityId, Epoch, Publisher};
 use async_trait::async_trait;
@@ -86,25 +86,16 @@ impl BusUnderTest for Gapped {
         self.between(self.0.restart().await)
     }
 
-    async fn grow_old(&self) {
-        self.0.grow_old().await;
-    }
-
     async fn lose(&self) -> Ends {
         self.between(self.0.lose().await)
     }
+}
 
-    async fn open_with_a_store_of(&self, bytes: u64) -> Option<Ends> {
-        self.0.open_with_a_store_of(bytes).await
-    }
-
-    async fn kill_the_broker(&self) -> bool {
-        self.0.kill_the_broker().await
-    }
-
-    fn cannot(&self, property: &str) -> Option<String> {
-        self.0.cannot(property)
+#[async_trait]
+impl BrokeredBus for Gapped {
+    async fn kill_the_broker(&self) {
+        self.0.kill_the_broker().await;
     }
 }
 
-alluvium_bus::bus_contract!(Gapped(Mock::new()));
+alluvium_bus::bus_contract!(Gapped(Mock::new()), brokered);

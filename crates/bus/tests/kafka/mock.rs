@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium_bus::contract::{BusUnderTest, Ends, settings};
+use alluvium_bus::contract::{BrokeredBus, BusUnderTest, Ends, settings};
 use alluvium_bus::{KafkaBus, KafkaSettings};
 use alluvium_model::SystemClock;
 use alluvium_testkit::KafkaMock;
@@ -16,7 +16,8 @@ use rdkafka::producer::DefaultProducerContext;
 pub(crate) const TOPICS: [&str; 4] =
     ["alluvium.audit", "alluvium.cursors", "alluvium.shop.orders", "alluvium.shop.other"];
 
-/// A mock cluster, and the bus that was opened on it last.
+/// A mock cluster, and the bus that was opened on it last. It removes nothing by age and has no bound:
+/// `broker` shows what retention does.
 pub(crate) struct Mock {
     cluster: KafkaMock,
     bus: Mutex<Option<Arc<KafkaBus>>>,
@@ -69,35 +70,18 @@ impl BusUnderTest for Mock {
         self.open().await
     }
 
-    async fn grow_old(&self) {
-        unreachable!("the mock cluster removes nothing by age");
-    }
-
     async fn lose(&self) -> Ends {
         drop(self.bus.lock().unwrap().take());
         self.cluster.lose();
         self.open().await
     }
+}
 
-    async fn open_with_a_store_of(&self, _bytes: u64) -> Option<Ends> {
-        None
-    }
-
-    async fn kill_the_broker(&self) -> bool {
+#[async_trait]
+impl BrokeredBus for Mock {
+    async fn kill_the_broker(&self) {
         self.cluster.down();
         tokio::time::sleep(Duration::from_millis(50)).await;
         self.cluster.up();
-        true
-    }
-
-    fn cannot(&self, property: &str) -> Option<String> {
-        let shortens = [
-            "retention_spares_what_raw_has_not_landed",
-            "what_retention_removed_is_gone_and_never_skipped",
-            "cursor_and_offsets_survive_retention",
-        ];
-        shortens
-            .contains(&property)
-            .then(|| "the mock cluster shortens no topic; a real broker does".to_owned())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alluvium_bus::contract::{BusUnderTest, Ends};
+use alluvium_bus::contract::{AgingBus, BoundedBus, BrokeredBus, BusUnderTest, Ends};
 use alluvium_bus::{NatsBus, NatsSettings};
 use alluvium_model::{Clock, SystemClock};
 use alluvium_testkit::NatsServer;
@@ -72,12 +72,6 @@ impl BusUnderTest for Nats {
         self.open().await
     }
 
-    async fn grow_old(&self) {
-        *self.clock.0.lock().unwrap() += Duration::from_secs(2 * 3600);
-        let bus = self.bus.lock().unwrap().clone().unwrap();
-        bus.retain().await.unwrap();
-    }
-
     async fn lose(&self) -> Ends {
         drop(self.bus.lock().unwrap().take());
         self.restart_server(|server| {
@@ -85,20 +79,34 @@ impl BusUnderTest for Nats {
         });
         self.open().await
     }
+}
 
-    async fn open_with_a_store_of(&self, bytes: u64) -> Option<Ends> {
+#[async_trait]
+impl AgingBus for Nats {
+    async fn grow_old(&self) {
+        *self.clock.0.lock().unwrap() += Duration::from_secs(2 * 3600);
+        let bus = self.bus.lock().unwrap().clone().unwrap();
+        bus.retain().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl BoundedBus for Nats {
+    async fn open_with_a_store_of(&self, bytes: u64) -> Ends {
         let settings = NatsSettings {
             max_stream_bytes: Some(bytes),
             max_unlanded_bytes: u64::MAX,
             ..self.settings()
         };
-        Some(self.open_with(settings).await)
-    }
-
-    async fn kill_the_broker(&self) -> bool {
-        self.restart_server(|_| {});
-        true
+        self.open_with(settings).await
     }
 }
 
-alluvium_bus::bus_contract!(Nats::new(super::server!()));
+#[async_trait]
+impl BrokeredBus for Nats {
+    async fn kill_the_broker(&self) {
+        self.restart_server(|_| {});
+    }
+}
+
+alluvium_bus::bus_contract!(Nats::new(super::server!()), aging, bounded, brokered);
