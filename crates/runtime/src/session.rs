@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use alluvium_ledger::Reconciled;
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BusError, Delivery, EntityId, FetchLimit, Remedy, RunId, Stage, StageError,
+    Applied, BusError, Delivery, EntityId, FencingToken, FetchLimit, Ownership, Remedy, RunId,
+    Stage, StageError,
 };
 use tokio::sync::watch;
 
@@ -86,7 +87,11 @@ pub(crate) enum LayerError {
 impl LayerError {
     /// Whether the layer is another's.
     pub(crate) fn is_fenced(&self) -> bool {
-        matches!(self, Self::Stage(StageError::Fenced(_)))
+        match self {
+            Self::Bus(_) => false,
+            Self::Stage(error) => matches!(error, StageError::Fenced(_)),
+            Self::Record(error) => error.is_fenced(),
+        }
     }
 
     pub(crate) fn remedy(&self) -> Remedy {
@@ -128,9 +133,11 @@ impl<'a> Session<'a> {
         if let Some(progress) = &progress {
             untold::tell(context, job, &zone, progress).await?;
         }
-        // What was read may be old by now: the ledger is held only against what is ours.
+        // What was read may be old by now: the ledger is held only against what is ours, and looks
+        // itself whether it is.
         job.must_hold()?;
-        reconcile(&recorder, progress.as_ref()).await?;
+        let owner = job.owner.as_ref().map(Ownership::token);
+        reconcile(&recorder, progress.as_ref(), owner).await?;
         let epochs = stages.epochs(&entity).await?;
         let reader = Reader::open(context, job, progress.as_ref(), &epochs).await?;
         stops::works(context, &entity, job.layer).await;
@@ -317,8 +324,12 @@ impl<'a> Session<'a> {
     }
 }
 
-async fn reconcile(recorder: &Recorder<'_>, progress: Option<&Progress>) -> Result<(), LayerError> {
-    match recorder.reconcile(progress).await? {
+async fn reconcile(
+    recorder: &Recorder<'_>,
+    progress: Option<&Progress>,
+    owner: Option<FencingToken>,
+) -> Result<(), LayerError> {
+    match recorder.reconcile(progress, owner).await? {
         Reconciled::Equal => {}
         Reconciled::Filled(span) => {
             tracing::info!(%span, "the ledger had not heard of what the lake has; filled");
