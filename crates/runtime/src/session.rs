@@ -94,6 +94,11 @@ impl LayerError {
         }
     }
 
+    /// Whether another process may have what is missing here: room for the key index.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Stage(StageError::Full(_)))
+    }
+
     pub(crate) fn remedy(&self) -> Remedy {
         match self {
             Self::Bus(error) => error.remedy(),

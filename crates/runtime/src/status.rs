@@ -11,6 +11,7 @@ use crate::board::{LayerPhase, LayerState};
 use crate::context::{Context, SystemState};
 use crate::housekeeping::waited;
 use crate::report::RunReport;
+use crate::standby::StandbyState;
 use crate::workforce::Workforce;
 
 /// What the process is doing.
@@ -52,8 +53,20 @@ pub struct WorkerStatus {
     pub is_heard: bool,
     /// What it holds: layers of entities, triggers of systems.
     pub holds: Vec<LeaseName>,
+    /// The entities whose silver another process writes, and this one is to be ready for.
+    pub stands_by: Vec<StandbyStatus>,
     /// All that work, as the ledger told last.
     pub workers: Vec<Worker>,
+}
+
+/// How far a process is that stands by for an entity's silver.
+#[derive(Debug, Clone, Serialize)]
+pub struct StandbyStatus {
+    /// The entity.
+    pub entity: EntityId,
+    /// How far it is.
+    #[serde(flatten)]
+    pub state: StandbyState,
 }
 
 /// How a system stands.
@@ -135,11 +148,14 @@ impl WorkerStatus {
         let (pulse, roster) = (&workforce.pulse, workforce.roster());
         let since = roster.asked.map(|asked| context.platform.clock.since(asked));
         let worker = pulse.worker();
+        let stands_by = workforce.standby().into_iter();
+        let stands_by = stands_by.map(|(entity, state)| StandbyStatus { entity, state });
         Self {
             id: worker.id,
             roles: worker.roles,
             is_heard: since.is_some_and(|since| since < pulse.ttl() / 2),
             holds: pulse.held().into_keys().collect(),
+            stands_by: stands_by.collect(),
             workers: roster.workers,
         }
     }
