@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use alluvium_ledger::LedgerError;
 use alluvium_model::{BusError, EntityId, Layer, Remedy, SourceError, StageError, SystemName};
+use jiff::Timestamp;
 
 use crate::pulse::NoBeat;
 use crate::trigger::ScheduleError;
@@ -20,6 +21,19 @@ pub enum RuntimeError {
     /// The system has a run already.
     #[error("system `{0}` has a run already")]
     Busy(SystemName),
+    /// Another process polls the entity, or pushes pages to it.
+    #[error(
+        "another process (`{holder}`) polls or pushes `{entity}`: its lease lasts until {until}, and \
+         is prolonged for as long as it lives"
+    )]
+    Held {
+        /// The entity.
+        entity: EntityId,
+        /// Who it is.
+        holder: String,
+        /// How long its lease lasts, by the ledger's clock.
+        until: Timestamp,
+    },
     /// The process is about to end.
     #[error("the runtime is stopping")]
     Stopping,
@@ -78,6 +92,7 @@ impl RuntimeError {
                 Remedy::Operator("check the name; `alluvium validate` lists what there is")
             }
             Self::Busy(_) | Self::Silent => Remedy::Retry,
+            Self::Held { .. } => Remedy::Operator("try again when that process is done"),
             Self::Stopping => Remedy::Operator("start the process again"),
             Self::NotGiven(_) => Remedy::Operator("try again, or stop the worker that has them"),
             Self::Trigger { .. } => Remedy::Operator("mend the system's `triggers`"),

@@ -3,6 +3,7 @@
 
 mod layers;
 mod polling;
+mod pushing;
 mod schedule;
 mod sharing;
 mod stopping;
