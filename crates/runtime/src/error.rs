@@ -7,6 +7,7 @@ use alluvium_model::{BusError, EntityId, Layer, Remedy, SourceError, StageError,
 use jiff::Timestamp;
 
 use crate::pulse::NoBeat;
+use crate::recorder::RecordError;
 use crate::trigger::ScheduleError;
 
 /// Why the runtime did not do as asked.
@@ -171,5 +172,40 @@ impl PollError {
                 | Self::Panicked
                 | Self::Source(SourceError::Unavailable(_) | SourceError::BadAnswer(_))
         )
+    }
+}
+
+/// Why a session of a layer ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LayerError {
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl LayerError {
+    /// Whether the layer is another's.
+    pub(crate) fn is_fenced(&self) -> bool {
+        match self {
+            Self::Bus(_) => false,
+            Self::Stage(error) => matches!(error, StageError::Fenced(_)),
+            Self::Record(error) => error.is_fenced(),
+        }
+    }
+
+    /// Whether another process may have what is missing here: room for the key index.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Stage(StageError::Full(_)))
+    }
+
+    pub(crate) fn remedy(&self) -> Remedy {
+        match self {
+            Self::Bus(error) => error.remedy(),
+            Self::Stage(error) => error.remedy(),
+            Self::Record(error) => error.remedy(),
+        }
     }
 }

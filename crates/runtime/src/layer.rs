@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::{LayerPhase, Slot};
 use crate::context::Context;
+use crate::error::LayerError;
 use crate::retry::{Attempts, Decision};
 use crate::roster::Unit;
-use crate::session::{self, LayerError};
+use crate::session;
 use crate::stops;
 
 /// What a layer's task is to do.

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use alluvium_ledger::Reconciled;
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BusError, Delivery, EntityId, FencingToken, FetchLimit, Ownership, Remedy, RunId,
-    Stage, StageError,
+    Applied, Delivery, EntityId, FencingToken, FetchLimit, Ownership, RunId, Stage, StageError,
 };
 use tokio::sync::watch;
 
 use crate::board::LayerPhase;
 use crate::context::Context;
+use crate::error::LayerError;
 use crate::layer::Job;
 use crate::reader::Reader;
-use crate::recorder::{RecordError, Recorder};
+use crate::recorder::Recorder;
 use crate::stops;
 use crate::untold;
 use crate::upkeep::Steps;
@@ -71,41 +71,6 @@ enum Went {
     AsAsked,
     /// Until the end of an epoch that another one follows.
     EndOfEpoch,
-}
-
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LayerError {
-    #[error(transparent)]
-    Bus(#[from] BusError),
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-impl LayerError {
-    /// Whether the layer is another's.
-    pub(crate) fn is_fenced(&self) -> bool {
-        match self {
-            Self::Bus(_) => false,
-            Self::Stage(error) => matches!(error, StageError::Fenced(_)),
-            Self::Record(error) => error.is_fenced(),
-        }
-    }
-
-    /// Whether another process may have what is missing here: room for the key index.
-    pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Stage(StageError::Full(_)))
-    }
-
-    pub(crate) fn remedy(&self) -> Remedy {
-        match self {
-            Self::Bus(error) => error.remedy(),
-            Self::Stage(error) => error.remedy(),
-            Self::Record(error) => error.remedy(),
-        }
-    }
 }
 
 struct Session<'a> {
