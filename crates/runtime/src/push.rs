@@ -184,7 +184,9 @@ async fn try_lease(
         if seen.is_some_and(|seen| until > seen) {
             return Err(RuntimeError::Held { entity: entity.clone(), holder, until });
         }
-        *seen = Some(until);
+        if seen.replace(until).is_none() {
+            tracing::warn!(%entity, holder, %until, "another process has it: waiting for its lease");
+        }
     }
     Ok(None)
 }
