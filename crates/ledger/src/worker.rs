@@ -49,3 +49,16 @@ pub struct Beat {
     /// The revision of the metadata that hold.
     pub revision: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_of_an_older_release_is_understood() {
+        let told = r#"{"id":"a","roles":["raw"],"stays":true,"claims":[],"revision":3}"#;
+        let read: Worker = serde_json::from_str(told).unwrap();
+        assert_eq!((read.id.as_str(), read.revision, read.node.as_str()), ("a", 3, ""));
+        assert!(read.keeps.is_empty() && read.ready.is_empty() && read.unfit.is_empty());
+    }
+}

@@ -43,14 +43,11 @@ async fn sample(context: &Context) {
     let now_us = context.now().as_microsecond();
     for topic in &topics {
         let entity = &topic.topic;
-        let is_here = |layer| match &context.workforce {
-            Some(workforce) => workforce.has(entity, layer),
-            None => true,
-        };
         // What may be lost is what raw has not landed.
-        metrics.time_to_loss(entity, topic.time_to_loss.filter(|_| is_here(Layer::Raw)));
+        let has_raw = context.does(entity, Layer::Raw);
+        metrics.time_to_loss(entity, topic.time_to_loss.filter(|_| has_raw));
         for layer in &topic.layers {
-            match is_here(layer.layer) {
+            match context.does(entity, layer.layer) {
                 true => {
                     let waited = waited(layer.waiting_since_us, now_us);
                     metrics.lag(entity, layer.layer, layer.waiting_records, waited);

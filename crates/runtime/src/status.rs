@@ -110,7 +110,7 @@ pub struct LayerStatus {
     /// Where it is, and its last error.
     #[serde(flatten)]
     pub state: LayerState,
-    /// Records on the bus that it has not landed.
+    /// Records on the bus that it has not landed; 0 where it is at work in another process.
     pub lag_records: u64,
     /// How long the oldest of them has waited, in seconds.
     pub lag_seconds: f64,
@@ -185,6 +185,8 @@ fn layers(
     let slots = context.board.of(entity).into_iter();
     slots
         .map(|(layer, slot)| {
+            // Of a layer that is at work elsewhere, what is known here is old.
+            let topic = topic.filter(|_| context.does(entity, layer));
             let lag = topic.and_then(|t| t.layers.iter().find(|l| l.layer == layer));
             let since = lag.and_then(|lag| lag.waiting_since_us);
             LayerStatus {
