@@ -2,6 +2,7 @@
 //! the ledger's database, the connectors.
 
 mod engines;
+mod node;
 mod stages;
 
 use std::sync::Arc;
@@ -236,23 +237,24 @@ fn runtime_settings(settings: &Settings, shared: bool) -> anyhow::Result<Runtime
             resolved_age: kept,
             ..Retention::default()
         },
-        ..who(settings, shared)
+        ..who(settings, shared)?
     })
 }
 
 /// Who we are to other processes. Alone, the same in each life, so that what a life that was killed
 /// had is taken up at once; among others a new one each time, so that no two are taken for one.
-fn who(settings: &Settings, shared: bool) -> RuntimeSettings {
+fn who(settings: &Settings, shared: bool) -> anyhow::Result<RuntimeSettings> {
     let alone = RuntimeSettings::default();
-    match shared {
+    Ok(match shared {
         false => RuntimeSettings { lease_ttl: Duration::from_secs(60), ..alone },
         true => RuntimeSettings {
             shared,
             holder: worker_name(),
+            node: node::name_of(&settings.data_path())?,
             lease_ttl: settings.runtime.lease_time.duration(),
             ..alone
         },
-    }
+    })
 }
 
 /// A name that no other process has, and no later one will have.

@@ -41,7 +41,7 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::UnknownSystem(_) | RuntimeError::UnknownEntity(_) => {
                 StatusCode::NOT_FOUND
             }
-            RuntimeError::Busy(_) => StatusCode::CONFLICT,
+            RuntimeError::Busy(_) | RuntimeError::Held { .. } => StatusCode::CONFLICT,
             RuntimeError::Defect(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };

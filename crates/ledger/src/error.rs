@@ -59,6 +59,14 @@ pub enum LedgerError {
         /// Up to where the ledger counted.
         at: u64,
     },
+    /// The layer was granted to somebody else since: what the caller knows of it may be old.
+    #[error("{layer} of {entity} has another owner: the ledger was not altered")]
+    Fenced {
+        /// The layer.
+        layer: alluvium_model::Layer,
+        /// The entity.
+        entity: alluvium_model::EntityId,
+    },
     /// A defect of ours.
     #[error("defect: the ledger could not {doing}")]
     Bug {
@@ -74,7 +82,7 @@ impl LedgerError {
     /// What mends it.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Unavailable { .. } => Remedy::Retry,
+            Self::Unavailable { .. } | Self::Fenced { .. } => Remedy::Retry,
             Self::Full { .. } => Remedy::Operator("free disk space, then start again"),
             Self::ReadOnly { .. } => Remedy::Operator(
                 "make the ledger's file and folder writable, or name the server that takes writes",

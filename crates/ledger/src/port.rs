@@ -77,12 +77,17 @@ pub trait Ledger: fmt::Debug + Send + Sync {
     ) -> Result<(), LedgerError>;
 
     /// Holds the ledger against what the lake says of a layer, and mends the ledger. Called at start,
-    /// before the layer's first batch, and after an error.
+    /// before the layer's first batch, and after an error. `owner` is the token of the layer's lease
+    /// as the caller holds it; `None` only where nobody else could write the layer. What the caller
+    /// read of the lake may be old by the time it is heard: [`LedgerError::Fenced`], and nothing
+    /// altered, where the lease has been granted anew since, which is looked at in the same
+    /// transaction.
     async fn reconcile(
         &self,
         entity: &EntityId,
         layer: Layer,
         progress: Option<&Progress>,
+        owner: Option<FencingToken>,
         at: Timestamp,
     ) -> Result<Reconciled, LedgerError>;
 

@@ -48,6 +48,9 @@ pub struct LayerState {
     pub error: Option<String>,
     /// Failures in a row.
     pub failures: u32,
+    /// Whether it stopped for something that another process may have: room on its disk.
+    #[serde(skip)]
+    pub is_local: bool,
 }
 
 /// The layers of all entities that were ever started.

@@ -1,7 +1,6 @@
 //! Leases that a command needs for itself, where workers that stay have them: they are asked to give
 //! them back, and do so between two batches.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,10 +36,9 @@ impl Claim {
         let names: Vec<_> = layers.iter().map(|layer| LeaseName::layer(*layer, entity)).collect();
         let worker = Worker {
             id: holder.to_owned(),
-            roles: BTreeSet::new(),
-            stays: false,
             claims: names.iter().cloned().collect(),
             revision: u64::MAX >> 1,
+            ..Worker::default()
         };
         let pulse = Arc::new(Pulse::new(ledger, clock, ttl, worker));
         let asked = clock.instant();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use alluvium_model::{EntityId, EntitySpec, RunId, SystemName, SystemSpec};
+use alluvium_model::{EntityId, EntitySpec, Layer, RunId, SystemName, SystemSpec};
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +95,11 @@ impl Context {
 
     pub(crate) fn systems(&self) -> impl Iterator<Item = &SystemState> {
         self.systems.values()
+    }
+
+    /// Whether the layer is at work in this process, or would be.
+    pub(crate) fn does(&self, entity: &EntityId, layer: Layer) -> bool {
+        self.workforce.as_ref().is_none_or(|workforce| workforce.has(entity, layer))
     }
 
     /// The entity as it is known now: as declared, or as its source completed it.

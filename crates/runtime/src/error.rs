@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use alluvium_ledger::LedgerError;
 use alluvium_model::{BusError, EntityId, Layer, Remedy, SourceError, StageError, SystemName};
+use jiff::Timestamp;
 
 use crate::pulse::NoBeat;
+use crate::recorder::RecordError;
 use crate::trigger::ScheduleError;
 
 /// Why the runtime did not do as asked.
@@ -20,6 +22,19 @@ pub enum RuntimeError {
     /// The system has a run already.
     #[error("system `{0}` has a run already")]
     Busy(SystemName),
+    /// Another process polls the entity, or pushes pages to it.
+    #[error(
+        "another process (`{holder}`) polls or pushes `{entity}`: its lease lasts until {until}, and \
+         is prolonged for as long as it lives"
+    )]
+    Held {
+        /// The entity.
+        entity: EntityId,
+        /// Who it is.
+        holder: String,
+        /// How long its lease lasts, by the ledger's clock.
+        until: Timestamp,
+    },
     /// The process is about to end.
     #[error("the runtime is stopping")]
     Stopping,
@@ -78,6 +93,7 @@ impl RuntimeError {
                 Remedy::Operator("check the name; `alluvium validate` lists what there is")
             }
             Self::Busy(_) | Self::Silent => Remedy::Retry,
+            Self::Held { .. } => Remedy::Operator("try again when that process is done"),
             Self::Stopping => Remedy::Operator("start the process again"),
             Self::NotGiven(_) => Remedy::Operator("try again, or stop the worker that has them"),
             Self::Trigger { .. } => Remedy::Operator("mend the system's `triggers`"),
@@ -156,5 +172,40 @@ impl PollError {
                 | Self::Panicked
                 | Self::Source(SourceError::Unavailable(_) | SourceError::BadAnswer(_))
         )
+    }
+}
+
+/// Why a session of a layer ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LayerError {
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl LayerError {
+    /// Whether the layer is another's.
+    pub(crate) fn is_fenced(&self) -> bool {
+        match self {
+            Self::Bus(_) => false,
+            Self::Stage(error) => matches!(error, StageError::Fenced(_)),
+            Self::Record(error) => error.is_fenced(),
+        }
+    }
+
+    /// Whether another process may have what is missing here: room for the key index.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Stage(StageError::Full(_)))
+    }
+
+    pub(crate) fn remedy(&self) -> Remedy {
+        match self {
+            Self::Bus(error) => error.remedy(),
+            Self::Stage(error) => error.remedy(),
+            Self::Record(error) => error.remedy(),
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alluvium_bus::TopicStats;
 use alluvium_ledger::OutboxEvent;
-use alluvium_model::EntityId;
+use alluvium_model::{EntityId, Layer};
 use async_trait::async_trait;
 
 use crate::context::Context;
@@ -42,10 +42,19 @@ async fn sample(context: &Context) {
     let metrics = &context.platform.metrics;
     let now_us = context.now().as_microsecond();
     for topic in &topics {
-        metrics.time_to_loss(&topic.topic, topic.time_to_loss);
+        let entity = &topic.topic;
+        // What may be lost is what raw has not landed.
+        let has_raw = context.does(entity, Layer::Raw);
+        metrics.time_to_loss(entity, topic.time_to_loss.filter(|_| has_raw));
         for layer in &topic.layers {
-            let waited = waited(layer.waiting_since_us, now_us);
-            metrics.lag(&topic.topic, layer.layer, layer.waiting_records, waited);
+            match context.does(entity, layer.layer) {
+                true => {
+                    let waited = waited(layer.waiting_since_us, now_us);
+                    metrics.lag(entity, layer.layer, layer.waiting_records, waited);
+                }
+                // What this process knows of it is old.
+                false => metrics.lag_elsewhere(entity, layer.layer),
+            }
         }
     }
     let sum = |of: fn(&TopicStats) -> u64| topics.iter().map(of).sum();

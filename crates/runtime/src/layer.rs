@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::{LayerPhase, Slot};
 use crate::context::Context;
+use crate::error::LayerError;
 use crate::retry::{Attempts, Decision};
-use crate::session::{self, LayerError};
+use crate::roster::Unit;
+use crate::session;
 use crate::stops;
 
 /// What a layer's task is to do.
@@ -106,6 +108,7 @@ async fn sessions(context: Arc<Context>, job: Job) {
     job.slot.update(|state| {
         state.phase = LayerPhase::Starting;
         state.error = None;
+        state.is_local = false;
     });
     loop {
         let before = job.slot.state().batches;
@@ -138,11 +141,20 @@ async fn go_on_after(
     match attempts.decide(error.remedy()) {
         Decision::Fail(cause) => {
             let reason = format!("{error}; {}", cause.advice());
+            if error.is_local() && is_passed_on(context, job) {
+                tracing::error!(%entity, %layer, reason, "a layer is left to another process");
+                job.slot.update(|state| {
+                    state.phase = LayerPhase::Elsewhere;
+                    state.error = Some(reason);
+                });
+                return false;
+            }
             tracing::error!(%entity, %layer, reason, "a layer has stopped");
             stops::stopped(context, &entity, layer, &reason).await;
             job.slot.update(|state| {
                 state.phase = LayerPhase::Stopped;
                 state.error = Some(reason);
+                state.is_local = error.is_local();
             });
             false
         }
@@ -164,6 +176,16 @@ async fn go_on_after(
             goes_on
         }
     }
+}
+
+/// Whether another process goes on with the layer, which cannot be done here.
+fn is_passed_on(context: &Context, job: &Job) -> bool {
+    let (Some(workforce), Some(_)) = (&context.workforce, &job.owner) else { return false };
+    let is_passed_on = workforce.passes_on(&Unit::Layer(job.layer, job.spec.id()));
+    if is_passed_on {
+        workforce.wake();
+    }
+    is_passed_on
 }
 
 /// Whether the ledger still knows us as the owner. Where it cannot be asked, the layer waits; it

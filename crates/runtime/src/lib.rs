@@ -13,6 +13,7 @@ mod crew;
 mod error;
 mod feed;
 mod handle;
+mod handover;
 mod housekeeping;
 mod layer;
 mod lease;
@@ -29,6 +30,7 @@ mod roster;
 mod run;
 mod scheduler;
 mod session;
+mod share;
 mod standby;
 mod status;
 mod stops;
@@ -52,7 +54,10 @@ pub use poll::polled_page;
 pub use push::PushRun;
 pub use report::{EntityReport, RunReport};
 pub use retry::{Cause, Decision, RetryPolicy, decide};
-pub use status::{EntityStatus, LayerStatus, Phase, Status, SystemStatus, WorkerStatus};
+pub use standby::StandbyState;
+pub use status::{
+    EntityStatus, LayerStatus, Phase, StandbyStatus, Status, SystemStatus, WorkerStatus,
+};
 pub use supervisor::{Runtime, Triggers};
 pub use trigger::{Schedule, ScheduleError};
 pub use waiting::ProgressUpdate;

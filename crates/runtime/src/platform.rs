@@ -111,6 +111,10 @@ pub struct RuntimeSettings {
     /// restart, so that leases of our own are taken over at once; where several share the work, it
     /// is another one in each life.
     pub holder: String,
+    /// What the place is called that we work in, where the work is shared: the same after a restart,
+    /// so that the work comes back to the key indexes that are there. Kept with them, and lost with
+    /// them.
+    pub node: String,
     /// Whether other processes share the work.
     pub shared: bool,
     /// What this one does of it, where it is shared.
@@ -143,6 +147,7 @@ impl Default for RuntimeSettings {
     fn default() -> Self {
         Self {
             holder: "alluvium".to_owned(),
+            node: String::new(),
             shared: false,
             roles: Role::all(),
             max_concurrent_runs: 4,

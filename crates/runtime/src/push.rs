@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use alluvium_ledger::{LeaseName, RunStatus};
+use alluvium_ledger::{Lease, LeaseName, RunStatus};
 use alluvium_model::port::Published;
 use alluvium_model::{Cursor, CursorRecord, EncodedPage, EntityId, Position, RunId};
+use jiff::Timestamp;
 
 use crate::context::Context;
-use crate::error::RuntimeError;
+use crate::error::{PollError, RuntimeError};
 use crate::lease::HeldLease;
 use crate::report::{EntityReport, RunReport};
 use crate::retry::Attempts;
@@ -66,15 +67,11 @@ impl PushRun {
     }
 
     /// Takes the entity's poll lease and tells how far its topic was read into, so that pushing can
-    /// go on there. Needed once before [`PushRun::publish_at`]; [`RuntimeError::Busy`] while
-    /// another process polls or pushes the entity.
+    /// go on there. Needed once before [`PushRun::publish_at`]; [`RuntimeError::Held`] while another
+    /// process polls or pushes the entity. What a dead one left behind is waited for.
     pub async fn resume(&mut self) -> Result<Option<Cursor>, RuntimeError> {
         let platform = &self.context.platform;
-        let (holder, ttl) = (&platform.settings.holder, platform.settings.lease_ttl);
-        let name = LeaseName::poll(&self.entity);
-        let lease = HeldLease::take(&platform.ledger, &platform.clock, name, holder, ttl)
-            .await
-            .map_err(|_| RuntimeError::Busy(self.entity.system.clone()))?;
+        let lease = take_lease(&self.context, &self.entity).await?;
         let last = platform.publisher.cursor(&self.entity).await?;
         if last.is_none() {
             topic::is_known::<RuntimeError>(&self.context, &self.entity).await?;
@@ -141,6 +138,57 @@ impl PushRun {
         }
         self.open.finish(vec![report], None).await
     }
+}
+
+/// Takes the entity's poll lease. Where the ledger is away, it is tried again as a poll does.
+async fn take_lease(context: &Context, entity: &EntityId) -> Result<HeldLease, RuntimeError> {
+    let (settings, stop) = (&context.platform.settings, &context.stop.polls);
+    let mut attempts = Attempts::new(&settings.retry);
+    let mut seen = None;
+    loop {
+        match try_lease(context, entity, &mut seen).await {
+            Ok(Some(lease)) => return Ok(lease),
+            Ok(None) => {
+                let pause = tokio::time::sleep(settings.lease_ttl / 4);
+                if stop.run_until_cancelled(pause).await.is_none() {
+                    return Err(RuntimeError::Stopping);
+                }
+            }
+            Err(error) => {
+                if attempts.pause(error.remedy(), stop).await.is_err() || stop.is_cancelled() {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Takes the lease if it is free. Whoever holds it prolongs it while it lives: a lease that lasts
+/// longer than when it was `seen` before is not worth waiting for.
+async fn try_lease(
+    context: &Context,
+    entity: &EntityId,
+    seen: &mut Option<Timestamp>,
+) -> Result<Option<HeldLease>, RuntimeError> {
+    let (platform, name) = (&context.platform, LeaseName::poll(entity));
+    let (holder, ttl) = (&platform.settings.holder, platform.settings.lease_ttl);
+    let (ledger, clock) = (&platform.ledger, &platform.clock);
+    match HeldLease::take(ledger, clock, name.clone(), holder, ttl).await {
+        Ok(lease) => return Ok(Some(lease)),
+        Err(PollError::Held) => {}
+        Err(PollError::Ledger(error)) => return Err(error.into()),
+        Err(error) => return Err(RuntimeError::Defect(error.to_string())),
+    }
+    let leases = ledger.leases().await?.into_iter();
+    for Lease { holder, expires_at: until, .. } in leases.filter(|l| l.name == name.as_str()) {
+        if seen.is_some_and(|seen| until > seen) {
+            return Err(RuntimeError::Held { entity: entity.clone(), holder, until });
+        }
+        if seen.replace(until).is_none() {
+            tracing::warn!(%entity, holder, %until, "another process has it: waiting for its lease");
+        }
+    }
+    Ok(None)
 }
 
 /// Publishes a page without cursor. A page that was written though failure was reported is written

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use alluvium_ledger::{LedgerError, Reconciled};
 use alluvium_model::outcome::Progress;
-use alluvium_model::{Applied, EntityId, Layer, Remedy, RunId};
+use alluvium_model::{Applied, EntityId, FencingToken, Layer, Remedy, RunId};
 
 use crate::context::Context;
 use crate::retry::Attempts;
@@ -21,6 +21,11 @@ pub(crate) struct RecordError {
 }
 
 impl RecordError {
+    /// Whether the layer is another's.
+    pub(crate) fn is_fenced(&self) -> bool {
+        matches!(self.source, LedgerError::Fenced { .. })
+    }
+
     /// A batch across what was counted is mended by holding the ledger against the lake, which the
     /// next session does.
     pub(crate) fn remedy(&self) -> Remedy {
@@ -45,15 +50,15 @@ impl<'a> Recorder<'a> {
         Self { context, entity: entity.clone(), layer, known_run: None }
     }
 
-    /// Holds the ledger against what the lake says.
+    /// Holds the ledger against what the lake says, as the layer's owner.
     pub(crate) async fn reconcile(
         &self,
         progress: Option<&Progress>,
+        owner: Option<FencingToken>,
     ) -> Result<Reconciled, RecordError> {
         let ledger = &self.context.platform.ledger;
         let now = self.context.now();
-        let reconciled = ledger.reconcile(&self.entity, self.layer, progress, now).await;
-        reconciled.map_err(|source| RecordError { source })
+        Ok(ledger.reconcile(&self.entity, self.layer, progress, owner, now).await?)
     }
 
     /// Tells of batches. Tries for as long as it may help.

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use alluvium_ledger::Reconciled;
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, BusError, Delivery, EntityId, FetchLimit, Remedy, RunId, Stage, StageError,
+    Applied, Delivery, EntityId, FencingToken, FetchLimit, Ownership, RunId, Stage, StageError,
 };
 use tokio::sync::watch;
 
 use crate::board::LayerPhase;
 use crate::context::Context;
+use crate::error::LayerError;
 use crate::layer::Job;
 use crate::reader::Reader;
-use crate::recorder::{RecordError, Recorder};
+use crate::recorder::Recorder;
 use crate::stops;
 use crate::untold;
 use crate::upkeep::Steps;
@@ -72,32 +73,6 @@ enum Went {
     EndOfEpoch,
 }
 
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LayerError {
-    #[error(transparent)]
-    Bus(#[from] BusError),
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-impl LayerError {
-    /// Whether the layer is another's.
-    pub(crate) fn is_fenced(&self) -> bool {
-        matches!(self, Self::Stage(StageError::Fenced(_)))
-    }
-
-    pub(crate) fn remedy(&self) -> Remedy {
-        match self {
-            Self::Bus(error) => error.remedy(),
-            Self::Stage(error) => error.remedy(),
-            Self::Record(error) => error.remedy(),
-        }
-    }
-}
-
 struct Session<'a> {
     context: &'a Arc<Context>,
     job: &'a Job,
@@ -128,9 +103,11 @@ impl<'a> Session<'a> {
         if let Some(progress) = &progress {
             untold::tell(context, job, &zone, progress).await?;
         }
-        // What was read may be old by now: the ledger is held only against what is ours.
+        // What was read may be old by now: the ledger is held only against what is ours, and looks
+        // itself whether it is.
         job.must_hold()?;
-        reconcile(&recorder, progress.as_ref()).await?;
+        let owner = job.owner.as_ref().map(Ownership::token);
+        reconcile(&recorder, progress.as_ref(), owner).await?;
         let epochs = stages.epochs(&entity).await?;
         let reader = Reader::open(context, job, progress.as_ref(), &epochs).await?;
         stops::works(context, &entity, job.layer).await;
@@ -317,8 +294,12 @@ impl<'a> Session<'a> {
     }
 }
 
-async fn reconcile(recorder: &Recorder<'_>, progress: Option<&Progress>) -> Result<(), LayerError> {
-    match recorder.reconcile(progress).await? {
+async fn reconcile(
+    recorder: &Recorder<'_>,
+    progress: Option<&Progress>,
+    owner: Option<FencingToken>,
+) -> Result<(), LayerError> {
+    match recorder.reconcile(progress, owner).await? {
         Reconciled::Equal => {}
         Reconciled::Filled(span) => {
             tracing::info!(%span, "the ledger had not heard of what the lake has; filled");

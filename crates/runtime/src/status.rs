@@ -11,6 +11,7 @@ use crate::board::{LayerPhase, LayerState};
 use crate::context::{Context, SystemState};
 use crate::housekeeping::waited;
 use crate::report::RunReport;
+use crate::standby::StandbyState;
 use crate::workforce::Workforce;
 
 /// What the process is doing.
@@ -52,8 +53,20 @@ pub struct WorkerStatus {
     pub is_heard: bool,
     /// What it holds: layers of entities, triggers of systems.
     pub holds: Vec<LeaseName>,
+    /// The entities whose silver another process writes, and this one is to be ready for.
+    pub stands_by: Vec<StandbyStatus>,
     /// All that work, as the ledger told last.
     pub workers: Vec<Worker>,
+}
+
+/// How far a process is that stands by for an entity's silver.
+#[derive(Debug, Clone, Serialize)]
+pub struct StandbyStatus {
+    /// The entity.
+    pub entity: EntityId,
+    /// How far it is.
+    #[serde(flatten)]
+    pub state: StandbyState,
 }
 
 /// How a system stands.
@@ -97,7 +110,7 @@ pub struct LayerStatus {
     /// Where it is, and its last error.
     #[serde(flatten)]
     pub state: LayerState,
-    /// Records on the bus that it has not landed.
+    /// Records on the bus that it has not landed; 0 where it is at work in another process.
     pub lag_records: u64,
     /// How long the oldest of them has waited, in seconds.
     pub lag_seconds: f64,
@@ -135,11 +148,14 @@ impl WorkerStatus {
         let (pulse, roster) = (&workforce.pulse, workforce.roster());
         let since = roster.asked.map(|asked| context.platform.clock.since(asked));
         let worker = pulse.worker();
+        let stands_by = workforce.standby().into_iter();
+        let stands_by = stands_by.map(|(entity, state)| StandbyStatus { entity, state });
         Self {
             id: worker.id,
             roles: worker.roles,
             is_heard: since.is_some_and(|since| since < pulse.ttl() / 2),
             holds: pulse.held().into_keys().collect(),
+            stands_by: stands_by.collect(),
             workers: roster.workers,
         }
     }
@@ -169,6 +185,8 @@ fn layers(
     let slots = context.board.of(entity).into_iter();
     slots
         .map(|(layer, slot)| {
+            // Of a layer that is at work elsewhere, what is known here is old.
+            let topic = topic.filter(|_| context.does(entity, layer));
             let lag = topic.and_then(|t| t.layers.iter().find(|l| l.layer == layer));
             let since = lag.and_then(|lag| lag.waiting_since_us);
             LayerStatus {

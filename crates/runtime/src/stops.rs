@@ -3,6 +3,7 @@
 
 use alluvium_model::{EntityId, Layer};
 
+use crate::board::LayerPhase;
 use crate::context::Context;
 
 /// The layer has stopped, and somebody must act.
@@ -18,4 +19,10 @@ pub(crate) async fn works(context: &Context, entity: &EntityId, layer: Layer) {
     if let Err(error) = context.platform.ledger.end_stop(entity, layer).await {
         tracing::warn!(%entity, %layer, %error, "the ledger did not take that a layer works");
     }
+}
+
+/// The layer has stopped here, and another process goes on with it.
+pub(crate) async fn passed_on(context: &Context, entity: &EntityId, layer: Layer) {
+    works(context, entity, layer).await;
+    context.board.slot(entity, layer).update(|state| state.phase = LayerPhase::Elsewhere);
 }

@@ -16,10 +16,11 @@ use crate::housekeeping;
 use crate::platform::Platform;
 use crate::recall::recall;
 use crate::scheduler;
+use crate::share;
 use crate::standby;
 use crate::status::Phase;
 use crate::trigger::Schedule;
-use crate::workforce::{self, Schedules, Workforce};
+use crate::workforce::{Schedules, Workforce};
 
 /// So long a stop waits for the delivery of audit events.
 const DELIVERY: Duration = Duration::from_secs(5);
@@ -71,7 +72,7 @@ impl Runtime {
         let mut beside = supervisor.beside.lock().await;
         beside.spawn(housekeeping::measure(Arc::clone(&context)));
         if context.workforce.is_some() {
-            beside.spawn(workforce::share(Arc::clone(&context), schedules));
+            beside.spawn(share::share(Arc::clone(&context), schedules));
             beside.spawn(standby::stand_by(Arc::clone(&context)));
             beside.spawn(await_roster(Arc::clone(&context), Arc::clone(&supervisor)));
         } else {

@@ -10,10 +10,10 @@ use alluvium_model::outcome::Progress;
 use alluvium_model::{EntityId, FetchLimit, Span};
 
 use crate::context::Context;
+use crate::error::LayerError;
 use crate::layer::Job;
 use crate::reader::Reader;
 use crate::recorder::RecordError;
-use crate::session::LayerError;
 
 /// How long a message may take that is on the bus or in raw.
 const WAIT: Duration = Duration::from_secs(5);

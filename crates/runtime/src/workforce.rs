@@ -1,33 +1,25 @@
-//! Sharing the work: which of it is this process's, taken and given back as workers come and go.
-//!
-//! Every second or two a worker tells the ledger that it is alive, hears who else is, and computes
-//! who is to do what ([`roster`](crate::roster)). What is its own and free it takes; what is another's
-//! by now it brings to an end in good order and gives back; what it could not keep it drops at once.
-//! Nobody directs: the leases in the ledger alone decide, and where two workers differ for a moment,
-//! one of them waits.
+//! What a process knows of the others that share the work with it, and what is its own of the work.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use alluvium_ledger::{Beat, LeaseName, Worker};
-use alluvium_model::{EntityId, Layer, Ownership, SystemName};
+use alluvium_model::{Clock, EntityId, Layer, Ownership, SystemName};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::board::LayerPhase;
 use crate::context::Context;
-use crate::crew::{is_ready, layers_of};
 use crate::platform::Platform;
 use crate::pulse::{NoBeat, Pulse};
-use crate::recall::remembered;
-use crate::retry::chance;
-use crate::roster::{Unit, heir, owner};
+use crate::roster::{Unit, another_can};
+use crate::standby::StandbyState;
 use crate::trigger::Schedule;
-use crate::{housekeeping, scheduler};
+
+/// For so many lives of a lease work is left to others that could not be done here.
+const UNFIT: u32 = 60;
 
 /// The triggers of systems.
 pub(crate) type Schedules = BTreeMap<SystemName, Vec<Schedule>>;
@@ -35,13 +27,18 @@ pub(crate) type Schedules = BTreeMap<SystemName, Vec<Schedule>>;
 /// Who else works, and what is ours of the work.
 pub(crate) struct Workforce {
     pub(crate) pulse: Pulse,
+    clock: Arc<dyn Clock>,
     posts: Mutex<BTreeMap<Unit, Post>>,
-    /// The entities whose silver is another's, and ours as soon as that one is gone.
+    /// The entities whose silver is another's, and that this process is to be ready for.
     heir_to: watch::Sender<BTreeSet<EntityId>>,
-    roster: watch::Sender<Roster>,
-    wake: Notify,
+    /// How far it is with them.
+    standby: Mutex<BTreeMap<EntityId, StandbyState>>,
+    /// What could not be done here, and until when others are to do it.
+    unfit: Mutex<BTreeMap<Unit, Instant>>,
+    pub(crate) roster: watch::Sender<Roster>,
+    pub(crate) wake: Notify,
     /// Work that is being given back.
-    leaving: TaskTracker,
+    pub(crate) leaving: TaskTracker,
 }
 
 /// Who works, as the ledger told last.
@@ -49,18 +46,18 @@ pub(crate) struct Workforce {
 pub(crate) struct Roster {
     pub(crate) workers: Vec<Worker>,
     /// The revision of the metadata that hold.
-    revision: u64,
+    pub(crate) revision: u64,
     /// When it was asked for.
     pub(crate) asked: Option<Instant>,
 }
 
 /// Work that is ours.
 #[derive(Default)]
-struct Post {
-    is_leaving: bool,
+pub(crate) struct Post {
+    pub(crate) is_leaving: bool,
     /// Cancelled where it is to end. The layers have a crew of their own instead.
-    end: CancellationToken,
-    tasks: JoinSet<()>,
+    pub(crate) end: CancellationToken,
+    pub(crate) tasks: JoinSet<()>,
 }
 
 impl Workforce {
@@ -68,16 +65,19 @@ impl Workforce {
         let settings = &platform.settings;
         let worker = Worker {
             id: settings.holder.clone(),
+            node: settings.node.clone(),
             roles: settings.roles.clone(),
             stays,
-            claims: BTreeSet::new(),
-            revision: 0,
+            ..Worker::default()
         };
         let pulse = Pulse::new(&platform.ledger, &platform.clock, settings.lease_ttl, worker);
         Self {
             pulse,
+            clock: Arc::clone(&platform.clock),
             posts: Mutex::default(),
             heir_to: watch::channel(BTreeSet::new()).0,
+            standby: Mutex::default(),
+            unfit: Mutex::default(),
             roster: watch::channel(Roster::default()).0,
             wake: Notify::new(),
             leaving: TaskTracker::new(),
@@ -89,9 +89,76 @@ impl Workforce {
         self.roster.borrow().clone()
     }
 
-    /// The entities whose silver is another's, and ours as soon as that one is gone.
-    pub(crate) fn heir_to(&self) -> BTreeSet<EntityId> {
-        self.heir_to.borrow().clone()
+    /// Tells that this worker is alive and what it can do, and keeps what it holds.
+    pub(crate) async fn beat(&self) -> Result<Beat, NoBeat> {
+        self.tell();
+        self.pulse.beat().await
+    }
+
+    fn tell(&self) {
+        let held = self.pulse.held();
+        let holds = |lease: &LeaseName| held.get(lease).is_some_and(Ownership::holds);
+        let needs_index = |unit: &&Unit| unit.needs_index();
+        let keeps: BTreeSet<LeaseName> =
+            self.posts().keys().filter(needs_index).map(Unit::lease).filter(holds).collect();
+        let standby = self.standby();
+        let ready = standby.iter().filter(|(_, state)| state.is_ready);
+        let ready = ready.map(|(entity, _)| LeaseName::layer(Layer::Silver, entity)).collect();
+        let unfit = self.unfit().keys().map(Unit::lease).collect();
+        self.pulse.tell(|worker| {
+            worker.keeps = keeps;
+            worker.ready = ready;
+            worker.unfit = unfit;
+        });
+    }
+
+    /// The entities whose silver is another's, and that this process is to be ready for.
+    pub(crate) fn heir_to(&self) -> watch::Receiver<BTreeSet<EntityId>> {
+        self.heir_to.subscribe()
+    }
+
+    /// Says for which entities' silver this process is to be ready.
+    pub(crate) fn inherits(&self, entities: BTreeSet<EntityId>) {
+        self.heir_to.send_if_modified(|before| {
+            let is_news = *before != entities;
+            *before = entities;
+            is_news
+        });
+    }
+
+    /// How far it is with the tables for which it stands by.
+    pub(crate) fn standby(&self) -> BTreeMap<EntityId, StandbyState> {
+        self.standby.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how far it is with one of them, `None` where it stands by no more; tells what was noted
+    /// before.
+    pub(crate) fn note_standby(
+        &self,
+        entity: &EntityId,
+        state: Option<StandbyState>,
+    ) -> Option<StandbyState> {
+        let mut standby = self.standby.lock().unwrap_or_else(PoisonError::into_inner);
+        match state {
+            Some(state) => standby.insert(entity.clone(), state),
+            None => standby.remove(entity),
+        }
+    }
+
+    /// Whether work that cannot be done here is left to another, who may have what is missing here.
+    /// False where nobody else could do it either: then it stays, and people must act.
+    pub(crate) fn passes_on(&self, unit: &Unit) -> bool {
+        let can = another_can(&self.roster.borrow().workers, unit, &self.pulse.worker().id);
+        if can {
+            let until = self.clock.instant() + self.pulse.ttl() * UNFIT;
+            self.unfit().insert(unit.clone(), until);
+        }
+        can
+    }
+
+    /// Whether it was left to others, not long ago.
+    pub(crate) fn is_unfit(&self, unit: &Unit) -> bool {
+        self.unfit().contains_key(unit)
     }
 
     /// Looks around soon.
@@ -147,260 +214,15 @@ impl Workforce {
         self.pulse.sign_off().await;
     }
 
-    fn posts(&self) -> std::sync::MutexGuard<'_, BTreeMap<Unit, Post>> {
+    pub(crate) fn posts(&self) -> MutexGuard<'_, BTreeMap<Unit, Post>> {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Shares the work, until dropped.
-pub(crate) async fn share(context: Arc<Context>, schedules: Schedules) {
-    let Some(workforce) = &context.workforce else { return };
-    loop {
-        turn(&context, workforce, &schedules).await;
-        // Not all at the same moment, and never later than is safe.
-        let pause = workforce.pulse.every().mul_f64(0.8 + 0.4 * chance());
-        let woken = tokio::time::timeout(pause, workforce.wake.notified()).await;
-        if woken.is_ok() {
-            // Who calls often is answered often, but not always.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-async fn turn(context: &Arc<Context>, workforce: &Workforce, schedules: &Schedules) {
-    let asked = context.platform.clock.instant();
-    match workforce.pulse.beat().await {
-        Ok(beat) => {
-            // A layer that starts anew lands first what it has in hand: no lease may run out over it.
-            tokio::select! {
-                () = attend(context, workforce, schedules, &beat) => {}
-                never = keep(workforce) => match never {},
-            }
-            let (workers, revision) = (beat.workers, beat.revision);
-            workforce.roster.send_replace(Roster { workers, revision, asked: Some(asked) });
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the ledger did not hear that this worker is alive");
-            drop_lost(context, workforce).await;
-        }
-    }
-}
-
-/// Does what is to be done by what the ledger told.
-async fn attend(context: &Arc<Context>, workforce: &Workforce, schedules: &Schedules, beat: &Beat) {
-    hear(context, workforce, beat).await;
-    drop_lost(context, workforce).await;
-    let me = workforce.pulse.worker().id;
-    let wanted: BTreeSet<Unit> = units(context, schedules)
-        .into_iter()
-        .filter(|unit| owner(&beat.workers, unit) == Some(me.as_str()))
-        .collect();
-    workforce.heir_to.send_replace(inherited(context, schedules, &beat.workers, &me));
-    give_back(context, workforce, &wanted);
-    if let Err(error) = take(context, workforce, schedules, &wanted).await {
-        tracing::warn!(%error, "no work was taken up");
-    }
-}
-
-/// Keeps what is held, without end.
-async fn keep(workforce: &Workforce) -> Infallible {
-    loop {
-        tokio::time::sleep(workforce.pulse.every()).await;
-        if let Err(error) = workforce.pulse.beat().await {
-            tracing::warn!(%error, "the ledger did not hear that this worker is alive");
-        }
-    }
-}
-
-/// What the others tell.
-async fn hear(context: &Arc<Context>, workforce: &Workforce, beat: &Beat) {
-    for (entity, position) in &beat.wanted {
-        for (_, slot) in context.board.of(entity) {
-            slot.want(position.offset);
-        }
-    }
-    if workforce.pulse.worker().revision != beat.revision {
-        match remembered(context).await {
-            Ok(specs) => {
-                for spec in specs {
-                    if context.learn(std::slice::from_ref(&spec)) {
-                        context.crew.ensure(context, &spec).await;
-                    }
-                }
-                workforce.pulse.tell(|worker| worker.revision = beat.revision);
-                workforce.wake();
-            }
-            Err(error) => tracing::warn!(%error, "the ledger did not tell the metadata"),
-        }
-    }
-    let gone = |worker: &Worker| !beat.workers.iter().any(|alive| alive.id == worker.id);
-    if workforce.roster().workers.iter().any(gone) {
-        let ledger = &context.platform.ledger;
-        if let Err(error) = ledger.interrupt_open_runs(context.now()).await {
-            tracing::warn!(%error, "runs of a worker that is gone are still listed as running");
-        }
-    }
-}
-
-/// All work that is there to be done, whoever does it.
-fn units(context: &Context, schedules: &Schedules) -> Vec<Unit> {
-    let mut units = vec![Unit::House];
-    units.extend(schedules.keys().map(|system| Unit::Triggers(system.clone())));
-    for spec in context.entities().iter().filter(|spec| is_ready(spec)) {
-        units.extend(layers_of(spec).map(|layer| Unit::Layer(layer, spec.id())));
-    }
-    units
-}
-
-/// The entities whose silver is to be done here when its owner is gone.
-fn inherited(
-    context: &Context,
-    schedules: &Schedules,
-    workers: &[Worker],
-    me: &str,
-) -> BTreeSet<EntityId> {
-    let is_ours = |unit: &Unit| heir(workers, unit).is_some_and(|heir| heir == me);
-    let silver = units(context, schedules).into_iter().filter(is_ours);
-    silver
-        .filter_map(|unit| match unit {
-            Unit::Layer(Layer::Silver, entity) => Some(entity),
-            _ => None,
-        })
-        .collect()
-}
-
-/// Drops what is no longer ours, and what has ended by itself so that it may begin anew.
-async fn drop_lost(context: &Context, workforce: &Workforce) {
-    let held = workforce.pulse.held();
-    let holds = |unit: &Unit| held.get(&unit.lease()).is_some_and(Ownership::holds);
-    let (mut lost, mut ended) = (Vec::new(), Vec::new());
-    let units: Vec<Unit> = {
-        let posts = workforce.posts();
-        posts.iter().filter(|(_, post)| !post.is_leaving).map(|(unit, _)| unit.clone()).collect()
-    };
-    for unit in units {
-        match &unit {
-            _ if !holds(&unit) => lost.push(unit),
-            Unit::Layer(layer, entity) if context.crew.has_ended(entity, *layer).await => {
-                let phase = context.board.slot(entity, *layer).state().phase;
-                // What has stopped for good stays where it is, and is told.
-                if phase != LayerPhase::Stopped {
-                    ended.push(unit);
-                }
-            }
-            _ => {}
-        }
-    }
-    for unit in &lost {
-        tracing::warn!(lease = %unit.lease(), "a lease was lost");
-        if let Unit::Layer(layer, entity) = unit {
-            context.crew.cut(entity, *layer).await;
-        }
-    }
-    for unit in lost.iter().chain(&ended) {
-        owned(context, unit, false);
-        // Tasks of a post end with it.
-        drop(workforce.posts().remove(unit));
-    }
-    let names: Vec<LeaseName> = lost.iter().chain(&ended).map(Unit::lease).collect();
-    workforce.pulse.give_back(&names).await;
-}
-
-/// Brings to its end what is another's now, and gives it back then.
-fn give_back(context: &Arc<Context>, workforce: &Workforce, wanted: &BTreeSet<Unit>) {
-    let mut posts = workforce.posts();
-    let unwanted =
-        posts.iter_mut().filter(|(unit, post)| !wanted.contains(unit) && !post.is_leaving);
-    for (unit, post) in unwanted {
-        post.is_leaving = true;
-        post.end.cancel();
-        let tasks = std::mem::take(&mut post.tasks);
-        let (context, unit) = (Arc::clone(context), unit.clone());
-        workforce.leaving.spawn(async move { hand_over(&context, unit, tasks).await });
-    }
-}
-
-async fn hand_over(context: &Context, unit: Unit, mut tasks: JoinSet<()>) {
-    let Some(workforce) = &context.workforce else { return };
-    match &unit {
-        Unit::Layer(layer, entity) => context.crew.give_up(entity, *layer).await,
-        Unit::Triggers(system) => {
-            tasks.shutdown().await;
-            // A run that is on ends here; the next one is another's.
-            if let Ok(system) = context.system(system) {
-                drop(system.turn.lock().await);
-            }
-        }
-        Unit::House => tasks.shutdown().await,
-    }
-    workforce.pulse.give_back(&[unit.lease()]).await;
-    workforce.posts().remove(&unit);
-    owned(context, &unit, false);
-    tracing::info!(lease = %unit.lease(), "given back: another worker does it");
-}
-
-/// Takes up what is ours and free.
-async fn take(
-    context: &Arc<Context>,
-    workforce: &Workforce,
-    schedules: &Schedules,
-    wanted: &BTreeSet<Unit>,
-) -> Result<(), NoBeat> {
-    if context.stop.polls.is_cancelled() {
-        return Ok(());
-    }
-    let missing: BTreeMap<LeaseName, &Unit> = {
-        let posts = workforce.posts();
-        let missing = wanted.iter().filter(|unit| !posts.contains_key(unit));
-        missing.map(|unit| (unit.lease(), unit)).collect()
-    };
-    let names: Vec<LeaseName> = missing.keys().cloned().collect();
-    for (name, ownership) in workforce.pulse.take(&names).await? {
-        let Some(unit) = missing.get(&name) else { continue };
-        if begin(context, schedules, unit, ownership).await {
-            tracing::info!(lease = %name, "taken up");
-            owned(context, unit, true);
-        } else {
-            workforce.pulse.give_back(&[name]).await;
-        }
-    }
-    Ok(())
-}
-
-/// Begins a piece of work. False where it cannot begin now.
-async fn begin(
-    context: &Arc<Context>,
-    schedules: &Schedules,
-    unit: &Unit,
-    ownership: Ownership,
-) -> bool {
-    let Some(workforce) = &context.workforce else { return false };
-    let mut post = Post::default();
-    match unit {
-        Unit::Layer(layer, entity) => {
-            let Ok(spec) = context.entity(entity) else { return false };
-            if !context.crew.take(context, &spec, *layer, ownership).await {
-                return false;
-            }
-        }
-        Unit::Triggers(system) => {
-            let due = schedules.get(system).cloned().unwrap_or_default();
-            let (context, system, end) = (Arc::clone(context), system.clone(), post.end.clone());
-            post.tasks.spawn(async move {
-                end.run_until_cancelled(scheduler::schedule(context, system, due)).await;
-            });
-        }
-        Unit::House => {
-            post.tasks.spawn(housekeeping::deliver(Arc::clone(context)));
-            post.tasks.spawn(housekeeping::retain(Arc::clone(context)));
-        }
-    }
-    workforce.posts().insert(unit.clone(), post);
-    true
-}
-
-fn owned(context: &Context, unit: &Unit, is_ours: bool) {
-    if let Unit::Layer(layer, entity) = unit {
-        context.platform.metrics.layer_owned(entity, *layer, is_ours);
+    /// What could not be done here; what is long ago may be tried again.
+    fn unfit(&self) -> MutexGuard<'_, BTreeMap<Unit, Instant>> {
+        let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.instant();
+        unfit.retain(|_, until| *until > now);
+        unfit
     }
 }

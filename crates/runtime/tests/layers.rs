@@ -24,7 +24,7 @@ async fn what_was_landed_before_an_error_is_neither_lost_nor_landed_twice() {
     runtime.ingest(&name("shop"), None, |_| {}).await.unwrap();
     world.lake.assert_holds("shop.orders", 40);
     assert_eq!(world.ledger.conservation(&id("shop.orders")).await.unwrap(), []);
-    assert!(world.lake.with("shop.orders", Layer::Silver, |silver| silver.opened) > 1);
+    assert!(world.lake.with("shop.orders", Layer::Silver, |silver| silver.opened.len()) > 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,8 +59,9 @@ async fn upkeep_that_fails_is_counted_and_stops_nothing() {
                   system=\"shop\"} 1";
     until("it is counted", || world.metrics.encode().unwrap().contains(failed)).await;
     assert!(runtime.status().stopped_layers().next().is_none());
-    let (opened, asked) =
-        world.lake.with("shop.orders", Layer::Silver, |silver| (silver.opened, silver.maintained));
+    let (opened, asked) = world
+        .lake
+        .with("shop.orders", Layer::Silver, |silver| (silver.opened.len(), silver.maintained));
     assert_eq!((opened, asked), (1, 1), "it is left alone for a while");
     until("bronze is looked after", || {
         world.lake.with("shop.orders", Layer::Bronze, |bronze| bronze.maintained) > 0

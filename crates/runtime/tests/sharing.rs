@@ -1,5 +1,5 @@
 //! Several workers on one bus, one ledger and one lake: who does what, and what happens when one of
-//! them comes, goes, dies, or wakes after it was given up for dead.
+//! them comes, goes or dies.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, mpsc};
@@ -7,60 +7,13 @@ use std::time::{Duration, Instant};
 
 use alluvium_ledger::{Ledger, SqlLedger};
 use alluvium_model::metadata::Trigger;
-use alluvium_model::{Clock, EncodedPage, EntityId, Layer, Position, Role, SystemClock};
+use alluvium_model::{Clock, Layer, Role, SystemClock};
 use alluvium_runtime::testkit::lake::Fault;
 use alluvium_runtime::testkit::{LEASE, PATIENCE, World, id, until};
 use alluvium_runtime::{LayerPhase, Platform, Runtime, RuntimeHandle, Triggers};
-use alluvium_wire::{LineFormat, PublishContext, encode_lines};
-use bytes::Bytes;
 use jiff::Timestamp;
 
-/// Publishes rows with these ids; answers where they end.
-async fn publish(
-    through: &RuntimeHandle,
-    entity: &EntityId,
-    ids: std::ops::RangeInclusive<u64>,
-) -> Position {
-    let context = PublishContext {
-        entity: entity.clone(),
-        run: None,
-        traceparent: None,
-        delivery: format!("{entity}/{ids:?}"),
-        ordinal: 0,
-        now: "2026-01-01T00:00:00Z".parse().unwrap(),
-    };
-    let lines: String = ids.map(|id| format!("{{\"after\":{{\"id\":{id}}}}}\n")).collect();
-    let messages = encode_lines(Bytes::from(lines), &LineFormat::Envelope, &context);
-    let span = through.publish(entity, EncodedPage { messages }).await.unwrap().span;
-    Position { epoch: span.epoch, offset: span.to, index: 0 }
-}
-
-/// What a worker holds of the layers.
-fn layers(runtime: &RuntimeHandle) -> BTreeSet<String> {
-    let worker = runtime.status().worker.unwrap();
-    let names = worker.holds.iter().map(|name| name.as_str().to_owned());
-    names.filter(|name| Layer::ALL.iter().any(|l| name.starts_with(&format!("{l}/")))).collect()
-}
-
-/// Waits until the workers hold all layers of so many entities, each one of them; answers how many
-/// each holds.
-async fn shared(workers: &[&RuntimeHandle], entities: usize) -> Vec<usize> {
-    until("each layer has one worker", || {
-        let held: Vec<_> = workers.iter().map(|worker| layers(worker)).collect();
-        let all: BTreeSet<&String> = held.iter().flatten().collect();
-        let sum: usize = held.iter().map(BTreeSet::len).sum();
-        all.len() == entities * 3 && sum == entities * 3 && held.iter().all(|held| !held.is_empty())
-    })
-    .await;
-    workers.iter().map(|worker| layers(worker).len()).collect()
-}
-
-fn entities(world: &mut World, count: usize) -> Vec<EntityId> {
-    let names: Vec<String> = (0..count).map(|n| format!("table{n}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    world.system("shop", &names);
-    names.iter().map(|name| id(&format!("shop.{name}"))).collect()
-}
+use crate::fleet::{entities, layers, publish, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn workers_that_start_at_the_same_time_share_the_work_and_land_everything_once() {
@@ -89,8 +42,8 @@ async fn who_joins_takes_a_share_and_who_leaves_gives_it_back_at_once() {
     let before = publish(&a, &entities[0], 1..=3).await;
     a.wait_applied(&entities[0], before, |_| ()).await.unwrap();
     let b = world.join("b").await;
-    let shares = shared(&[&a, &b], 12).await;
-    assert!(shares.iter().all(|share| *share >= 6), "{shares:?}");
+    until("each has a share", || [&a, &b].iter().all(|worker| layers(worker).len() >= 6)).await;
+    shared(&[&a, &b], 12).await;
     // Long before its leases would have run out.
     let left = SystemClock.instant();
     b.shutdown(PATIENCE).await;
@@ -99,27 +52,6 @@ async fn who_joins_takes_a_share_and_who_leaves_gives_it_back_at_once() {
     let after = publish(&a, &entities[0], 4..=6).await;
     a.wait_applied(&entities[0], after, |_| ()).await.unwrap();
     world.lake.assert_holds("shop.table0", 6);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_is_to_take_a_silver_table_over_follows_it_until_then() {
-    let mut world = World::new().await;
-    let entities = entities(&mut world, 6);
-    let a = world.join("a").await;
-    shared(&[&a], 6).await;
-    let followed = |layer| {
-        let of = |id: &EntityId| world.lake.with(&id.to_string(), layer, |landed| landed.followed);
-        entities.iter().map(of).collect::<Vec<u64>>()
-    };
-    assert_eq!(followed(Layer::Silver), [0; 6], "nobody else is there");
-    let b = world.join("b").await;
-    shared(&[&a, &b], 6).await;
-    until("each table has somebody who stands by", || {
-        followed(Layer::Silver).iter().all(|times| *times > 1)
-    })
-    .await;
-    assert_eq!(followed(Layer::Bronze), [0; 6], "there is nothing to keep");
-    b.shutdown(PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -144,7 +76,7 @@ async fn a_worker_that_is_stopped_keeps_a_layer_until_it_has_landed_what_it_has_
     wake.send(()).unwrap();
     stopping.await.unwrap();
     assert_eq!(world.lake.ids("shop.orders", Layer::Silver), [1, 2, 3, 4]);
-    assert_eq!(world.lake.with("shop.orders", Layer::Silver, |silver| silver.fenced), 0);
+    assert_eq!(world.lake.with("shop.orders", Layer::Silver, |silver| silver.fenced.len()), 0);
     assert!(layers(&a).is_empty());
 }
 
@@ -172,88 +104,6 @@ async fn what_a_dead_worker_had_is_taken_over_and_nobody_does_what_no_role_is_fo
         state.layers.into_iter().find(|l| l.layer == layer).unwrap().state.phase
     };
     assert_eq!(phase(Layer::Raw), LayerPhase::Elsewhere);
-}
-
-/// A worker stands still in the middle of a batch for longer than its leases last, and wakes after
-/// another one has taken over.
-async fn a_woken_worker_writes_nothing(layer: Layer) {
-    let mut world = World::new().await;
-    world.settings.raw_linger = Duration::from_millis(50);
-    world.system("shop", &["orders"]);
-    let orders = id("shop.orders");
-    let (platform, cut) = world.worker("a").await;
-    let a = Runtime::start(platform, Triggers::Heeded).await.unwrap();
-    shared(&[&a], 1).await;
-    let (wake, frozen) = mpsc::channel();
-    world.lake.with("shop.orders", layer, |landed| match layer {
-        Layer::Raw => landed.frozen_flush = Some(frozen),
-        _ => landed.faults.push_back(Fault::Freeze(frozen)),
-    });
-    let end = publish(&a, &orders, 1..=7).await;
-    until("it stands still", || {
-        world.lake.with("shop.orders", layer, |l| l.faults.is_empty() && l.frozen_flush.is_none())
-    })
-    .await;
-    let theirs = world.lake.with("shop.orders", layer, |landed| landed.owner);
-    cut.close().await;
-    let b = world.join("b").await;
-    b.wait_applied(&orders, end, |_| ()).await.unwrap();
-    wake.send(()).unwrap();
-    until("the woken one was refused", || {
-        world.lake.with("shop.orders", layer, |landed| landed.fenced > 0)
-    })
-    .await;
-    world.lake.with("shop.orders", layer, |landed| {
-        assert!(landed.owner > theirs);
-        assert!(landed.written_by.iter().all(|by| *by > theirs), "{:?}", landed.written_by);
-    });
-    let end = publish(&b, &orders, 8..=9).await;
-    b.wait_applied(&orders, end, |_| ()).await.unwrap();
-    world.lake.assert_holds("shop.orders", 9);
-    assert_eq!(world.ledger.conservation(&orders).await.unwrap(), []);
-    until("it has no work any more", || layers(&a).is_empty()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_worker_that_wakes_past_its_lease_writes_nothing_to_raw() {
-    Box::pin(a_woken_worker_writes_nothing(Layer::Raw)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_worker_that_wakes_past_its_lease_writes_nothing_to_bronze() {
-    Box::pin(a_woken_worker_writes_nothing(Layer::Bronze)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_worker_that_wakes_past_its_lease_writes_nothing_to_silver() {
-    Box::pin(a_woken_worker_writes_nothing(Layer::Silver)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_poller_that_wakes_past_its_lease_publishes_nothing() {
-    let mut world = World::new().await;
-    let script = world.system("shop", &["orders"]);
-    script.has("orders", 10);
-    world.systems[0].triggers = vec![Trigger::Interval { seconds: 1 }];
-    let (held, release) = alluvium_bus::testkit::Fault::hold();
-    world.publisher.fault(held);
-    let (platform, cut) = world.worker("a").await;
-    let a = Runtime::start(platform, Triggers::Heeded).await.unwrap();
-    until("it holds a page", || script.asked.lock().unwrap().len() == 1).await;
-    cut.close().await;
-    let b = world.join("b").await;
-    until("the other has polled and landed", || {
-        world.lake.ids("shop.orders", Layer::Bronze).len() == 10
-    })
-    .await;
-    release.release();
-    script.has("orders", 15);
-    until("the other goes on", || world.lake.ids("shop.orders", Layer::Bronze).len() >= 15).await;
-    let end = alluvium_model::Publisher::end(&*world.bus, &id("shop.orders")).await.unwrap();
-    let position = Position { epoch: end.0, offset: end.1, index: 0 };
-    b.wait_applied(&id("shop.orders"), position, |_| ()).await.unwrap();
-    world.lake.assert_holds("shop.orders", 15);
-    drop(a);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -26,6 +26,7 @@ pub(crate) struct Instruments {
     pub(crate) lag_records: IntGaugeVec,
     pub(crate) lag_seconds: GaugeVec,
     pub(crate) layer_owned: IntGaugeVec,
+    pub(crate) standby_ready: IntGaugeVec,
     pub(crate) poll_seconds: HistogramVec,
     pub(crate) publish_seconds: HistogramVec,
     pub(crate) apply_seconds: HistogramVec,
@@ -90,6 +91,11 @@ impl Instruments {
                 LAG_SECONDS,
                 "How long the oldest record that a layer has not applied has waited.",
                 &OF_LAYER,
+            )?,
+            standby_ready: to.whole_gauge(
+                STANDBY_READY,
+                "Whether this process could go on at once with silver that another one writes.",
+                &OF_ENTITY,
             )?,
             layer_owned: to.whole_gauge(
                 LAYER_OWNED,

@@ -177,6 +177,26 @@ impl Metrics {
         self.of.layer_owned.with_label_values(&labels).set(i64::from(is_ours));
     }
 
+    /// The layer is no longer at work in this process: how far it is behind is another's to tell.
+    pub fn lag_elsewhere(&self, entity: &EntityId, layer: Layer) {
+        let labels = of_layer(entity, layer);
+        // There may never have been anything to tell.
+        drop(self.of.lag_records.remove_label_values(&labels));
+        drop(self.of.lag_seconds.remove_label_values(&labels));
+    }
+
+    /// Whether the process could go on at once with an entity's silver, which another one writes;
+    /// `None` where it does not stand by for it.
+    pub fn standby(&self, entity: &EntityId, is_ready: Option<bool>) {
+        let labels = of_entity(entity);
+        match is_ready {
+            Some(is_ready) => {
+                self.of.standby_ready.with_label_values(&labels).set(i64::from(is_ready));
+            }
+            None => drop(self.of.standby_ready.remove_label_values(&labels)),
+        }
+    }
+
     /// How much stands on the bus.
     pub fn bus_depth(&self, messages: u64, bytes: u64) {
         self.of.bus_messages.set(messages as f64);

@@ -20,6 +20,8 @@ pub const LAG_RECORDS: &str = "alluvium_lag_records";
 pub const LAG_SECONDS: &str = "alluvium_lag_seconds";
 /// Whether a layer is at work in this process, where several share the work.
 pub const LAYER_OWNED: &str = "alluvium_layer_owned";
+/// Whether the process could go on at once with silver that another one writes.
+pub const STANDBY_READY: &str = "alluvium_standby_ready";
 /// How long a poll took.
 pub const POLL_SECONDS: &str = "alluvium_poll_duration_seconds";
 /// How long publishing a page took, to its durability.

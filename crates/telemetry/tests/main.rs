@@ -55,6 +55,7 @@ fn metrics() -> Metrics {
     metrics.committed(Layer::Silver, took);
     metrics.lag(&entity, Layer::Silver, 7, Duration::from_millis(1500));
     metrics.layer_owned(&entity, Layer::Silver, true);
+    metrics.standby(&entity, Some(true));
     metrics.bus_depth(4, 4096);
     metrics.time_to_loss(&entity, Some(Duration::from_secs(60)));
     metrics.quarantine(&entity, 2);
@@ -80,6 +81,7 @@ fn what_happened_is_counted_by_entity_layer_and_outcome() {
         format!(r#"alluvium_lag_records{{{of},system="shop"}} 7"#),
         format!(r#"alluvium_lag_seconds{{{of},system="shop"}} 1.5"#),
         format!(r#"alluvium_layer_owned{{{of},system="shop"}} 1"#),
+        r#"alluvium_standby_ready{entity="orders",system="shop"} 1"#.to_owned(),
         r#"alluvium_changes_polled_total{entity="orders",system="shop"} 3"#.to_owned(),
         r#"alluvium_last_run_success{system="shop"} 1"#.to_owned(),
         r#"alluvium_last_run_timestamp_seconds{system="shop"} 1800000000.5"#.to_owned(),
@@ -99,6 +101,19 @@ fn a_time_to_loss_shows_only_while_something_may_be_lost() {
     metrics.time_to_loss(&orders(), None);
     metrics.time_to_loss(&orders(), None);
     assert!(!shown());
+}
+
+#[test]
+fn what_is_another_processs_to_tell_is_told_no_more() {
+    let metrics = metrics();
+    let shown = |name: &str| metrics.encode().unwrap().contains(&format!("{name}{{"));
+    let names = ["alluvium_lag_records", "alluvium_lag_seconds", "alluvium_standby_ready"];
+    assert!(names.iter().all(|name| shown(name)));
+    for _ in 0..2 {
+        metrics.lag_elsewhere(&orders(), Layer::Silver);
+        metrics.standby(&orders(), None);
+    }
+    assert!(!names.iter().any(|name| shown(name)));
 }
 
 #[test]

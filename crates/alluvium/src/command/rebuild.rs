@@ -3,7 +3,7 @@
 use alluvium_config::Settings;
 use alluvium_layers::rebuild::{Shadow, Swap, Swapped};
 use alluvium_ledger::Ledger;
-use alluvium_model::{Applied, Clock, EntityId, Layer, Span, SystemClock};
+use alluvium_model::{Applied, Clock, EntityId, FencingToken, Layer, Ownership, Span, SystemClock};
 use serde::Serialize;
 
 use super::known::{Known, known};
@@ -60,7 +60,8 @@ async fn rebuild(
     let claim = wired.claim(id, &[Layer::Silver]).await?;
     let lake = wired.lake_of(claim.as_ref(), Layer::Silver);
     let mut shadow = Shadow::begin(&lake, &entity.spec, &entity.timezone, &scratch, None).await?;
-    let swapped = fill_and_swap(cli, wired, id, &mut shadow).await;
+    let owner = claim.as_ref().and_then(|claim| claim.owner(Layer::Silver)).map(Ownership::token);
+    let swapped = fill_and_swap(cli, wired, id, owner, &mut shadow).await;
     let removed = shadow.remove().await;
     if let Some(claim) = claim {
         claim.give_back().await;
@@ -87,6 +88,7 @@ async fn fill_and_swap(
     cli: &Cli,
     wired: &Wired,
     id: &EntityId,
+    owner: Option<FencingToken>,
     shadow: &mut Shadow,
 ) -> anyhow::Result<Swapped> {
     if shadow.offsets().1 == 0 {
@@ -106,9 +108,9 @@ async fn fill_and_swap(
     // The ledger's batches are those of the table that goes. It forgets them first: should this
     // break off, it hears from the lake at the next start how far silver is.
     let now = || SystemClock.now();
-    ledger.reconcile(id, Layer::Silver, None, now()).await?;
+    ledger.reconcile(id, Layer::Silver, None, owner, now()).await?;
     let swapped = swap.commit(&wired.index.entity(id)?).await?;
-    ledger.reconcile(id, Layer::Silver, Some(&swapped.progress), now()).await?;
+    ledger.reconcile(id, Layer::Silver, Some(&swapped.progress), owner, now()).await?;
     bar.finish();
     Ok(swapped)
 }

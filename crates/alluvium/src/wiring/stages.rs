@@ -46,7 +46,13 @@ pub(super) struct LakeStages {
 impl LakeStages {
     fn index(&self, entity: &EntitySpec) -> Result<KeyIndex, StageError> {
         let index = self.index.entity(&entity.id());
-        index.map_err(|e| StageError::Unavailable(alluvium_model::error::chain(&e)))
+        index.map_err(|error| {
+            let text = alluvium_model::error::chain(&error);
+            match error.is_full() {
+                true => StageError::Full(text),
+                false => StageError::Unavailable(text),
+            }
+        })
     }
 }
 

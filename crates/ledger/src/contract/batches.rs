@@ -1,13 +1,19 @@
 //! Batches, totals, conservation, and the lake's word.
 
+use std::time::Duration;
+
 use alluvium_model::outcome::Progress;
 use alluvium_model::{Applied, Checksum, Counts, Epoch, Layer, Outcome, Span};
 
 use super::Given;
 use super::given::{applied, applied_in, at, customers, open_run, orders, record};
 use crate::{
-    BATCH_APPLIED, BatchFilter, FindingKind, LEDGER_REWOUND, Ledger, LedgerError, Reconciled,
+    BATCH_APPLIED, BatchFilter, FindingKind, LEDGER_REWOUND, LeaseName, Ledger, LedgerError,
+    Reconciled,
 };
+
+/// Long enough that a slow machine does not let it run out.
+const TTL: Duration = Duration::from_secs(1200);
 
 async fn kinds(ledger: &dyn Ledger) -> Vec<FindingKind> {
     let findings = ledger.conservation(&orders()).await.unwrap();
@@ -120,9 +126,9 @@ pub(super) async fn what_only_the_lake_knows_is_filled_in(given: Given) {
     let lake = [applied(Layer::Raw, 0, 3), applied(Layer::Raw, 3, 7), applied(Layer::Raw, 7, 9)];
     record(ledger, &lake[..1]).await;
     let all = progress(&lake);
-    let filled = ledger.reconcile(&orders(), Layer::Raw, Some(&all), at(5)).await.unwrap();
+    let filled = ledger.reconcile(&orders(), Layer::Raw, Some(&all), None, at(5)).await.unwrap();
     assert_eq!(filled, Reconciled::Filled(Span { epoch: Epoch(7), after: 3, to: 9 }));
-    let again = ledger.reconcile(&orders(), Layer::Raw, Some(&all), at(6)).await.unwrap();
+    let again = ledger.reconcile(&orders(), Layer::Raw, Some(&all), None, at(6)).await.unwrap();
     assert_eq!(again, Reconciled::Equal);
     record(ledger, &lake).await;
     record(ledger, &[applied(Layer::Raw, 9, 12)]).await;
@@ -136,10 +142,10 @@ pub(super) async fn what_only_the_lake_knows_is_filled_in(given: Given) {
 
     let mut other = progress(&[applied(Layer::Raw, 0, 12)]);
     other.checksum.0 ^= 1;
-    let differs = ledger.reconcile(&orders(), Layer::Raw, Some(&other), at(7)).await.unwrap();
+    let differs = ledger.reconcile(&orders(), Layer::Raw, Some(&other), None, at(7)).await.unwrap();
     assert!(matches!(differs, Reconciled::Differs(_)), "{differs:?}");
     let fewer = Progress { offset: 20, totals: Counts::default(), ..other };
-    let differs = ledger.reconcile(&orders(), Layer::Raw, Some(&fewer), at(7)).await.unwrap();
+    let differs = ledger.reconcile(&orders(), Layer::Raw, Some(&fewer), None, at(7)).await.unwrap();
     assert!(matches!(differs, Reconciled::Differs(_)), "{differs:?}");
     assert_eq!(ledger.totals(&orders()).await.unwrap()[0].offset, 12, "nothing was altered");
 }
@@ -150,7 +156,7 @@ pub(super) async fn a_ledger_ahead_of_the_lake_is_taken_back(given: Given) {
     record(ledger, &batches).await;
     // The lake was restored to a place inside the second batch.
     let lake = progress(&[applied(Layer::Raw, 0, 5)]);
-    let taken = ledger.reconcile(&orders(), Layer::Raw, Some(&lake), at(5)).await.unwrap();
+    let taken = ledger.reconcile(&orders(), Layer::Raw, Some(&lake), None, at(5)).await.unwrap();
     assert_eq!(taken, Reconciled::Rewound { from: 9, to: 5 });
     let total = ledger.totals(&orders()).await.unwrap()[0];
     assert_eq!((total.offset, total.batches, total.counts.records), (5, 2, 5));
@@ -160,12 +166,44 @@ pub(super) async fn a_ledger_ahead_of_the_lake_is_taken_back(given: Given) {
     assert!(events.iter().any(|event| event.event["type"] == LEDGER_REWOUND));
 
     record(ledger, &[applied(Layer::Silver, 0, 9)]).await;
-    let taken = ledger.reconcile(&orders(), Layer::Silver, None, at(6)).await.unwrap();
+    let taken = ledger.reconcile(&orders(), Layer::Silver, None, None, at(6)).await.unwrap();
     assert_eq!(taken, Reconciled::Rewound { from: 9, to: 0 });
     let left = ledger.totals(&orders()).await.unwrap();
     assert!(left.iter().all(|total| total.layer == Layer::Raw), "{left:?}");
-    let nothing = ledger.reconcile(&orders(), Layer::Silver, None, at(7)).await.unwrap();
+    let nothing = ledger.reconcile(&orders(), Layer::Silver, None, None, at(7)).await.unwrap();
     assert_eq!(nothing, Reconciled::Equal);
+}
+
+/// It read the lake while the layer was its own, and was stopped before it told the ledger.
+pub(super) async fn who_has_lost_a_layer_takes_nothing_of_it_back(given: Given) {
+    let (ledger, orders) = (&*given.ledger, orders());
+    let all = [applied(Layer::Raw, 0, 3), applied(Layer::Raw, 3, 7)];
+    let (stale, lake) = (progress(&all[..1]), progress(&all));
+    let name = LeaseName::layer(Layer::Raw, &orders);
+    let ours = ledger.acquire_lease(&name, "a", TTL).await.unwrap();
+    record(ledger, &all[..1]).await;
+    let held = ledger.reconcile(&orders, Layer::Raw, Some(&stale), ours, at(2)).await.unwrap();
+    assert_eq!(held, Reconciled::Equal);
+    given.time.pass(TTL * 2).await;
+    let alone = ledger.reconcile(&orders, Layer::Raw, Some(&stale), ours, at(3)).await.unwrap();
+    assert_eq!(alone, Reconciled::Equal, "it has run out, and nobody else has it");
+
+    let theirs = given.other.acquire_lease(&name, "b", TTL).await.unwrap();
+    assert!(theirs > ours);
+    record(&*given.other, &all[1..]).await;
+    for old in [Some(&stale), None] {
+        let refused = ledger.reconcile(&orders, Layer::Raw, old, ours, at(4)).await;
+        assert!(matches!(refused, Err(LedgerError::Fenced { .. })), "{refused:?}");
+    }
+    let never = ledger.reconcile(&orders, Layer::Bronze, None, theirs, at(4)).await;
+    assert!(matches!(never, Err(LedgerError::Fenced { .. })), "nobody holds it: {never:?}");
+    assert_eq!(ledger.totals(&orders).await.unwrap()[0].offset, 7);
+    let events = ledger.pending_events(100).await.unwrap();
+    assert!(events.iter().all(|event| event.event["type"] != LEDGER_REWOUND), "{events:?}");
+    let held = given.other.reconcile(&orders, Layer::Raw, Some(&lake), theirs, at(5)).await;
+    assert_eq!(held.unwrap(), Reconciled::Equal);
+    let taken = given.other.reconcile(&orders, Layer::Raw, Some(&stale), theirs, at(6)).await;
+    assert_eq!(taken.unwrap(), Reconciled::Rewound { from: 7, to: 3 }, "the owner may");
 }
 
 pub(super) async fn each_batch_has_one_audit_event(given: Given) {

@@ -59,6 +59,7 @@ pub async fn all(fixture: &dyn Fixture) {
     batches::layers_are_compared_where_both_have_a_batchs_end(fixture.given().await).await;
     batches::what_only_the_lake_knows_is_filled_in(fixture.given().await).await;
     batches::a_ledger_ahead_of_the_lake_is_taken_back(fixture.given().await).await;
+    batches::who_has_lost_a_layer_takes_nothing_of_it_back(fixture.given().await).await;
     batches::each_batch_has_one_audit_event(fixture.given().await).await;
     batches::the_largest_checksums_wrap_around(fixture.given().await).await;
     keeping::quarantine_keeps_each_record_once_until_it_is_decided(fixture.given().await).await;

@@ -117,7 +117,7 @@ pub(super) async fn a_layer_that_two_reconcile_at_once_is_filled_once(given: Giv
     let lake = Progress { epoch, offset, totals, checksum, former: Default::default() };
     let (id, lake) = (orders(), Some(&lake));
     let tries = [&given.ledger, &given.other, &given.ledger, &given.other]
-        .map(|ledger| ledger.reconcile(&id, Layer::Raw, lake, at(1)));
+        .map(|ledger| ledger.reconcile(&id, Layer::Raw, lake, None, at(1)));
     let outcomes: Vec<_> = join_all(tries).await.into_iter().map(Result::unwrap).collect();
     let filled = outcomes.iter().filter(|outcome| matches!(outcome, Reconciled::Filled(_)));
     let equal = outcomes.iter().filter(|outcome| matches!(outcome, Reconciled::Equal));

@@ -1,6 +1,5 @@
 //! Workers that share the work.
 
-use std::collections::BTreeSet;
 use std::slice::from_ref;
 use std::time::Duration;
 
@@ -16,10 +15,10 @@ const TTL: Duration = Duration::from_secs(2);
 fn worker(id: &str, roles: &[Role]) -> Worker {
     Worker {
         id: id.to_owned(),
+        node: format!("{id}'s folder"),
         roles: roles.iter().copied().collect(),
         stays: true,
-        claims: BTreeSet::new(),
-        revision: 0,
+        ..Worker::default()
     }
 }
 
@@ -31,6 +30,9 @@ pub(super) async fn workers_see_each_other_until_they_are_gone(given: Given) {
     given.time.pass(TTL / 2).await;
     b.claims.insert(LeaseName::poll(&orders()));
     b.revision = 7;
+    b.keeps.insert(LeaseName::layer(Layer::Silver, &orders()));
+    b.ready.insert(LeaseName::layer(Layer::Raw, &customers()));
+    b.unfit.insert(LeaseName::layer(Layer::Silver, &customers()));
     assert_eq!(ledger.beat(&b, &[], TTL).await.unwrap().workers, [a.clone(), b.clone()]);
     given.time.pass(TTL * 3 / 4).await;
     let left = ledger.beat(&b, &[], TTL).await.unwrap().workers;

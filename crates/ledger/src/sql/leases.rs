@@ -18,6 +18,7 @@ const RENEW: &str = include_str!("../../queries/lease_renew.sql");
 const RELEASE: &str = include_str!("../../queries/lease_release.sql");
 const ACQUIRE_MANY: &str = include_str!("../../queries/leases_acquire.sql");
 const PROLONG_MANY: &str = include_str!("../../queries/leases_prolong.sql");
+const TOKEN: &str = include_str!("../../queries/lease_token.sql");
 const LIST: &str = include_str!("../../queries/lease_list.sql");
 
 /// Leases with the tokens that they are held with.
@@ -142,6 +143,15 @@ pub(super) async fn prolong_many(
         }
     }
     Ok(prolonged)
+}
+
+/// The token with which a lease was granted last, also where it has run out since.
+pub(super) async fn last_granted(
+    tx: &mut Tx,
+    name: &LeaseName,
+) -> Result<Option<FencingToken>, LedgerError> {
+    let row = statement(TOKEN).bind(name.as_str()).fetch_optional(&mut *tx, "look at a lease");
+    row.await?.map(|row| Fields(&row).number("token").map(FencingToken)).transpose()
 }
 
 /// The statement with so many rows of values in the place that waits for them.

@@ -164,9 +164,10 @@ impl Ledger for SqlLedger {
         entity: &EntityId,
         layer: Layer,
         progress: Option<&Progress>,
+        owner: Option<FencingToken>,
         at: Timestamp,
     ) -> Result<Reconciled, LedgerError> {
-        reconcile::reconcile(self, entity, layer, progress, at).await
+        reconcile::reconcile(self, entity, layer, progress, owner, at).await
     }
 
     async fn batches(&self, filter: &BatchFilter) -> Result<Vec<BatchRow>, LedgerError> {

@@ -3,15 +3,17 @@
 use jiff::Timestamp;
 
 use alluvium_model::outcome::Progress;
-use alluvium_model::{BatchId, Checksum, Counts, EntityId, Epoch, Layer, RowsWritten, Span};
+use alluvium_model::{
+    BatchId, Checksum, Counts, EntityId, Epoch, FencingToken, Layer, RowsWritten, Span,
+};
 
 use super::batches::{insert, put_total, read, total_of};
 use super::fields::{Fields, signed};
 use super::statement::statement;
-use super::{SqlLedger, Tx, outbox};
+use super::{SqlLedger, Tx, leases, outbox};
 use crate::batch::{BatchRow, LayerTotals, Reconciled};
 use crate::conservation::{beyond, lake_differs};
-use crate::{LedgerError, event};
+use crate::{LeaseName, LedgerError, event};
 
 const LAST: &str = include_str!("../../queries/batch_last.sql");
 const REWIND: &str = include_str!("../../queries/batch_rewind.sql");
@@ -25,9 +27,13 @@ pub(super) async fn reconcile(
     entity: &EntityId,
     layer: Layer,
     progress: Option<&Progress>,
+    owner: Option<FencingToken>,
     at: Timestamp,
 ) -> Result<Reconciled, LedgerError> {
     let mut tx = ledger.begin(DOING).await?;
+    if let Some(token) = owner {
+        must_own(&mut tx, entity, layer, token).await?;
+    }
     let outcome = match progress {
         Some(progress) => catch_up(&mut tx, entity, layer, progress, at).await?,
         None => forget(&mut tx, entity, layer, at).await?,
@@ -38,6 +44,20 @@ pub(super) async fn reconcile(
     }
     tx.commit(DOING).await?;
     Ok(outcome)
+}
+
+/// That the layer was granted to nobody else since. A lease that has only run out is still its last
+/// holder's: whoever takes it next tells of nothing before this is done, for there is one writer.
+async fn must_own(
+    tx: &mut Tx,
+    entity: &EntityId,
+    layer: Layer,
+    token: FencingToken,
+) -> Result<(), LedgerError> {
+    match leases::last_granted(tx, &LeaseName::layer(layer, entity)).await? {
+        Some(last) if last == token => Ok(()),
+        _ => Err(LedgerError::Fenced { layer, entity: entity.clone() }),
+    }
 }
 
 async fn catch_up(

@@ -1,6 +1,7 @@
 //! Layers in memory, which fail as a test tells them to. Raw lingers until it is flushed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::platform::Stages;
@@ -47,14 +48,19 @@ pub struct Landed {
     pub owner: Option<FencingToken>,
     /// By whom each batch was landed.
     pub written_by: Vec<Option<FencingToken>>,
-    /// How often somebody was refused who was not the owner any more.
-    pub fenced: usize,
-    /// The thread of the next flush stands still until the other end is used or dropped.
-    pub frozen_flush: Option<mpsc::Receiver<()>>,
+    /// Who tried to land and was not the owner any more.
+    pub fenced: Vec<Option<FencingToken>>,
+    /// The next flush waits until the other end is used or dropped.
+    pub held_flush: Option<oneshot::Receiver<()>>,
+    /// The thread of who asks next how far the layer is stands still with the answer, until the
+    /// other end is used or dropped.
+    pub frozen_progress: Option<mpsc::Receiver<()>>,
     /// How often somebody looked after it who does not write it.
     pub followed: u64,
-    /// How often the stage was opened.
-    pub opened: usize,
+    /// Why nobody can follow it, as long as nobody can.
+    pub unfollowable: Option<String>,
+    /// By whom the stage was opened, and with which metadata.
+    pub opened: Vec<Opening>,
     /// How often it was read as raw.
     pub replayed: usize,
     /// How often it was asked for upkeep.
@@ -63,17 +69,30 @@ pub struct Landed {
     pub upkeep_faults: VecDeque<StageError>,
 }
 
+/// A stage was opened.
+pub struct Opening {
+    /// By what right it writes; `None` where nobody else could write, and where it only follows.
+    pub owner: Option<FencingToken>,
+    /// What it was told of the entity.
+    pub spec: EntitySpec,
+}
+
 /// The lake as the runtime sees it.
 pub struct SharedLake(pub Arc<Lake>);
 
 /// All layers of all entities.
 #[derive(Default)]
-pub struct Lake(Mutex<BTreeMap<(EntityId, Layer), Landed>>);
+pub struct Lake {
+    layers: Mutex<BTreeMap<(EntityId, Layer), Landed>>,
+    /// Whether it takes also what comes of who is not the owner any more. Then only the runtime
+    /// keeps those from writing.
+    pub takes_all: AtomicBool,
+}
 
 impl Lake {
     /// Looks at one layer of one entity, or alters it.
     pub fn with<T>(&self, entity: &str, layer: Layer, look: impl FnOnce(&mut Landed) -> T) -> T {
-        let mut all = self.0.lock().unwrap();
+        let mut all = self.layers.lock().unwrap();
         look(all.entry((entity.parse().unwrap(), layer)).or_default())
     }
 
@@ -110,7 +129,8 @@ impl Stages for SharedLake {
         owner: Option<&Ownership>,
     ) -> Result<Box<dyn Stage>, StageError> {
         let name = entity.id().to_string();
-        self.0.with(&name, layer, |landed| landed.opened += 1);
+        let opening = Opening { owner: owner.map(Ownership::token), spec: entity.clone() };
+        self.0.with(&name, layer, |landed| landed.opened.push(opening));
         let (lake, owner) = (Arc::clone(&self.0), owner.cloned());
         Ok(Box::new(Fake { lake, name, layer, owner, held: Vec::new() }))
     }
@@ -172,8 +192,10 @@ impl Fake {
         self.lake.with(&name, layer, |landed| {
             let is_over = self.owner.as_ref().is_some_and(|owner| !owner.holds());
             if is_over || landed.owner > token {
-                landed.fenced += 1;
-                return Err(StageError::Fenced("as it should be".to_owned()));
+                landed.fenced.push(token);
+                if !self.lake.takes_all.load(Ordering::Relaxed) {
+                    return Err(StageError::Fenced("as it should be".to_owned()));
+                }
             }
             let applied = land(landed, &name, layer, messages);
             landed.written_by.extend(applied.iter().map(|_| token));
@@ -264,10 +286,14 @@ impl Stage for Fake {
 
     async fn progress(&mut self) -> Result<Option<Progress>, StageError> {
         let token = self.owner.as_ref().map(Ownership::token);
-        self.lake.with(&self.name, self.layer, |landed| {
+        let (progress, frozen) = self.lake.with(&self.name, self.layer, |landed| {
             landed.owner = landed.owner.max(token);
-            Ok(landed.progress)
-        })
+            (landed.progress, landed.frozen_progress.take())
+        });
+        if let Some(frozen) = frozen {
+            tokio::task::block_in_place(|| frozen.recv()).ok();
+        }
+        Ok(progress)
     }
 
     async fn apply(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
@@ -290,16 +316,21 @@ impl Stage for Fake {
     }
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
-        let frozen = self.lake.with(&self.name, self.layer, |landed| landed.frozen_flush.take());
-        if let Some(frozen) = frozen {
-            tokio::task::block_in_place(|| frozen.recv()).ok();
+        let held = self.lake.with(&self.name, self.layer, |landed| landed.held_flush.take());
+        if let Some(held) = held {
+            drop(held.await);
         }
         self.land()
     }
 
     async fn follow(&mut self) -> Result<(), StageError> {
-        self.lake.with(&self.name, self.layer, |landed| landed.followed += 1);
-        Ok(())
+        self.lake.with(&self.name, self.layer, |landed| match &landed.unfollowable {
+            Some(reason) => Err(StageError::Unavailable(reason.clone())),
+            None => {
+                landed.followed += 1;
+                Ok(())
+            }
+        })
     }
 
     async fn maintain(&mut self, _: Upkeep) -> Result<Maintained, StageError> {

@@ -163,6 +163,7 @@ impl World {
         platform.ledger = ledger.clone();
         platform.metrics = Arc::new(Metrics::new(build).unwrap());
         platform.settings.holder = name.to_owned();
+        platform.settings.node = name.to_owned();
         platform.settings.shared = true;
         platform.settings.lease_ttl = LEASE;
         (platform, ledger)
