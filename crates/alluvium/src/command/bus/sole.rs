@@ -51,11 +51,9 @@ impl Sole {
         };
         let worker = Worker {
             id,
-            roles: BTreeSet::new(),
-            stays: false,
-            claims: BTreeSet::new(),
             // It heeds no metadata, and nobody is to wait until it does.
             revision: u64::MAX >> 1,
+            ..Worker::default()
         };
         let ledger = Arc::clone(&wired.ledger);
         let mut hand = Hand { ledger, worker, shared: settings.shared, held: Vec::new() };
