@@ -72,8 +72,6 @@ struct Scene {
     entity: fn() -> Value,
     topic: fn(&Platform) -> Topic,
     at: u64,
-    /// How the index calls the columns that it may have by then.
-    columns: &'static str,
     /// What comes to stand one after the other, before the index is written.
     comes: &'static [&'static str],
 }
@@ -84,15 +82,12 @@ const SCENES: [Scene; 2] = [
         entity: people,
         topic: filled,
         at: 4,
-        columns: "id:Int64:Track,name:Utf8:Track,mood:Utf8:Latest",
         comes: &["nothing", "data", "a side file", "deletion vectors", "the commit"],
     },
     Scene {
         entity: || notes("evolve"),
         topic: grown,
         at: 2,
-        columns: "id:Int64:Track,name:Utf8:Track,size:Int64:Track,k:Utf8:Track,z:Utf8:Track,\
-                  y:Utf8:Track",
         // The columns are a commit of their own.
         comes: &["nothing", "the commit"],
     },
@@ -117,11 +112,6 @@ impl Scene {
         rows(&platform).await
     }
 
-    /// The table version that the index reflects.
-    fn reflected(self, platform: &Platform) -> Option<i64> {
-        platform.index().version(self.columns).unwrap()
-    }
-
     fn delivery(self, topic: &Topic) -> Delivery {
         topic.delivery(self.at, self.at + 1)
     }
@@ -133,6 +123,11 @@ impl Scene {
             stage.apply(&topic.delivery(offset, offset + 1)).await.unwrap();
         }
     }
+}
+
+/// The table version that the index reflects.
+fn reflected(platform: &Platform) -> Option<i64> {
+    platform.index().reflects().unwrap().map(|reflects| reflects.mark.version)
 }
 
 fn folder(platform: &Platform) -> PathBuf {
@@ -177,7 +172,7 @@ fn a_batch_that_is_killed_anywhere_is_applied_once() {
         for waits in 1..MOST {
             let (platform, topic) = runtime().block_on(scene.set());
             let before = files(&platform);
-            let version = scene.reflected(&platform);
+            let version = reflected(&platform);
             assert!(version.is_some());
             is_done = runtime().block_on(async {
                 let mut stage = platform.silver();
@@ -186,7 +181,7 @@ fn a_batch_that_is_killed_anywhere_is_applied_once() {
                 led(&mut future, waits).await.is_some()
             });
             let came = came(&platform, &before);
-            let indexed = scene.reflected(&platform) > version;
+            let indexed = reflected(&platform) > version;
             seen.insert((came, indexed, is_done));
             runtime().block_on(async {
                 scene.go_on(&platform, &topic).await;

@@ -8,8 +8,9 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{CurrentEntry, EventMeta, HiddenEntry, VersionEntry};
+use super::error::IndexError;
 use super::moves::FileMove;
-use super::store::{IndexError, KeyIndex};
+use super::store::KeyIndex;
 
 /// Under what the state of the sweep stands.
 const STATE: &str = "sweep";

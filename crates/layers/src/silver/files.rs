@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use alluvium_lake::index::{FileMove, IndexError, KeyIndex, Sweep, Swept};
-use alluvium_lake::table::Moved;
+use alluvium_lake::table::{Mark, Moved};
 use alluvium_lake::{FileId, Table};
 use alluvium_model::StageError;
 
@@ -97,14 +97,14 @@ impl FileNumbers {
     }
 
     /// Takes over that the rows of some files have gone to the one at `to`, if anything was left of
-    /// them, and makes it the index's state together with the table's `version`.
+    /// them, and makes it the index's state together with the table's `mark`.
     pub(super) fn move_rows(
         &mut self,
         index: &KeyIndex,
         to: Option<&str>,
         moved: Vec<Moved>,
-        version: i64,
-        columns: &str,
+        mark: &Mark,
+        fingerprint: &str,
     ) -> Result<(), IndexError> {
         let target = index.next_name()?;
         let mut update = index.update();
@@ -134,7 +134,7 @@ impl FileNumbers {
             self.moves.retain(|_, moved| moved.to != target);
         }
         self.dead.drain(..).for_each(|file| update.forget_move(file));
-        update.finish(version, columns)
+        update.finish(mark, fingerprint)
     }
 
     /// A step of the sweep, which is begun if asked to. `None` if none is under way.

@@ -68,14 +68,14 @@ impl SilverStage {
         let compacted = self.upkeep.table.compacted(&open.table, wait).await;
         let Some(compacted) = compacted.map_err(lake_error)? else { return Ok(false) };
         let outcome = upkeep::commit(&mut open.table, compacted, done).await.map_err(lake_error)?;
-        let CompactionOutcome::Done { version, to, moved, .. } = outcome else {
+        let CompactionOutcome::Done { to, moved, .. } = outcome else {
             // Somebody else committed: what stands in memory is behind the table.
             self.open = None;
             return Ok(true);
         };
-        let columns = &self.shape.columns;
+        let (mark, fingerprint) = (open.table.mark(), &self.shape.fingerprint);
         let moved = tokio::task::block_in_place(|| {
-            open.numbers.move_rows(&self.index, to.as_deref(), moved, version, columns)
+            open.numbers.move_rows(&self.index, to.as_deref(), moved, &mark, fingerprint)
         });
         if let Err(error) = moved {
             // The table is as it is to be; the index is rebuilt when the stage opens again.
