@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use alluvium_lake::index::Reflects;
+use alluvium_lake::index::{KeyIndex, Reflects};
 use alluvium_lake::{Commit, path};
 use alluvium_model::{Epoch, Span, Stage, StageError, Upkeep};
 use roaring::RoaringTreemap;
@@ -74,7 +74,7 @@ async fn an_index_that_is_older_than_the_table_follows_it() {
         copy_folder(&kept, &platform.index_folder());
         platform.open_index();
         platform.silver().progress().await.unwrap();
-        assert!(is_marked(&platform), "it was made anew at offset {offset}");
+        assert!(is_marked(platform.index()), "it was made anew at offset {offset}");
     }
     assert_eq!(rows(&platform).await, undisturbed().await);
 }
@@ -101,7 +101,7 @@ async fn an_index_follows_a_compaction_and_no_rows_that_another_program_deleted(
     platform.change_index();
     let mut table = platform.silver_table().await;
     platform.silver().follow().await.unwrap();
-    assert!(is_marked(&platform), "rows that moved are followed");
+    assert!(is_marked(platform.index()), "rows that moved are followed");
     assert!(reflected(&platform).mark.is(&table.mark()));
     let open = table.files().find(|file| file.current == Some(true)).unwrap().id;
     let mut delete = BTreeMap::new();
@@ -115,7 +115,7 @@ async fn an_index_follows_a_compaction_and_no_rows_that_another_program_deleted(
     };
     table.commit(commit).await.unwrap();
     platform.silver().progress().await.unwrap();
-    assert!(!is_marked(&platform), "of which key the row was, nobody tells");
+    assert!(!is_marked(platform.index()), "of which key the row was, nobody tells");
 }
 
 const MARK: u32 = 1_000_000;
@@ -126,15 +126,19 @@ fn reflected(platform: &Platform) -> Reflects {
 
 /// Puts something into the index that is lost when it is made anew.
 pub(crate) async fn marked(platform: &Platform) {
-    let Reflects { mark, columns } = reflected(platform);
-    assert!(mark.is(&platform.silver_table().await.mark()));
-    let mut update = platform.index().update();
+    assert!(reflected(platform).mark.is(&platform.silver_table().await.mark()));
+    mark(platform.index());
+}
+
+pub(crate) fn mark(index: &KeyIndex) {
+    let Reflects { mark, columns } = index.reflects().unwrap().unwrap();
+    let mut update = index.update();
     update.name(MARK, "a mark");
     update.finish(&mark, &columns).unwrap();
 }
 
-pub(crate) fn is_marked(platform: &Platform) -> bool {
-    platform.index().name(MARK).is_ok()
+pub(crate) fn is_marked(index: &KeyIndex) -> bool {
+    index.name(MARK).is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]

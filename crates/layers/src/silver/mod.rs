@@ -7,6 +7,7 @@
 
 mod batch;
 mod border;
+mod chain;
 mod closing;
 mod commit;
 mod control;
