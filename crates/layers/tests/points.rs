@@ -382,6 +382,33 @@ async fn a_vacuum_by_somebody_else_between_batches_does_no_harm() {
     }
 }
 
+/// A DELETE by another library writes files anew, under names that are not ours and with entries
+/// that are not: the index is made anew, and what it says of those files stays known.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_another_library_deletes_between_batches_are_gone_and_nothing_else() {
+    let platform = Platform::quick(people());
+    let topic = two(&platform);
+    apply(&mut platform.silver(), &topic.delivery(0, 2)).await;
+    let url = platform.lake.url_of(&path::silver(&platform.id()));
+    let table = deltalake::open_table(url).await.unwrap();
+    let (_, deleted) = table.delete().with_predicate("id = 2").await.unwrap();
+    assert_eq!(deleted.num_deleted_rows, Some(2));
+    let expected = [
+        "1 Ann [10,12) u",
+        "1 Zoe [12,20) u",
+        "1 Bob [20,30) u",
+        "1 Cid [30,-) u",
+        "2 Lee [30,-) u",
+    ];
+    let mut stage = platform.silver_kept_eagerly();
+    assert_eq!(stage.progress().await.unwrap().unwrap().offset, 2);
+    apply(&mut stage, &topic.newest()).await;
+    assert_eq!(platform.history(&["id", "name"]).await, expected);
+    stage.maintain(Upkeep::All).await.unwrap();
+    assert_eq!(platform.history(&["id", "name"]).await, expected);
+    assert_eq!(platform.silver_rows_by_datafusion().await, platform.silver_rows().await);
+}
+
 /// A file that the table needs and that somebody removed is an error for the operator, and whatever
 /// needs none of its rows goes on.
 #[tokio::test(flavor = "multi_thread")]
