@@ -173,7 +173,7 @@ impl TableUpkeep {
 
     /// Whether garbage is to be collected now: then [`collect`](Self::collect) is to be called.
     /// Not while a new file is being prepared: nothing refers to it yet.
-    pub fn is_garbage_due(&self, table: &Table, all: bool) -> bool {
+    pub fn is_garbage_due(&mut self, table: &Table, all: bool) -> bool {
         self.compaction.is_none() && self.collecting.is_due(table, self.policy.look_every, all)
     }
 
@@ -215,8 +215,12 @@ impl LogKept {
 }
 
 impl Look {
-    fn is_due(&self, table: &Table, every: Duration, at_once: bool) -> bool {
+    fn is_due(&mut self, table: &Table, every: Duration, at_once: bool) -> bool {
         let clock = table.clock();
+        // Of a table that others write too, the writer before has looked not long ago.
+        if self.last.is_none() && table.is_shared() {
+            self.last = Some(clock.instant());
+        }
         self.is_on || at_once || self.last.is_none_or(|last| clock.since(last) >= every)
     }
 

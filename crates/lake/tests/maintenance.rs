@@ -4,11 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium_lake::table::{
     Compacted, CompactionOutcome, CompactionPolicy, Garbage, GarbageRemoved, Moved,
 };
-use alluvium_lake::{Commit, FileId, Table};
+use alluvium_lake::{Commit, FileId, Lake, LakeError, Table};
+use alluvium_model::clock::ManualClock;
+use alluvium_model::{Clock, FencingToken, Ownership};
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
@@ -442,4 +446,23 @@ async fn a_thousand_small_commits_leave_few_files_and_a_short_log() {
     assert_eq!(scanned(&again).await, scanned(&table).await);
     assert_eq!(again.txn("alluvium/silver/7"), Some(1_000));
     assert_eq!(by_datafusion(&lake).await, scanned(&table).await);
+}
+
+/// Whoever reads the table begins with it, so that only its writer may put one there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_was_begun_is_not_written_once_the_lease_is_over() {
+    let root = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let lake = Lake::local(root.path(), clock.clone()).unwrap();
+    let lease = Duration::from_secs(60);
+    let owner = Ownership::new(FencingToken(7), clock.clone(), clock.instant() + lease);
+    let mut table = open(&lake.held_by(owner)).await;
+    table.claim().await.unwrap();
+    let draft = table.draft_checkpoint(0).unwrap();
+    clock.advance(lease);
+    let error = draft.write().await.unwrap_err();
+    assert!(matches!(error, LakeError::Fenced(_)), "{error}");
+    let log = lake.list(&table.path().clone().join("_delta_log")).await.unwrap();
+    let named = |part: &str| log.iter().any(|object| object.location.as_ref().contains(part));
+    assert!(!named("checkpoint"));
 }

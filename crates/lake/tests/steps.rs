@@ -1,13 +1,15 @@
 //! A table's past, commit by commit: which rows came, went and moved.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use alluvium_lake::table::{CompactionOutcome, CompactionPolicy, Moved, Step};
-use alluvium_lake::{FileId, Table};
+use alluvium_lake::{FileId, Table, TableSpec};
+use arrow::datatypes::{DataType, Field, Schema};
 use roaring::RoaringTreemap;
 
 use crate::lake_in;
-use crate::table::{commit, open, rows, written};
+use crate::table::{commit, open, rows, schema, spec, written};
 
 async fn add(table: &mut Table, values: &[(i64, i64)], number: i64) -> FileId {
     let staged = table.stage_file(&rows(values), Some(true)).await.unwrap();
@@ -20,6 +22,13 @@ async fn delete(table: &mut Table, file: FileId, gone: &[u64], number: i64) {
 
 fn path(table: &Table, file: FileId) -> String {
     table.file(file).unwrap().path.clone()
+}
+
+/// The table with another column.
+fn grown() -> TableSpec {
+    let mut fields = schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("more", DataType::Int64, true)));
+    TableSpec { schema: Arc::new(Schema::new(fields)), ..spec() }
 }
 
 /// Where a row has gone.
@@ -39,17 +48,56 @@ async fn each_commit_tells_the_rows_that_came_and_went() {
     delete(&mut table, first, &[0, 2], 2).await;
     let mut past = table.back_to(before).await.unwrap().unwrap();
     assert_eq!(past.files().count(), 0);
-    let Some(Step::Changed { added, deleted }) = past.step().await.unwrap() else { panic!() };
+    let Some(Step::Changed { added, deleted, .. }) = past.step().await.unwrap() else { panic!() };
     assert_eq!((added.len(), deleted.len()), (1, 0));
     assert_eq!(past.file(added[0]).unwrap().path, path);
-    for gone in [&[1][..], &[0, 2]] {
-        let Some(Step::Changed { added, deleted }) = past.step().await.unwrap() else { panic!() };
-        let gone: RoaringTreemap = gone.iter().copied().collect();
-        assert_eq!((added.len(), deleted), (0, BTreeMap::from([(path.clone(), gone)])));
+    let mut kept = past.file(added[0]).unwrap().clone();
+    for gone in [&[1u64][..], &[0, 2]] {
+        let step = past.step().await.unwrap();
+        let Some(Step::Changed { added, deleted, emptied }) = step else { panic!() };
+        let rows: RoaringTreemap = gone.iter().copied().collect();
+        assert_eq!((added.len(), deleted), (0, BTreeMap::from([(path.clone(), rows)])));
+        // What is gone can still be read, until it is collected.
+        kept = emptied.into_iter().next().unwrap_or(kept);
+        let read = past.read_rows_of(&kept, gone, Some(&["id"])).await.unwrap();
+        assert_eq!(read.num_rows(), gone.len());
     }
+    assert!(past.file_by_path(&path).is_none());
     assert_eq!(past.version(), table.version());
     assert!(past.step().await.unwrap().is_none());
+    assert!(past.mark().is(&table.mark()));
     assert!(table.back_to(table.version() + 1).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_goes_on_with_the_columns_that_came_and_not_with_another_table() {
+    let root = tempfile::tempdir().unwrap();
+    let lake = lake_in(root.path());
+    let mut table = open(&lake).await;
+    let mut reader = Table::open(&lake, table.path()).await.unwrap().unwrap();
+    let mut past = table.back_to(table.version()).await.unwrap().unwrap();
+    assert!(!reader.is_behind().await.unwrap());
+    add(&mut table, &[(1, 1)], 0).await;
+    let grown = Table::open_or_create(&lake, grown()).await.unwrap();
+    assert!(reader.is_behind().await.unwrap());
+    reader.reload().await.unwrap();
+    assert!(reader.mark().is(&grown.mark()));
+    assert_eq!(reader.schema().fields().len(), grown.schema().fields().len());
+    assert!(matches!(past.step().await.unwrap(), Some(Step::Changed { .. })));
+    assert!(matches!(past.step().await.unwrap(), Some(Step::Columns)));
+    assert_eq!(past.schema(), table.back_to(0).await.unwrap().unwrap().schema());
+
+    // Another table of as many versions, and one more.
+    std::fs::remove_dir_all(root.path().join(table.path().as_ref())).unwrap();
+    let mut other = open(&lake).await;
+    for number in 0..=reader.version() {
+        add(&mut other, &[(number, 1)], number).await;
+    }
+    let before = other.back_to(reader.version()).await.unwrap().unwrap();
+    assert_eq!(before.version(), reader.version());
+    assert!(!before.mark().is(&reader.mark()));
+    let error = reader.reload().await.unwrap_err();
+    assert!(error.remedy().is_retry() && error.detail().contains("open it anew"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,10 +11,10 @@ use object_store::path::Path;
 
 use crate::silver::lake_error;
 
-/// Makes us the table's owner, before anything else is written. Returns its version then.
-pub(crate) async fn claim(table: &mut Table) -> Result<i64, StageError> {
+/// Makes us the table's owner, before anything else is written.
+pub(crate) async fn claim(table: &mut Table) -> Result<(), StageError> {
     match table.claim().await.map_err(lake_error)? {
-        CommitOutcome::Written { version, .. } => Ok(version),
+        CommitOutcome::Written { .. } => Ok(()),
         CommitOutcome::Conflict => {
             let text = "another writer committed meanwhile; looking at the table anew".to_owned();
             Err(StageError::Unavailable(text))

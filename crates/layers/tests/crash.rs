@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use alluvium_lake::index::{KeyIndex, Reflects};
 use alluvium_lake::{Commit, path};
 use alluvium_model::{Epoch, Span, Stage, StageError, Upkeep};
 use roaring::RoaringTreemap;
@@ -73,7 +74,7 @@ async fn an_index_that_is_older_than_the_table_follows_it() {
         copy_folder(&kept, &platform.index_folder());
         platform.open_index();
         platform.silver().progress().await.unwrap();
-        assert!(is_marked(&platform), "it was made anew at offset {offset}");
+        assert!(is_marked(platform.index()), "it was made anew at offset {offset}");
     }
     assert_eq!(rows(&platform).await, undisturbed().await);
 }
@@ -100,8 +101,8 @@ async fn an_index_follows_a_compaction_and_no_rows_that_another_program_deleted(
     platform.change_index();
     let mut table = platform.silver_table().await;
     platform.silver().follow().await.unwrap();
-    assert!(is_marked(&platform), "rows that moved are followed");
-    assert_eq!(platform.index().version(COLUMNS).unwrap(), Some(table.version()));
+    assert!(is_marked(platform.index()), "rows that moved are followed");
+    assert!(reflected(&platform).mark.is(&table.mark()));
     let open = table.files().find(|file| file.current == Some(true)).unwrap().id;
     let mut delete = BTreeMap::new();
     delete.insert(open, RoaringTreemap::from_iter([0]));
@@ -114,23 +115,30 @@ async fn an_index_follows_a_compaction_and_no_rows_that_another_program_deleted(
     };
     table.commit(commit).await.unwrap();
     platform.silver().progress().await.unwrap();
-    assert!(!is_marked(&platform), "of which key the row was, nobody tells");
+    assert!(!is_marked(platform.index()), "of which key the row was, nobody tells");
 }
 
-const COLUMNS: &str = "id:Int64:Track,name:Utf8:Track,mood:Utf8:Latest";
 const MARK: u32 = 1_000_000;
 
-/// Puts something into the index that is lost when it is made anew.
-async fn marked(platform: &Platform) {
-    let version = platform.silver_table().await.version();
-    assert_eq!(platform.index().version(COLUMNS).unwrap(), Some(version));
-    let mut update = platform.index().update();
-    update.name(MARK, "a mark");
-    update.finish(version, COLUMNS).unwrap();
+fn reflected(platform: &Platform) -> Reflects {
+    platform.index().reflects().unwrap().unwrap()
 }
 
-fn is_marked(platform: &Platform) -> bool {
-    platform.index().name(MARK).is_ok()
+/// Puts something into the index that is lost when it is made anew.
+pub(crate) async fn marked(platform: &Platform) {
+    assert!(reflected(platform).mark.is(&platform.silver_table().await.mark()));
+    mark(platform.index());
+}
+
+pub(crate) fn mark(index: &KeyIndex) {
+    let Reflects { mark, columns } = index.reflects().unwrap().unwrap();
+    let mut update = index.update();
+    update.name(MARK, "a mark");
+    update.finish(&mark, &columns).unwrap();
+}
+
+pub(crate) fn is_marked(index: &KeyIndex) -> bool {
+    index.name(MARK).is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,12 +180,11 @@ async fn an_index_whose_entries_do_not_read_is_rebuilt_when_the_batch_is_tried_a
     let platform = Platform::new(people());
     let topic = filled(&platform);
     apply(&mut platform.silver(), &topic.delivery(0, 1)).await;
-    let version = platform.silver_table().await.version();
+    let Reflects { mark, columns } = reflected(&platform);
     let key_hash = platform.silver_rows().await[0]["_key_hash"].clone().unwrap();
     let mut update = platform.index().update();
     update.current(u128::from_str_radix(&key_hash, 16).unwrap(), &[1]);
-    assert_eq!(platform.index().version(COLUMNS).unwrap(), Some(version));
-    update.finish(version, COLUMNS).unwrap();
+    update.finish(&mark, &columns).unwrap();
     let mut stage = platform.silver();
     let error = stage.apply(&topic.delivery(1, 5)).await.unwrap_err();
     assert!(error.remedy().is_retry(), "{error}");

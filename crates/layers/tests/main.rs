@@ -10,6 +10,7 @@ mod crash;
 mod documents;
 mod epochs;
 mod evolution;
+mod follow;
 mod held;
 mod histories;
 mod kinds;

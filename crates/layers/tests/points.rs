@@ -72,8 +72,6 @@ struct Scene {
     entity: fn() -> Value,
     topic: fn(&Platform) -> Topic,
     at: u64,
-    /// How the index calls the columns that it may have by then.
-    columns: &'static str,
     /// What comes to stand one after the other, before the index is written.
     comes: &'static [&'static str],
 }
@@ -84,15 +82,12 @@ const SCENES: [Scene; 2] = [
         entity: people,
         topic: filled,
         at: 4,
-        columns: "id:Int64:Track,name:Utf8:Track,mood:Utf8:Latest",
         comes: &["nothing", "data", "a side file", "deletion vectors", "the commit"],
     },
     Scene {
         entity: || notes("evolve"),
         topic: grown,
         at: 2,
-        columns: "id:Int64:Track,name:Utf8:Track,size:Int64:Track,k:Utf8:Track,z:Utf8:Track,\
-                  y:Utf8:Track",
         // The columns are a commit of their own.
         comes: &["nothing", "the commit"],
     },
@@ -117,11 +112,6 @@ impl Scene {
         rows(&platform).await
     }
 
-    /// The table version that the index reflects.
-    fn reflected(self, platform: &Platform) -> Option<i64> {
-        platform.index().version(self.columns).unwrap()
-    }
-
     fn delivery(self, topic: &Topic) -> Delivery {
         topic.delivery(self.at, self.at + 1)
     }
@@ -133,6 +123,11 @@ impl Scene {
             stage.apply(&topic.delivery(offset, offset + 1)).await.unwrap();
         }
     }
+}
+
+/// The table version that the index reflects.
+fn reflected(platform: &Platform) -> Option<i64> {
+    platform.index().reflects().unwrap().map(|reflects| reflects.mark.version)
 }
 
 fn folder(platform: &Platform) -> PathBuf {
@@ -177,7 +172,7 @@ fn a_batch_that_is_killed_anywhere_is_applied_once() {
         for waits in 1..MOST {
             let (platform, topic) = runtime().block_on(scene.set());
             let before = files(&platform);
-            let version = scene.reflected(&platform);
+            let version = reflected(&platform);
             assert!(version.is_some());
             is_done = runtime().block_on(async {
                 let mut stage = platform.silver();
@@ -186,7 +181,7 @@ fn a_batch_that_is_killed_anywhere_is_applied_once() {
                 led(&mut future, waits).await.is_some()
             });
             let came = came(&platform, &before);
-            let indexed = scene.reflected(&platform) > version;
+            let indexed = reflected(&platform) > version;
             seen.insert((came, indexed, is_done));
             runtime().block_on(async {
                 scene.go_on(&platform, &topic).await;
@@ -385,6 +380,33 @@ async fn a_vacuum_by_somebody_else_between_batches_does_no_harm() {
         assert!(removed > 0);
         assert_eq!(rows(&platform).await, scene.undisturbed().await);
     }
+}
+
+/// A DELETE by another library writes files anew, under names that are not ours and with entries
+/// that are not: the index is made anew, and what it says of those files stays known.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_another_library_deletes_between_batches_are_gone_and_nothing_else() {
+    let platform = Platform::quick(people());
+    let topic = two(&platform);
+    apply(&mut platform.silver(), &topic.delivery(0, 2)).await;
+    let url = platform.lake.url_of(&path::silver(&platform.id()));
+    let table = deltalake::open_table(url).await.unwrap();
+    let (_, deleted) = table.delete().with_predicate("id = 2").await.unwrap();
+    assert_eq!(deleted.num_deleted_rows, Some(2));
+    let expected = [
+        "1 Ann [10,12) u",
+        "1 Zoe [12,20) u",
+        "1 Bob [20,30) u",
+        "1 Cid [30,-) u",
+        "2 Lee [30,-) u",
+    ];
+    let mut stage = platform.silver_kept_eagerly();
+    assert_eq!(stage.progress().await.unwrap().unwrap().offset, 2);
+    apply(&mut stage, &topic.newest()).await;
+    assert_eq!(platform.history(&["id", "name"]).await, expected);
+    stage.maintain(Upkeep::All).await.unwrap();
+    assert_eq!(platform.history(&["id", "name"]).await, expected);
+    assert_eq!(platform.silver_rows_by_datafusion().await, platform.silver_rows().await);
 }
 
 /// A file that the table needs and that somebody removed is an error for the operator, and whatever

@@ -34,9 +34,15 @@ pub(crate) struct Told {
 #[derive(Debug, Clone)]
 pub(crate) enum What {
     Upsert(Upsert),
-    Delete { key: String },
+    Delete {
+        key: String,
+    },
     Truncate,
-    SnapshotEnd { snapshot: String },
+    SnapshotEnd {
+        snapshot: String,
+    },
+    /// Columns came or went: which a row has, it says itself.
+    Columns,
 }
 
 #[derive(Debug, Clone)]
@@ -81,7 +87,7 @@ impl What {
                 .map(|k| &**k)
                 .collect(),
             What::Delete { key } => vec![key],
-            What::Truncate | What::SnapshotEnd { .. } => Vec::new(),
+            What::Truncate | What::SnapshotEnd { .. } | What::Columns => Vec::new(),
         }
     }
 
@@ -89,7 +95,7 @@ impl What {
         match self {
             What::Upsert(upsert) => upsert.snapshot.as_deref(),
             What::SnapshotEnd { snapshot } => Some(snapshot),
-            What::Delete { .. } | What::Truncate => None,
+            What::Delete { .. } | What::Truncate | What::Columns => None,
         }
     }
 }
@@ -147,6 +153,7 @@ impl<'t> History<'t> {
                 upsert.key != self.key && upsert.old_key.as_deref() == Some(self.key)
             }
             What::Truncate => true,
+            What::Columns => false,
             What::SnapshotEnd { snapshot } => {
                 !self.rules.keep_absent
                     && !self.rows_of(snapshot).any(|row| row.key == self.key)
@@ -186,7 +193,9 @@ impl<'t> History<'t> {
     }
 
     fn is_same(&self, one: &Upsert, other: &Upsert) -> bool {
-        one.values == other.values && self.unsent(one) == self.unsent(other)
+        one.values == other.values
+            && self.unsent(one) == self.unsent(other)
+            && one.absent == other.absent
     }
 
     fn unsent(&self, upsert: &Upsert) -> BTreeSet<String> {

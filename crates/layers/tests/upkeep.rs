@@ -228,6 +228,36 @@ async fn bronze_is_put_together_and_keeps_its_documents_and_its_progress() {
     assert_eq!((progress.offset, progress.totals.records), (20, 600));
 }
 
+/// On S3 each side file is a request, and batches wait for upkeep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_chain_of_side_files_is_looked_through_a_little_at_a_time() {
+    let platform = Platform::quick(parts());
+    let mut topic = Topic::of(&platform);
+    let mut stage = platform.silver();
+    for at in 1..=250 {
+        let row = json!({"id": 1, "name": "same", "price": "1.00", "stock": 1});
+        topic.changes(vec![change(Op::Update, &row, vec![json!(at)])]);
+        apply(&mut stage, &topic.newest()).await;
+    }
+    let folder = platform.lake_folder().join(path::silver(&platform.id()).as_ref());
+    let there = crate::platform::files_below(&folder, ".ndjson.zst").len();
+    assert!(there > 200, "{there} side files");
+    let orphan = folder.join("_alluvium/hidden/0000000000000000.ndjson.zst");
+    fs::write(&orphan, b"of a commit that never was").unwrap();
+    let policy = UpkeepPolicy { keep_garbage: Duration::ZERO, ..UpkeepPolicy::default() };
+    let mut stage = platform.silver().with_upkeep(policy);
+    let mut steps = 0;
+    while orphan.exists() {
+        stage.maintain(Upkeep::Step).await.unwrap();
+        steps += 1;
+        assert!(steps < 1_000, "it is never collected");
+    }
+    assert!(steps > 2, "all in {steps} steps");
+    assert_eq!(crate::platform::files_below(&folder, ".ndjson.zst").len(), there);
+    platform.index().clear().unwrap();
+    assert_eq!(platform.silver().progress().await.unwrap().unwrap().offset, 250);
+}
+
 /// How many bytes stand in the silver table's folder.
 fn size_of(platform: &Platform) -> u64 {
     let folder = platform.lake_folder().join(path::silver(&platform.id()).as_ref());

@@ -2,7 +2,9 @@
 
 use fjall::{Guard, Keyspace, Slice};
 
-use super::store::{IndexError, IndexUpdate, KeyIndex};
+use super::error::IndexError;
+use super::store::KeyIndex;
+use super::update::IndexUpdate;
 
 /// All that the index holds of one key.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fjall::Keyspace;
 
-use super::store::IndexError;
+use super::error::IndexError;
 
 /// The strategy's threshold at which nothing is merged unasked.
 pub(super) const BY_HAND: u8 = u8::MAX;

@@ -6,20 +6,26 @@
 mod bytes;
 mod deliveries;
 mod entry;
+mod error;
 mod keys;
 mod merge;
 mod moves;
+mod reflects;
 mod row;
 mod store;
 mod sweep;
 mod turn;
+mod update;
 
 pub use deliveries::Stretch;
 pub use entry::{CurrentEntry, EventMeta, Hashes, HiddenEntry, VersionEntry};
+pub use error::IndexError;
 pub use fjall::Slice;
 pub use keys::KeyEntries;
 pub use moves::FileMove;
+pub use reflects::{Reflects, continues};
 pub use row::{Cells, RowCodec, RowCodecError};
-pub use store::{IndexError, IndexStore, IndexUpdate, KeyIndex, KeyWindow, continues};
+pub use store::{IndexStore, KeyIndex, KeyWindow};
 pub use sweep::{Sweep, Swept};
 pub use turn::{Follower, Writer};
+pub use update::IndexUpdate;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 
-use super::store::{IndexError, IndexUpdate, KeyIndex};
+use super::error::IndexError;
+use super::store::KeyIndex;
+use super::update::IndexUpdate;
 
 /// Where the rows of a file have gone. They keep their order, so that a row's new place follows
 /// from how many before it stayed behind.

@@ -1,16 +1,15 @@
 //! The index on disk: one store for a lake, six keyspaces for an entity.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_model::EntityId;
 use fjall::compaction::Leveled;
 use fjall::config::PinningPolicy;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Slice};
-use serde::{Deserialize, Serialize};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Slice};
 
-use super::entry::{HiddenEntry, VersionEntry};
+use super::error::{IndexError, is_of_the_system};
 use super::merge::{self, Merging};
 use super::turn::{Follower, Turn, Writer};
 
@@ -21,46 +20,6 @@ const TABLES: u8 = 12;
 const MEMTABLE: u64 = 16 << 20;
 /// The same of the keys' states, of which every batch replaces some.
 const STATES_MEMTABLE: u64 = 48 << 20;
-
-/// The layout of entries; an index of another layout is rebuilt.
-const FORMAT: u32 = 3;
-
-/// Why the index could not be used. It is a cache: the mend is always to rebuild it.
-#[derive(Debug, thiserror::Error)]
-pub enum IndexError {
-    /// Another process has it open.
-    #[error("the key index at {0} is in use by another process")]
-    Locked(PathBuf),
-    /// It could not be read or written.
-    #[error("the key index failed")]
-    Store(#[from] fjall::Error),
-    /// An entry is not as it was written.
-    #[error("the key index is damaged")]
-    Damaged,
-}
-
-impl IndexError {
-    /// Whether the disk is full.
-    pub fn is_full(&self) -> bool {
-        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(cause) = error {
-            let io = cause.downcast_ref::<std::io::Error>();
-            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
-                return true;
-            }
-            error = cause.source();
-        }
-        false
-    }
-}
-
-/// The state of the table that an index reflects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Meta {
-    format: u32,
-    version: i64,
-    columns: String,
-}
 
 /// The indexes of a lake.
 #[derive(Clone)]
@@ -126,9 +85,9 @@ impl IndexStore {
 /// The index of one entity.
 #[derive(Clone)]
 pub struct KeyIndex {
-    database: Database,
+    pub(super) database: Database,
     turn: Arc<Turn>,
-    merging: Arc<Merging>,
+    pub(super) merging: Arc<Merging>,
     pub(super) current: Keyspace,
     pub(super) history: Keyspace,
     pub(super) hidden: Keyspace,
@@ -140,9 +99,9 @@ pub struct KeyIndex {
 /// What the index knows of one key from some version on.
 #[derive(Debug, Default)]
 pub struct KeyWindow {
-    /// Entries of closed versions, to be read with [`VersionEntry::parse`].
+    /// Entries of closed versions, to be read with [`super::VersionEntry::parse`].
     pub closed: Vec<Slice>,
-    /// Entries of hidden events, to be read with [`HiddenEntry::parse`].
+    /// Entries of hidden events, to be read with [`super::HiddenEntry::parse`].
     pub hidden: Vec<Slice>,
 }
 
@@ -155,25 +114,6 @@ impl KeyIndex {
     /// Takes it for who follows the table; `None` while somebody lands batches.
     pub async fn follow(&self) -> Option<Follower> {
         self.turn.follow().await
-    }
-
-    /// The table version that the index reflects, if it was made by this program for these columns.
-    pub fn version(&self, columns: &str) -> Result<Option<i64>, IndexError> {
-        let Some(bytes) = self.meta.get("state")? else { return Ok(None) };
-        let meta: Option<Meta> = serde_json::from_slice(&bytes).ok();
-        let fits = |m: &Meta| m.format == FORMAT && continues(&m.columns, columns);
-        Ok(meta.filter(fits).map(|m| m.version))
-    }
-
-    /// Says that the index reflects `version` too, which differs from the one that it reflects in
-    /// columns that were added, and are null in all rows.
-    pub fn adopt(&self, version: i64, columns: &str) -> Result<(), IndexError> {
-        self.update().finish(version, columns)
-    }
-
-    /// Forgets which table version the index reflects: it is rebuilt before it is used again.
-    pub fn distrust(&self) -> Result<(), IndexError> {
-        Ok(self.meta.remove("state")?)
     }
 
     /// Removes all entries, to be filled anew.
@@ -263,19 +203,14 @@ impl KeyIndex {
         Ok(u32::from_be_bytes(id) + 1)
     }
 
-    /// Begins a set of alterations that take effect together.
-    pub fn update(&self) -> IndexUpdate {
-        IndexUpdate { index: self.clone(), batch: self.database.batch(), buffer: Vec::new() }
-    }
-
     /// Sets the states of many keys, in ascending order, without the detour of the journal; each
-    /// comes as the bytes of a [`super::CurrentEntry`]. Until the [`IndexUpdate::finish`] that
+    /// comes as the bytes of a [`super::CurrentEntry`]. Until the [`super::IndexUpdate::finish`] that
     /// follows, the index fits no version of the table.
     pub fn bulk_current<'e>(
         &self,
         entries: impl Iterator<Item = (u128, &'e [u8])>,
     ) -> Result<(), IndexError> {
-        self.meta.remove("state")?;
+        self.distrust()?;
         let mut ingestion = self.current.start_ingestion()?;
         for (key, bytes) in entries {
             ingestion.write(key.to_be_bytes(), bytes)?;
@@ -292,7 +227,7 @@ impl KeyIndex {
         })
     }
 
-    /// What is known of the entity as a whole, as it was given to [`IndexUpdate::whole`].
+    /// What is known of the entity as a whole, as it was given to [`super::IndexUpdate::whole`].
     pub fn whole(&self) -> Result<Option<String>, IndexError> {
         let Some(bytes) = self.meta.get("entity")? else { return Ok(None) };
         String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| IndexError::Damaged)
@@ -312,107 +247,13 @@ impl KeyIndex {
     }
 }
 
-/// Alterations that take effect together.
-pub struct IndexUpdate {
-    pub(super) index: KeyIndex,
-    pub(super) batch: OwnedWriteBatch,
-    buffer: Vec<u8>,
-}
-
-impl IndexUpdate {
-    /// Sets the state of a key: the bytes of a [`super::CurrentEntry`].
-    pub fn current(&mut self, key: u128, entry: &[u8]) {
-        self.batch.insert(&self.index.current, key.to_be_bytes(), entry);
-    }
-
-    /// Adds or replaces a closed version.
-    pub fn closed(&mut self, key: u128, entry: &VersionEntry<'_>) {
-        self.buffer.clear();
-        entry.put(&mut self.buffer);
-        let place = [key.to_be_bytes().as_slice(), entry.opener].concat();
-        self.batch.insert(&self.index.history, place, self.buffer.as_slice());
-    }
-
-    /// Removes the closed version of `key` that was opened at `opener`.
-    pub fn remove_closed(&mut self, key: u128, opener: &[u8]) {
-        let place = [key.to_be_bytes().as_slice(), opener].concat();
-        self.batch.remove(&self.index.history, place);
-    }
-
-    /// Adds a hidden event.
-    pub fn hidden(&mut self, key: u128, entry: &HiddenEntry<'_>) {
-        self.buffer.clear();
-        entry.put(&mut self.buffer);
-        self.batch.insert(&self.index.hidden, hidden_place(key, entry), self.buffer.as_slice());
-    }
-
-    /// Removes a hidden event that a version shows now.
-    pub fn remove_hidden(&mut self, key: u128, entry: &HiddenEntry<'_>) {
-        self.batch.remove(&self.index.hidden, hidden_place(key, entry));
-    }
-
-    /// Sets what is known of the entity as a whole.
-    pub fn whole(&mut self, state: &str) {
-        self.batch.insert(&self.index.meta, "entity", state);
-    }
-
-    /// Gives a name its number.
-    pub fn name(&mut self, id: u32, name: &str) {
-        self.batch.insert(&self.index.names, id.to_be_bytes(), name);
-    }
-
-    /// How many alterations there are.
-    pub fn len(&self) -> usize {
-        self.batch.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.batch.is_empty()
-    }
-
-    /// Writes what has been collected so far without saying which table version it makes: until
-    /// [`IndexUpdate::finish`], a restart finds an index that fits no version, and rebuilds it.
-    pub fn write_part(&mut self) -> Result<(), IndexError> {
-        let batch = std::mem::replace(&mut self.batch, self.index.database.batch());
-        Ok(batch.commit()?)
-    }
-
-    /// Makes all of it the index's state, which now reflects `version`.
-    pub fn finish(mut self, version: i64, columns: &str) -> Result<(), IndexError> {
-        let meta = Meta { format: FORMAT, version, columns: columns.to_owned() };
-        let state = serde_json::to_vec(&meta).map_err(|_| IndexError::Damaged)?;
-        self.batch.insert(&self.index.meta, "state", state);
-        self.batch.commit()?;
-        self.index.merging.begin_if_due(&self.index.current);
-        Ok(())
-    }
-}
-
-/// Whether `columns` are those of before, with others after them.
-pub fn continues(before: &str, columns: &str) -> bool {
-    columns.strip_prefix(before).is_some_and(|more| more.is_empty() || more.starts_with(','))
-}
-
-/// Whether the system would not let us read, which setting up anew does not mend.
-fn is_of_the_system(error: &fjall::Error) -> bool {
-    use std::io::ErrorKind as Kind;
-    let damaged = [Kind::UnexpectedEof, Kind::InvalidData, Kind::InvalidInput, Kind::NotFound];
-    matches!(error, fjall::Error::Io(io) if !damaged.contains(&io.kind()))
-}
-
-fn hidden_place(key: u128, entry: &HiddenEntry<'_>) -> Vec<u8> {
-    let mut place = key.to_be_bytes().to_vec();
-    entry.place(&mut place);
-    place
-}
-
 #[cfg(test)]
 mod tests {
     use alluvium_model::{Epoch, Op, Position, SequencePart};
 
     use super::*;
-    use crate::index::{CurrentEntry, EventMeta, Hashes};
+    use crate::index::{CurrentEntry, EventMeta, Hashes, Reflects, VersionEntry};
+    use crate::table::Mark;
 
     fn version(opener: &[u8]) -> VersionEntry<'_> {
         VersionEntry {
@@ -451,7 +292,7 @@ mod tests {
         for (key, opener) in [(1, b"b"), (1, b"d"), (1, b"f"), (2, b"a")] {
             update.closed(key, &version(opener));
         }
-        update.finish(1, "").unwrap();
+        update.finish(&Mark::of(1, b"entry"), "").unwrap();
         let openers = |sequence: &[u8], open: Option<&[u8]>| -> Vec<Vec<u8>> {
             let window = index.window(1, sequence, open).unwrap();
             window.closed.iter().map(|e| VersionEntry::parse(e).unwrap().opener.to_vec()).collect()
@@ -465,18 +306,20 @@ mod tests {
     #[test]
     fn an_index_tells_which_table_version_it_reflects_once_it_is_finished() {
         let (_dir, _store, index) = index();
-        assert_eq!(index.version("cols").unwrap(), None);
+        assert_eq!(index.reflects().unwrap(), None);
         let mut update = index.update();
         let mut entry = Vec::new();
         CurrentEntry { known: b"k", read: false, completed: false, open: Some(version(b"k")) }
             .put(&mut entry);
         update.current(9, &entry);
-        update.finish(4, "cols").unwrap();
-        assert_eq!(index.version("cols").unwrap(), Some(4));
-        assert_eq!(index.version("other columns").unwrap(), None);
+        let mark = Mark::of(4, b"entry");
+        update.finish(&mark, "cols").unwrap();
+        let reflects = Reflects { mark: mark.clone(), columns: "cols".to_owned() };
+        assert_eq!(index.reflects().unwrap(), Some(reflects));
+        assert!(!mark.is(&Mark::of(4, b"an entry of another table")));
         assert_eq!(index.current(&[8, 9]).unwrap().iter().filter(|e| e.is_some()).count(), 1);
         index.clear().unwrap();
-        assert_eq!(index.version("cols").unwrap(), None);
+        assert_eq!(index.reflects().unwrap(), None);
         assert_eq!(index.keys().unwrap(), 0);
     }
 }

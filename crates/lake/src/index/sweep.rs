@@ -8,8 +8,9 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{CurrentEntry, EventMeta, HiddenEntry, VersionEntry};
+use super::error::IndexError;
 use super::moves::FileMove;
-use super::store::{IndexError, KeyIndex};
+use super::store::KeyIndex;
 
 /// Under what the state of the sweep stands.
 const STATE: &str = "sweep";
@@ -90,13 +91,13 @@ impl Sweep {
     }
 
     /// Looks at up to `limit` further entries. At the end of the walk moves and names that no entry
-    /// needs are forgotten; `is_kept` tells which names of files stay.
+    /// needs are forgotten; `is_kept` tells which names stay all the same.
     pub fn step(
         &mut self,
         index: &KeyIndex,
         moves: &HashMap<u32, FileMove>,
         limit: usize,
-        is_kept: &dyn Fn(u32, &str) -> bool,
+        is_kept: &dyn Fn(u32) -> bool,
     ) -> Result<Swept, IndexError> {
         let mut swept = Swept::default();
         let mut update = index.update();
@@ -178,16 +179,15 @@ impl Sweep {
     fn unused_names(
         &self,
         index: &KeyIndex,
-        is_kept: &dyn Fn(u32, &str) -> bool,
+        is_kept: &dyn Fn(u32) -> bool,
     ) -> Result<Vec<u32>, IndexError> {
         if !self.is_whole {
             return Ok(Vec::new());
         }
-        let names = index.names()?.into_iter();
-        let unused = names.filter(|(id, name)| {
-            *id < self.names_before && !self.used.contains(*id) && !is_kept(*id, name)
-        });
-        Ok(unused.map(|(id, _)| id).collect())
+        let names = index.names()?.into_keys();
+        let unused =
+            names.filter(|id| *id < self.names_before && !self.used.contains(*id) && !is_kept(*id));
+        Ok(unused.collect())
     }
 }
 

@@ -118,8 +118,9 @@ impl Table {
         (self.state.files.len() + self.state.gone.len()) as u64
     }
 
-    /// Forgets what was removed before the time given.
-    pub(super) fn forget_buried(&mut self, before_ms: i64) {
+    /// Forgets what was removed before the time given, in milliseconds since 1970. Who writes no
+    /// checkpoints and removes no files needs none of it.
+    pub fn forget_buried(&mut self, before_ms: i64) {
         self.state.gone.retain(|_, tombstone| tombstone.at_ms >= Some(before_ms));
     }
 }
@@ -145,11 +146,15 @@ impl CheckpointDraft {
             .map_err(LakeError::lost)?
             .map_err(|e| LakeError::Bug(format!("writing a checkpoint: {e}")))?;
         let size = bytes.len() as u64;
+        // Others begin with it: whoever is not the writer any more leaves it alone.
+        let guard = || lake.guard(|| format!("writing the checkpoint {version} of {table}"));
+        guard()?;
         lake.put(&path(&table, version), PutPayload::from(bytes)).await?;
         let hint = json!({
             "version": version, "size": actions, "sizeInBytes": size, "numOfAddFiles": files,
         });
         let hint_path = log::folder(&table).join("_last_checkpoint");
+        guard()?;
         lake.put(&hint_path, PutPayload::from(hint.to_string())).await?;
         Ok(CheckpointWritten { version, bytes: size })
     }

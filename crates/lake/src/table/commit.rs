@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::deletion::{self, DeletionFile};
 use super::entry::Draft;
-use super::{DataFile, FileId, StagedFile, Table, log};
+use super::{DataFile, FileId, StagedFile, Table};
 use crate::LakeError;
 use crate::store::Created;
 
@@ -60,11 +60,7 @@ impl Table {
     /// the log: the table then refuses to commit until [`reload`](Self::reload), after which
     /// [`txn`](Self::txn) and [`version`](Self::version) tell.
     pub async fn commit(&mut self, commit: Commit) -> Result<CommitOutcome, LakeError> {
-        if self.doubtful {
-            let what = format!("{}: an earlier commit broke off", self.path);
-            return Err(LakeError::Unavailable { what, source: "reload the table first".into() });
-        }
-        self.check_owner()?;
+        self.check_committable()?;
         let deletions = self.merge_deletions(&commit.delete)?;
         let file = match deletions.vectors.is_empty() {
             true => None,
@@ -76,16 +72,12 @@ impl Table {
         let bytes = entry.len() as u64
             + commit.add.iter().map(|added| added.size).sum::<u64>()
             + file.as_ref().map_or(0, |file| file.bytes.len() as u64);
-        let version = self.state.version + 1;
-        self.doubtful = true;
-        let created = log::append(&self.lake, &self.path, version, &entry).await?;
-        self.doubtful = false;
-        if created == Created::AlreadyThere {
+        if self.append(&entry).await? == Created::AlreadyThere {
             return Ok(CommitOutcome::Conflict);
         }
         let descriptors = file.map(|file| file.descriptors).unwrap_or_default();
-        let added = self.take_over(version, commit, deletions, descriptors)?;
-        Ok(CommitOutcome::Written { version, added, bytes })
+        let added = self.take_over(commit, deletions, descriptors)?;
+        Ok(CommitOutcome::Written { version: self.state.version, added, bytes })
     }
 
     /// Adds the new deletions to the old ones. A row that is not there or is deleted already shows
@@ -204,7 +196,6 @@ impl Table {
     /// Brings the state to what was committed, and says what the added files are called.
     fn take_over(
         &mut self,
-        version: i64,
         commit: Commit,
         deletions: Deletions,
         mut descriptors: BTreeMap<FileId, DeletionVectorDescriptor>,
@@ -215,7 +206,6 @@ impl Table {
             .filter_map(|id| self.file(*id).map(|file| self.remove_action(file, now)))
             .collect();
         let state = &mut self.state;
-        state.version = version;
         state.txns.extend(commit.txns);
         if !commit.info.is_null() {
             state.info = Some(commit.info);

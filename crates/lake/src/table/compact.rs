@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::entry::Draft;
 use super::rewrite::{self, Rewrite};
-use super::{DataFile, FileId, StagedFile, Table, deletion, log};
+use super::{DataFile, FileId, StagedFile, Table, deletion};
 use crate::LakeError;
 use crate::store::Created;
 
@@ -126,11 +126,7 @@ impl Table {
         &mut self,
         compacted: Compacted,
     ) -> Result<CompactionOutcome, LakeError> {
-        if self.doubtful {
-            let what = format!("{}: an earlier commit broke off", self.path);
-            return Err(LakeError::Unavailable { what, source: "reload the table first".into() });
-        }
-        self.check_owner()?;
+        self.check_committable()?;
         let Some((deleted, output)) = self.deleted_meanwhile(&compacted) else {
             return Ok(CompactionOutcome::Dropped);
         };
@@ -171,14 +167,9 @@ impl Table {
         let bytes = entry.len() as u64
             + new.as_ref().map_or(0, |file| file.size)
             + vectors.map_or(0, |file| file.bytes.len() as u64);
-        let version = self.state.version + 1;
-        self.doubtful = true;
-        let created = log::append(&self.lake, &self.path, version, &entry).await?;
-        self.doubtful = false;
-        if created == Created::AlreadyThere {
+        if self.append(&entry).await? == Created::AlreadyThere {
             return Ok(CompactionOutcome::Dropped);
         }
-        self.state.version = version;
         for remove in gone {
             self.state.remove(&remove.path);
             self.state.bury(remove)?;
@@ -189,7 +180,7 @@ impl Table {
             self.state.insert(DataFile { id, ..file });
         }
         let moved = compacted.inputs.into_iter().map(Input::into_moved).collect();
-        Ok(CompactionOutcome::Done { version, to, moved, bytes })
+        Ok(CompactionOutcome::Done { version: self.state.version, to, moved, bytes })
     }
 
     /// Which rows of the new file were deleted since it was prepared, and the file, unless all of

@@ -7,6 +7,7 @@ use deltalake::kernel::{Action, Add, Remove, Transaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{TableSpec, schema};
 use crate::{Lake, LakeError};
@@ -29,6 +30,13 @@ pub(super) struct Entry {
     pub(super) info: Option<Value>,
     /// Whether this program wrote it.
     pub(super) is_ours: bool,
+    /// Tells it from all others.
+    pub(super) hash: u128,
+}
+
+/// A hash of an entry's bytes.
+pub(super) fn hash(bytes: &[u8]) -> u128 {
+    xxh3_128(bytes)
 }
 
 /// What a reader and a writer of the table must know.
@@ -97,7 +105,7 @@ impl Entry {
             (_, Some(expected)) if lines != expected + 1 => {
                 Err(format!("it has {lines} lines of {}", expected + 1))
             }
-            (_, expected) => Ok(Entry { is_ours: expected.is_some(), ..entry }),
+            (_, expected) => Ok(Entry { is_ours: expected.is_some(), hash: hash(bytes), ..entry }),
         }
     }
 

@@ -9,7 +9,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 
 use super::checkpoint::{self, Checkpoint};
 use super::deletion;
-use super::entry::Entry;
+use super::entry::{self, Entry};
 use super::state::State;
 use crate::store::Created;
 use crate::{Lake, LakeError};
@@ -85,7 +85,8 @@ async fn load_listed(
         match checkpoint::read(lake, table, *version).await {
             Ok(Checkpoint { entry, .. }) => {
                 state.apply(*version, entry)?;
-                state.checkpoint = *version;
+                // What was read is not the version's entry.
+                (state.checkpoint, state.entry) = (*version, None);
                 break;
             }
             Err(LakeError::Corrupt(how)) => tracing::warn!(how, "a checkpoint is passed over"),
@@ -118,6 +119,9 @@ async fn load_listed(
             "{table}/_delta_log does not say what the table is"
         )));
     }
+    if state.entry.is_none() {
+        state.entry = hash_at(lake, table, state.version).await?;
+    }
     if state.info.is_none() {
         state.info = look_back(lake, table, listing).await?;
     }
@@ -141,6 +145,15 @@ pub(super) async fn entry_at(
 ) -> Result<Option<Entry>, LakeError> {
     let Some(bytes) = fetch(lake, table, version).await? else { return Ok(None) };
     Entry::parse(&bytes).map(Some).map_err(|how| unreadable(table, version, &how))
+}
+
+/// A hash of the entry of a version; `None` if there is none.
+pub(super) async fn hash_at(
+    lake: &Lake,
+    table: &Path,
+    version: i64,
+) -> Result<Option<u128>, LakeError> {
+    Ok(fetch(lake, table, version).await?.map(|bytes| entry::hash(&bytes)))
 }
 
 /// Writes the entry of `version` if there is none; durable when it returns.

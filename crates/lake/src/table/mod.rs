@@ -6,6 +6,7 @@
 //! The log entries are written here: a commit costs what it changes, where the library's own
 //! commit lists the log and keeps what it read. Any Delta reader reads the tables.
 
+mod append;
 mod checkpoint;
 mod cleanup;
 mod commit;
@@ -14,6 +15,7 @@ mod deletion;
 mod entry;
 mod garbage;
 mod log;
+mod mark;
 mod owner;
 mod read;
 mod replace;
@@ -37,6 +39,7 @@ pub use cleanup::LogCleaned;
 pub use commit::{Commit, CommitOutcome};
 pub use compact::{Compacted, Compaction, CompactionOutcome, CompactionPolicy, Moved};
 pub use garbage::{Garbage, GarbageRemoved};
+pub use mark::Mark;
 pub use owner::OWNER;
 pub use read::{Scan, ScanBatch};
 pub use replace::Replacement;
@@ -138,9 +141,19 @@ impl Table {
         }))
     }
 
-    /// Takes over what was committed since, by whomever. Files that are still there keep their ids.
+    /// Takes over what was committed since, by whomever, and the columns that the table has by now.
+    /// Files that are still there keep their ids.
+    ///
+    /// # Errors
+    /// [`LakeError::Unavailable`] also if another table stands there: it is to be opened anew.
     pub async fn reload(&mut self) -> Result<(), LakeError> {
-        log::follow(&self.lake, &self.path, &mut self.state).await?;
+        if self.is_behind().await? {
+            let columns = self.state.metadata.schema_string.clone();
+            log::follow(&self.lake, &self.path, &mut self.state).await?;
+            if self.state.metadata.schema_string != columns {
+                self.schema = schema::of(&self.state.metadata)?;
+            }
+        }
         owner::admit(&self.lake, &self.path, &self.state)?;
         self.doubtful = false;
         Ok(())

@@ -35,26 +35,28 @@ impl Table {
         owner.is_none_or(|owner| self.txn(OWNER) == Some(number(owner.token())))
     }
 
+    /// Whether somebody else can write it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.lake.owner().is_some()
+    }
+
     /// Makes whom the lake is in the hands of the table's owner, in a commit of its own.
     pub async fn claim(&mut self) -> Result<CommitOutcome, LakeError> {
         let Some(owner) = self.lake.owner() else {
             return Err(LakeError::Bug(format!("{}: nobody claims it", self.path)));
         };
+        self.check_certain()?;
         let token = number(owner.token());
         let now = self.lake.clock().now().as_millisecond();
         let mut draft = Draft::new("OWN", now);
         draft.txn(OWNER, token, now)?;
         let entry = draft.finish()?;
-        let version = self.state.version + 1;
-        self.doubtful = true;
-        let created = log::append(&self.lake, &self.path, version, &entry).await?;
-        self.doubtful = false;
-        if created == Created::AlreadyThere {
+        if self.append(&entry).await? == Created::AlreadyThere {
             return Ok(CommitOutcome::Conflict);
         }
-        self.state.version = version;
         self.state.txns.insert(OWNER.to_owned(), token);
-        Ok(CommitOutcome::Written { version, added: Vec::new(), bytes: entry.len() as u64 })
+        let (version, bytes) = (self.state.version, entry.len() as u64);
+        Ok(CommitOutcome::Written { version, added: Vec::new(), bytes })
     }
 
     /// That the state which a commit was planned on names us.
@@ -70,7 +72,7 @@ impl Table {
 
     /// That nobody has written it since, where somebody else could.
     pub(super) async fn check_newest(&self) -> Result<(), LakeError> {
-        if self.lake.owner().is_none() {
+        if !self.is_shared() {
             return Ok(());
         }
         self.check_owner()?;

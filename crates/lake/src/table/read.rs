@@ -65,8 +65,19 @@ impl Table {
         rows: &[u64],
         columns: Option<&[&str]>,
     ) -> Result<RecordBatch, LakeError> {
+        let gone = || LakeError::Bug(format!("{}: reading a file that is not there", self.path));
+        self.read_rows_of(self.file(file).ok_or_else(gone)?, rows, columns).await
+    }
+
+    /// [`read_rows`](Self::read_rows) of a file that may be no part of the table any more.
+    pub async fn read_rows_of(
+        &self,
+        known: &DataFile,
+        rows: &[u64],
+        columns: Option<&[&str]>,
+    ) -> Result<RecordBatch, LakeError> {
+        let file = &known.path;
         let wrong = |what: &str| LakeError::Bug(format!("{}: {what} (file {file})", self.path));
-        let known = self.file(file).ok_or_else(|| wrong("reading a file that is not there"))?;
         if !rows.is_sorted_by(|a, b| a < b) || rows.last() >= Some(&known.rows) {
             return Err(wrong("reading rows that do not ascend or are not there"));
         }

@@ -72,6 +72,8 @@ impl Tombstone {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) version: i64,
+    /// A hash of the version's entry, where it is known.
+    pub(super) entry: Option<u128>,
     pub(super) protocol: Protocol,
     pub(super) metadata: TableMetadata,
     pub(super) txns: HashMap<String, i64>,
@@ -100,6 +102,7 @@ impl State {
     pub(super) fn empty() -> Self {
         Self {
             version: -1,
+            entry: None,
             protocol: Protocol::default(),
             metadata: TableMetadata::default(),
             txns: HashMap::new(),
@@ -134,8 +137,13 @@ impl State {
         if entry.info.is_some() {
             self.info = entry.info;
         }
-        self.version = version;
+        self.reached(version, entry.hash);
         Ok(())
+    }
+
+    /// Notes which version this is now, by a hash of its entry.
+    pub(super) fn reached(&mut self, version: i64, entry: u128) {
+        (self.version, self.entry) = (version, Some(entry));
     }
 
     /// Adds a file, or takes over its new deletion vector if it is there.

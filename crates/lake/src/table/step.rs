@@ -7,7 +7,7 @@ use roaring::RoaringTreemap;
 
 use super::entry::Entry;
 use super::state::State;
-use super::{DataFile, FileId, Moved, Table, deletion, log};
+use super::{DataFile, FileId, Moved, Table, deletion, log, schema};
 use crate::LakeError;
 
 /// What one commit did to the rows.
@@ -20,6 +20,8 @@ pub enum Step {
         /// The rows that were deleted, by the path of their file; of a file that is gone, all that
         /// it had left.
         deleted: BTreeMap<String, RoaringTreemap>,
+        /// The files of which nothing is left, as they were.
+        emptied: Vec<DataFile>,
     },
     /// A compaction moved rows, and changed none.
     Moved {
@@ -28,12 +30,14 @@ pub enum Step {
         /// Where the rows have gone.
         moved: Vec<Moved>,
     },
+    /// The table was given other columns, and nothing else.
+    Columns,
     /// Another program wrote it, or rows came back: it cannot be followed.
     Unknown,
 }
 
 impl Table {
-    /// The table as it was at an earlier version, with the columns of today; `None` if the log does
+    /// The table as it was at an earlier version, with the columns of then; `None` if the log does
     /// not reach back so far.
     pub async fn back_to(&self, version: i64) -> Result<Option<Table>, LakeError> {
         let Some(state) = log::load_at(&self.lake, &self.path, version).await? else {
@@ -42,13 +46,20 @@ impl Table {
         Ok(Some(Table {
             lake: self.lake.clone(),
             path: self.path.clone(),
-            schema: self.schema.clone(),
+            schema: schema::of(&state.metadata)?,
             partition_by: self.partition_by.clone(),
             deletion_vectors: self.deletion_vectors,
             stats: self.stats.clone(),
             state,
             doubtful: false,
         }))
+    }
+
+    /// The same with the columns that another handle of the table has: those that a file lacks are
+    /// null in its rows.
+    #[must_use]
+    pub fn with_columns_of(self, other: &Table) -> Table {
+        Table { schema: other.schema.clone(), ..self }
     }
 
     /// Takes over the next commit, and tells what it did; `None` if there is none. The columns stay
@@ -68,6 +79,7 @@ impl Table {
 /// The files that an entry names, as they were before it.
 struct Touched {
     is_ours: bool,
+    is_of_columns: bool,
     is_compaction: bool,
     /// In the order of the entry.
     removed: Vec<DataFile>,
@@ -82,6 +94,7 @@ impl Touched {
         let goes = |remove: &Remove| !remove.data_change;
         Self {
             is_ours: entry.is_ours,
+            is_of_columns: entry.metadata.is_some(),
             is_compaction: !entry.removes.is_empty()
                 && entry.adds.len() <= 1
                 && entry.adds.iter().all(is_new)
@@ -92,16 +105,18 @@ impl Touched {
     }
 
     fn became(self, table: &Table) -> Step {
-        let step = match (self.is_ours, self.is_compaction) {
-            (false, _) => None,
-            (true, true) => self.moved(table),
-            (true, false) => self.changed(table),
+        let has_files = !(self.removed.is_empty() && self.added.is_empty());
+        let step = match (self.is_ours, self.is_of_columns, self.is_compaction) {
+            (true, true, _) => (!has_files).then_some(Step::Columns),
+            (true, false, true) => self.moved(table),
+            (true, false, false) => self.changed(table),
+            (false, ..) => None,
         };
         step.unwrap_or(Step::Unknown)
     }
 
     fn changed(self, table: &Table) -> Option<Step> {
-        let (mut added, mut deleted) = (Vec::new(), BTreeMap::new());
+        let (mut added, mut deleted, mut emptied) = (Vec::new(), BTreeMap::new(), Vec::new());
         for (path, before) in self.added {
             let now = table.file_by_path(&path)?;
             let Some(before) = before else {
@@ -117,10 +132,11 @@ impl Touched {
             if table.file_by_path(&file.path).is_none() {
                 let mut rows = RoaringTreemap::new();
                 rows.insert_range(0..file.rows);
-                deleted.insert(file.path, rows - file.deleted);
+                deleted.insert(file.path.clone(), rows - &file.deleted);
+                emptied.push(file);
             }
         }
-        Some(Step::Changed { added, deleted })
+        Some(Step::Changed { added, deleted, emptied })
     }
 
     fn moved(self, table: &Table) -> Option<Step> {

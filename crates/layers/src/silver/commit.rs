@@ -84,8 +84,8 @@ impl SilverStage {
         if planned.closings_changed {
             open.closings = planned.closings.clone();
         }
-        let (version, columns) = (open.table.version(), self.shape.columns.clone());
-        match Writing::begin(self.index.clone(), beside.prepared, version, columns) {
+        let (mark, fingerprint) = (open.table.mark(), self.shape.fingerprint.clone());
+        match Writing::begin(self.index.clone(), beside.prepared, mark, fingerprint) {
             Ok(writing) => self.writing = Some(writing),
             Err(error) => {
                 // The batch is durable all the same; the index is rebuilt when the stage opens.

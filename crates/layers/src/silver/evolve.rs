@@ -142,13 +142,13 @@ impl SilverStage {
         if shape.schema != self.shape.schema {
             // Commits the new columns. Nothing of the rows is altered, and so nothing of the index.
             let table = Table::open_or_create(&self.lake, shape.table()).await;
-            let version = table.map_err(lake_error)?.version();
+            let mark = table.map_err(lake_error)?.mark();
             expected += 1;
             // What else was committed meanwhile, the index does not reflect.
-            if version != expected {
+            if mark.version != expected {
                 return Err(overtaken());
             }
-            self.index.adopt(version, &shape.columns).map_err(index_error)?;
+            self.index.adopt(&mark, &shape.fingerprint).map_err(index_error)?;
             self.open = None;
         }
         let dropped = shape.dropped().clone();

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use alluvium_lake::index::{
-    CurrentEntry, HiddenEntry, IndexError, KeyEntries, Slice, VersionEntry,
+    CurrentEntry, HiddenEntry, IndexError, IndexUpdate, KeyEntries, Slice, VersionEntry,
 };
 use alluvium_lake::{Commit, CommitOutcome, FileId};
 use alluvium_model::sequence::{Instant, SequenceBuilder, first_of};
@@ -43,18 +43,25 @@ struct Walk {
 
 /// Times in microseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Bounds {
+pub(super) struct Bounds {
     /// Versions that ended before it are removed.
     removed: Option<i64>,
     /// Records that are older are refused.
     refused: Option<i64>,
 }
 
+impl Bounds {
+    /// Those of history that is removed before a border.
+    pub(super) fn of(border: i64) -> Self {
+        Self { removed: Some(border), refused: Some(border) }
+    }
+}
+
 /// What a step takes away.
 #[derive(Default)]
-struct Expired {
+pub(super) struct Expired {
     /// Rows of the table, as the index names them.
-    rows: Vec<(u32, u32)>,
+    pub(super) rows: Vec<(u32, u32)>,
     versions: Vec<(u128, Slice)>,
     hidden: Vec<(u128, Slice)>,
     keys: Vec<u128>,
@@ -196,12 +203,12 @@ impl SilverStage {
         }
         open.numbers.keep_only(&open.table);
         open.closings = closings;
-        let (version, closings) = (open.table.version(), open.closings.write());
+        let (mark, closings) = (open.table.mark(), open.closings.write());
         let indexed = tokio::task::block_in_place(|| {
             let mut update = self.index.update();
             expired.forget(&mut update)?;
             update.whole(&closings);
-            update.finish(version, &self.shape.columns)
+            update.finish(&mark, &self.shape.fingerprint)
         });
         if let Err(error) = indexed {
             // The table is as it is to be; the index is rebuilt when the stage opens again.
@@ -223,7 +230,7 @@ impl Expired {
     }
 
     /// Adds what is too old of a key.
-    fn add(
+    pub(super) fn add(
         &mut self,
         of: KeyEntries,
         bounds: Bounds,
@@ -256,7 +263,8 @@ impl Expired {
         Ok(())
     }
 
-    fn forget(&self, update: &mut alluvium_lake::index::IndexUpdate) -> Result<(), IndexError> {
+    /// Takes it out of the index.
+    pub(super) fn forget(&self, update: &mut IndexUpdate) -> Result<(), IndexError> {
         for (key, bytes) in &self.versions {
             let version = VersionEntry::parse(bytes).ok_or(IndexError::Damaged)?;
             update.remove_closed(*key, version.opener);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use alluvium_lake::index::{FileMove, IndexError, KeyIndex, Sweep, Swept};
-use alluvium_lake::table::Moved;
+use alluvium_lake::table::{Mark, Moved};
 use alluvium_lake::{FileId, Table};
 use alluvium_model::StageError;
 
@@ -97,14 +97,14 @@ impl FileNumbers {
     }
 
     /// Takes over that the rows of some files have gone to the one at `to`, if anything was left of
-    /// them, and makes it the index's state together with the table's `version`.
+    /// them, and makes it the index's state together with the table's `mark`.
     pub(super) fn move_rows(
         &mut self,
         index: &KeyIndex,
         to: Option<&str>,
         moved: Vec<Moved>,
-        version: i64,
-        columns: &str,
+        mark: &Mark,
+        fingerprint: &str,
     ) -> Result<(), IndexError> {
         let target = index.next_name()?;
         let mut update = index.update();
@@ -134,7 +134,7 @@ impl FileNumbers {
             self.moves.retain(|_, moved| moved.to != target);
         }
         self.dead.drain(..).for_each(|file| update.forget_move(file));
-        update.finish(version, columns)
+        update.finish(mark, fingerprint)
     }
 
     /// A step of the sweep, which is begun if asked to. `None` if none is under way.
@@ -151,10 +151,8 @@ impl FileNumbers {
             return Ok(None);
         }
         let paths = &self.paths;
-        let is_kept = |number: u32, name: &str| match name.ends_with(".zstd.parquet") {
-            true => paths.contains_key(&number),
-            false => false,
-        };
+        // Whatever it is called: other programs give files other names.
+        let is_kept = |number: u32| paths.contains_key(&number);
         let swept = self.sweep.step(index, &self.moves, limit, &is_kept)?;
         swept.forgotten.iter().for_each(|file| drop(self.moves.remove(file)));
         Ok(Some(swept))

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use alluvium_lake::index::{
     CurrentEntry, EventMeta, IndexError, IndexUpdate, KeyIndex, VersionEntry,
 };
+use alluvium_lake::table::Mark;
 use alluvium_model::{Op, StageError};
 
 use super::batch::{KeyState, Origin, PlannedRow, Top};
@@ -162,11 +163,11 @@ impl Prepared {
     }
 
     /// Brings the index to the table's new version.
-    fn write(self, index: &KeyIndex, version: i64, columns: &str) -> Result<(), IndexError> {
+    fn write(self, index: &KeyIndex, mark: &Mark, fingerprint: &str) -> Result<(), IndexError> {
         if let Some(bulk) = &self.bulk {
             index.bulk_current(bulk.entries())?;
         }
-        self.update.finish(version, columns)
+        self.update.finish(mark, fingerprint)
     }
 }
 
@@ -179,10 +180,10 @@ impl Writing {
     pub(super) fn begin(
         index: KeyIndex,
         prepared: Prepared,
-        version: i64,
-        columns: String,
+        mark: Mark,
+        fingerprint: String,
     ) -> Result<Self, IndexError> {
-        let work = move || prepared.write(&index, version, &columns);
+        let work = move || prepared.write(&index, &mark, &fingerprint);
         let named = std::thread::Builder::new().name("key-index".to_owned());
         let thread = named.spawn(work).map_err(|error| IndexError::Store(error.into()))?;
         Ok(Self(Some(thread)))

@@ -7,6 +7,7 @@
 
 mod batch;
 mod border;
+mod chain;
 mod closing;
 mod commit;
 mod control;
@@ -56,6 +57,7 @@ use closing::Closings;
 use commit::Planned;
 use control::{ControlBatch, Controls};
 use files::FileNumbers;
+use follow::Followed;
 use gather::{Incoming, Lookup};
 use indexing::Writing;
 use late::Late;
@@ -99,8 +101,8 @@ pub struct SilverStage {
     /// The index, while the last batch goes into it.
     writing: Option<Writing>,
     upkeep: SilverUpkeep,
-    /// The table as it was last followed, while another process writes it.
-    followed: Option<Box<Table>>,
+    /// How far the table was followed, while another process writes it.
+    followed: Option<Box<Followed>>,
     /// The borders of the table whose place this one is to take.
     inherited: Borders,
     /// The right to write the index, from the first opening on; given back when all else is.
@@ -166,8 +168,9 @@ impl SilverStage {
             let mut closings = Box::pin(brought).await?;
             if !table.is_claimed() {
                 // Of the rows nothing is altered, and so nothing of the index.
-                let version = upkeep::claim(&mut table).await?;
-                self.index.adopt(version, &self.shape.columns).map_err(index_error)?;
+                upkeep::claim(&mut table).await?;
+                let adopted = self.index.adopt(&table.mark(), &self.shape.fingerprint);
+                adopted.map_err(index_error)?;
             }
             if !self.inherited.is_empty() {
                 closings.borders = self.inherited.clone();
@@ -379,10 +382,6 @@ impl Stage for SilverStage {
     }
 
     async fn follow(&mut self) -> Result<(), StageError> {
-        let followed = self.follow_table().await;
-        if followed.is_err() {
-            self.followed = None;
-        }
-        followed
+        self.follow_table().await
     }
 }

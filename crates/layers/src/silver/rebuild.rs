@@ -24,8 +24,9 @@ pub(super) async fn rebuild(
     index: &KeyIndex,
     shape: &Shape,
 ) -> Result<Closings, StageError> {
-    index.clear().map_err(index_error)?;
+    // What is not to be had costs the index nothing.
     let mut side = Side::load(lake, table, at, shape).await?;
+    index.clear().map_err(index_error)?;
     let mut names = Names::new(index).map_err(index_error)?;
     let mut update = index.update();
     let mut deliveries = Deliveries::of(shape);
@@ -107,7 +108,7 @@ pub(super) async fn rebuild(
         update.name(*number, name);
     }
     update.whole(&side.closings.write());
-    update.finish(table.version(), &shape.columns).map_err(index_error)?;
+    update.finish(&table.mark(), &shape.fingerprint).map_err(index_error)?;
     tracing::info!(table = %table.path(), rows = written, "key index rebuilt from the table");
     Ok(side.closings)
 }

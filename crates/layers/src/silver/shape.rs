@@ -29,8 +29,10 @@ pub(crate) struct Shape {
     pub(super) schema: SchemaRef,
     pub(super) first: SequenceType,
     pub(super) limits: Limits,
-    /// The stored columns in words, to tell whether an index was made for them.
+    /// The stored columns in words, to tell whether values were stored for them.
     pub(super) columns: String,
+    /// All that entries of an index depend on in words, to tell whether it was made for this.
+    pub(super) fingerprint: String,
     /// Columns that the source brought, and whether they came without a type.
     evolved: BTreeMap<String, bool>,
     reshaped: Reshaped,
@@ -57,15 +59,15 @@ impl Shape {
         let decoder = decoder.map_err(|e| mismatch(&e))?;
         let codec = RowCodec::new(Arc::clone(decoder.schema()))
             .map_err(|error| StageError::Mismatch(error.to_string()))?;
-        let words = stored_columns(&entity)
-            .map(|c| format!("{}:{:?}:{:?}", c.name, crate::schema::stored_type(c), c.history));
+        let columns = words(stored_columns(&entity));
         let first = first_sequence_type(&entity);
         Ok(Self {
             path,
             schema: marked(&silver_schema(&entity), &evolved),
             limits: Limits::of(&entity, first)?,
             first,
-            columns: words.collect::<Vec<_>>().join(","),
+            fingerprint: scoped(&entity, &columns),
+            columns,
             timezone: timezone.to_owned(),
             entity,
             decoder,
@@ -130,6 +132,20 @@ impl Shape {
         self.entity.sequence_by.is_empty()
     }
 
+    /// The fingerprint of an index of rows that have the columns of a table, which may have had fewer
+    /// then.
+    pub(super) fn fingerprint_of(&self, table: &Schema) -> String {
+        let there = |column: &&Column| table.field_with_name(&column.name).is_ok();
+        scoped(&self.entity, &words(stored_columns(&self.entity).filter(there)))
+    }
+
+    /// A column of the table that this shape does not know.
+    pub(super) fn lacks<'t>(&self, table: &'t Schema) -> Option<&'t str> {
+        let mut values = table.fields().iter().filter(|field| column_of(field).is_some());
+        let unknown = values.find(|field| self.entity.column(field.name()).is_none());
+        unknown.map(|field| field.name().as_str())
+    }
+
     /// The columns that the source has dropped.
     pub(super) fn dropped(&self) -> &BTreeSet<String> {
         &self.reshaped.dropped
@@ -162,6 +178,24 @@ impl Shape {
             stats,
             properties: Default::default(),
         }
+    }
+}
+
+/// Columns in words.
+fn words<'c>(columns: impl Iterator<Item = &'c Column>) -> String {
+    let word = |column: &Column| {
+        let stored = crate::schema::stored_type(column);
+        format!("{}:{stored:?}:{:?}", column.name, column.history)
+    };
+    columns.map(word).collect::<Vec<_>>().join(",")
+}
+
+/// Columns in words, with those before them that limit what a snapshot closes: entries carry a hash
+/// of these.
+fn scoped(entity: &EntitySpec, columns: &str) -> String {
+    match entity.snapshot.scope.is_empty() {
+        true => columns.to_owned(),
+        false => format!("{},{columns}", serde_json::json!(entity.snapshot.scope)),
     }
 }
 

@@ -10,11 +10,21 @@ use arrow::record_batch::RecordBatch;
 use super::Shape;
 use super::files::Names;
 
+/// The column that tells of which key a row is.
+pub(super) const KEY_HASH: &str = "_key_hash";
+
 /// The stored values of rows of the table.
 pub(super) fn stored(rows: &RecordBatch, shape: &Shape) -> Result<RecordBatch, StageError> {
     let at = |name: &&str| rows.schema_ref().index_of(name).map_err(|_| missing(name));
     let columns = shape.stored().iter().map(at).collect::<Result<Vec<_>, _>>()?;
     rows.project(&columns).map_err(|error| StageError::Bug(error.to_string()))
+}
+
+/// The keys of rows, of which this one column was read.
+pub(super) fn keys(rows: &RecordBatch) -> Result<Vec<u128>, StageError> {
+    let column = rows.column_by_name(KEY_HASH).and_then(|column| column.as_binary_opt());
+    let column = column.ok_or_else(|| missing(KEY_HASH))?;
+    (0..rows.num_rows()).map(|at| hash(column, at, KEY_HASH)).collect()
 }
 
 /// A version as the table tells it.
@@ -82,7 +92,7 @@ impl<'b> MetaColumns<'b> {
                 .ok_or_else(|| missing(name))
         };
         Ok(Self {
-            key_hash: binary("_key_hash")?,
+            key_hash: binary(KEY_HASH)?,
             row_hash: binary("_row_hash")?,
             valid_from: column("_valid_from")?,
             valid_to: column("_valid_to")?,
@@ -98,7 +108,7 @@ impl<'b> MetaColumns<'b> {
     }
 
     pub(super) fn key(&self, at: usize) -> Result<u128, StageError> {
-        hash(self.key_hash, at, "_key_hash")
+        hash(self.key_hash, at, KEY_HASH)
     }
 
     /// The version of a row, whose place is not told here.

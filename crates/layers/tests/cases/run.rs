@@ -108,14 +108,16 @@ async fn actual(case: &Case, platform: &Platform) -> Vec<Row> {
     table_rows(platform, &columns).await
 }
 
-/// The rows of the table with the values of `columns`, some of which hold JSON; in order.
+/// The rows of the table with the values of `columns`, some of which hold JSON; in order. A column
+/// that never came is null.
 pub(crate) async fn table_rows(platform: &Platform, columns: &[(&str, bool)]) -> Vec<Row> {
     let mut rows = Vec::new();
     for batch in platform.silver_batches().await {
         let column = |name: &str| batch.column_by_name(name).unwrap();
         for at in 0..batch.num_rows() {
             let value = |(name, is_json): &(&str, bool)| {
-                ((*name).to_owned(), cell(column(name), at, *is_json))
+                let value = batch.column_by_name(name).and_then(|c| cell(c, at, *is_json));
+                ((*name).to_owned(), value)
             };
             let to = bound(column("_valid_to"), at);
             let is_current = cell(column("_is_current"), at, false);

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use alluvium_model::{Change, Control, Op, Record};
+use alluvium_model::{Change, Column, ColumnType, Control, Op, Record};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::draft::{At, Draft, Row, Theme};
 use crate::platform::{change, raw_json};
 use crate::reference::{Rules, Seq, Told, Upsert, Values, What};
+
+/// Where nothing of a key stands.
+const BEFORE_ALL: At = (0, 0);
 
 /// Before 1970, so that times are negative and positive.
 const BEGIN_NS: i64 = -2_000;
@@ -23,7 +26,12 @@ pub(crate) struct Choices {
     ignore_null: bool,
     keep_absent: bool,
     scope: bool,
+    /// Columns come and go.
+    evolves: bool,
 }
+
+/// The column that comes and goes.
+const EXTRA: &str = "extra";
 
 pub(crate) fn choices(theme: Theme) -> impl Strategy<Value = Choices> {
     let often = proptest::bool::weighted(0.4);
@@ -33,13 +41,20 @@ pub(crate) fn choices(theme: Theme) -> impl Strategy<Value = Choices> {
             by_time,
             tombstones,
             ignore_null,
-            keep_absent: keep && theme != Theme::Changes,
+            keep_absent: keep && matches!(theme, Theme::Snapshots | Theme::Scope),
             scope: theme == Theme::Scope,
+            evolves: theme == Theme::Columns,
         }
     })
 }
 
 impl Choices {
+    /// The columns of a row, and whether they hold JSON.
+    pub(crate) fn columns(self) -> Vec<(&'static str, bool)> {
+        let columns = ["id", "n", "big", "mood", "region"].into_iter();
+        columns.chain(self.evolves.then_some(EXTRA)).map(|name| (name, false)).collect()
+    }
+
     /// The entity as metadata.
     pub(crate) fn entity(self) -> Value {
         let sequence_by = match self.by_time {
@@ -49,6 +64,7 @@ impl Choices {
         json!({
             "system": "clock", "name": "histories", "load": "delta", "keys": ["id"],
             "sequence_by": sequence_by,
+            "schema_evolution": if self.evolves { "evolve" } else { "discard" },
             "deletes": if self.tombstones { "tombstone" } else { "close" },
             "ignore_null_updates": if self.ignore_null { json!(["big"]) } else { json!([]) },
             "snapshot": {
@@ -67,9 +83,10 @@ impl Choices {
 
     /// The entity as rules.
     pub(crate) fn rules(self) -> Rules {
-        let tracked = ["id", "n", "big", "region"];
+        let tracked = ["id", "n", "big", "region"].into_iter();
+        let tracked = tracked.chain(self.evolves.then_some(EXTRA));
         Rules {
-            tracked: tracked.into_iter().map(str::to_owned).collect(),
+            tracked: tracked.map(str::to_owned).collect(),
             ignore_null: self.ignore_null.then(|| "big".to_owned()).into_iter().collect(),
             tombstones: self.tombstones,
             keep_absent: self.keep_absent,
@@ -112,7 +129,7 @@ impl Choices {
             op,
             values: self.values(key, row),
             unset: BTreeSet::new(),
-            absent: BTreeSet::new(),
+            absent: row.extra.is_none().then(|| EXTRA.to_owned()).into_iter().collect(),
             snapshot: None,
         };
         let (at, what) = match draft {
@@ -140,6 +157,7 @@ impl Choices {
                 let end = What::SnapshotEnd { snapshot: snapshot.to_string() };
                 (self.snapshot_at(*snapshot), end)
             }
+            Draft::Schema { .. } => (BEFORE_ALL, What::Columns),
             Draft::Again(_) => unreachable!("it has been resolved"),
         };
         Told { seq: self.seq(at), what }
@@ -178,12 +196,23 @@ impl Choices {
                     rows: members(*snapshot, all).len() as u64,
                 });
             }
+            Draft::Schema { drops } => {
+                let column = Column::new(EXTRA, ColumnType::String);
+                return Record::Control(Control::Schema {
+                    added: (!drops).then_some(column).into_iter().collect(),
+                    dropped: drops.then(|| EXTRA.to_owned()).into_iter().collect(),
+                    widened: Vec::new(),
+                });
+            }
             Draft::Again(_) => unreachable!("it has been resolved"),
         })
     }
 
     fn values(self, key: i64, row: &Row) -> Values {
-        let row = self.sent(key, row, &BTreeSet::new());
+        let mut row = self.sent(key, row, &BTreeSet::new());
+        if self.evolves {
+            row.as_object_mut().unwrap().entry(EXTRA).or_insert(Value::Null);
+        }
         let text = |value: &Value| match value {
             Value::Null => None,
             Value::String(text) => Some(text.clone()),
@@ -196,6 +225,10 @@ impl Choices {
         let region = if self.scope { row.region } else { "eu" };
         let mut sent =
             json!({"id": key, "n": row.n, "big": row.big, "mood": row.mood, "region": region});
+        // A null is not sent, so that it is a value or a message that the column comes with.
+        if let (true, Some(Some(extra))) = (self.evolves, row.extra) {
+            sent[EXTRA] = json!(extra);
+        }
         for name in unset {
             sent.as_object_mut().unwrap().remove(*name);
         }

@@ -14,6 +14,8 @@ pub(crate) struct Row {
     pub(crate) big: Option<&'static str>,
     pub(crate) mood: Option<i64>,
     pub(crate) region: &'static str,
+    /// A column that comes and goes; `None` where the source has dropped it.
+    pub(crate) extra: Option<Option<&'static str>>,
 }
 
 /// What happens.
@@ -47,6 +49,10 @@ pub(crate) enum Draft {
     SnapshotEnd {
         snapshot: usize,
     },
+    /// The source adds a column, or drops it, and says so.
+    Schema {
+        drops: bool,
+    },
     /// What was the so-manieth before is published again.
     Again(usize),
 }
@@ -58,6 +64,7 @@ pub(crate) enum Theme {
     Changes,
     Snapshots,
     Scope,
+    Columns,
 }
 
 pub(crate) fn draft(theme: Theme) -> impl Strategy<Value = Draft> {
@@ -78,9 +85,12 @@ pub(crate) fn draft(theme: Theme) -> impl Strategy<Value = Draft> {
         .prop_map(|(snapshot, key, row)| Draft::SnapshotRow { snapshot, key, row });
     let end = (0..3usize).prop_map(|snapshot| Draft::SnapshotEnd { snapshot });
     let again = (0..20usize).prop_map(Draft::Again);
+    let schema = prop_oneof![3 => Just(false), 2 => Just(true)];
+    let schema = schema.prop_map(|drops| Draft::Schema { drops });
     let change = prop_oneof![10 => upsert, 3 => delete, 2 => key_change, 1 => truncate, 3 => again];
     match theme {
         Theme::Changes => change.boxed(),
+        Theme::Columns => prop_oneof![15 => change, 2 => schema].boxed(),
         Theme::Snapshots | Theme::Scope => {
             prop_oneof![19 => change, 8 => snapshot_row, 4 => end].boxed()
         }
@@ -90,20 +100,65 @@ pub(crate) fn draft(theme: Theme) -> impl Strategy<Value = Draft> {
 fn row() -> impl Strategy<Value = Row> {
     let number = || prop_oneof![1 => Just(None), 4 => (0..2i64).prop_map(Some)];
     let big = prop_oneof![1 => Just(None), 1 => Just(Some("B")), 1 => Just(Some("C"))];
-    (number(), big, number(), prop_oneof![Just("eu"), Just("us")])
-        .prop_map(|(n, big, mood, region)| Row { n, big, mood, region })
+    let extra = prop_oneof![1 => Just(None), 1 => Just(Some("X")), 1 => Just(Some("Y"))];
+    (number(), big, number(), prop_oneof![Just("eu"), Just("us")], extra)
+        .prop_map(|(n, big, mood, region, extra)| Row { n, big, mood, region, extra: Some(extra) })
 }
 
-/// Puts in place of what is published again what it was.
+impl Draft {
+    fn row(&mut self) -> Option<&mut Row> {
+        match self {
+            Draft::Upsert { row, .. }
+            | Draft::KeyChange { row, .. }
+            | Draft::SnapshotRow { row, .. } => Some(row),
+            _ => None,
+        }
+    }
+}
+
+/// What the source has of the column that comes and goes.
+#[derive(Default)]
+struct Extra {
+    is_known: bool,
+    is_dropped: bool,
+}
+
+impl Extra {
+    /// The draft as the source says it now.
+    fn say(&mut self, mut draft: Draft) -> Draft {
+        if let Draft::Schema { drops } = &mut draft {
+            // What was dropped stays so, and what nobody has heard of is not dropped.
+            *drops |= self.is_dropped;
+            self.is_dropped = *drops && self.is_known;
+            self.is_known |= !*drops;
+            return draft;
+        }
+        // No rule says whether the row of a new key keeps what the old key had.
+        if let (true, Draft::KeyChange { new, at, row, .. }) = (self.is_dropped, &draft) {
+            let (key, at, row) = (*new, *at, row.clone());
+            draft = Draft::Upsert { key, at, op: "u", row, unset: BTreeSet::new() };
+        }
+        if let Some(row) = draft.row() {
+            match self.is_dropped {
+                true => row.extra = None,
+                false => self.is_known |= matches!(row.extra, Some(Some(_))),
+            }
+        }
+        draft
+    }
+}
+
+/// Puts in place of what is published again what it was, and takes the column from rows that the
+/// source has dropped.
 pub(crate) fn resolved(drafts: &[Vec<Draft>]) -> Vec<Vec<Draft>> {
-    let mut before: Vec<Draft> = Vec::new();
+    let (mut before, mut extra): (Vec<Draft>, Extra) = Default::default();
     let mut again = |draft: &Draft| {
         let draft = match draft {
             Draft::Again(n) => before.get(*n % before.len().max(1))?.clone(),
             other => other.clone(),
         };
         before.push(draft.clone());
-        Some(draft)
+        Some(extra.say(draft))
     };
     drafts.iter().map(|page| page.iter().filter_map(&mut again).collect()).collect()
 }

@@ -1,6 +1,6 @@
 //! Random histories through the stage, the table and back, held against the reference: changes late,
-//! doubled and tied, columns not sent, keys changed, truncates, snapshots; batched anyhow, and with
-//! the index lost on the way.
+//! doubled and tied, columns not sent, keys changed, truncates, snapshots, columns that come and go;
+//! batched anyhow, and with the index lost on the way.
 //!
 //! `ALLUVIUM_STREAMS` says how many streams each test runs, `ALLUVIUM_STREAMS_FROM` with which seed
 //! it begins.
@@ -21,9 +21,6 @@ use self::draft::{Draft, Theme, draft, resolved};
 use crate::cases::run::{difference, table_rows};
 use crate::platform::{Platform, Rows, Topic};
 use crate::reference::{self, Told};
-
-const COLUMNS: [(&str, bool); 5] =
-    [("id", false), ("n", false), ("big", false), ("mood", false), ("region", false)];
 
 /// What is done before a delivery.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -132,7 +129,7 @@ async fn run(stream: &Stream) -> Result<(), String> {
         (stage, at) = (Some(open), to);
         let told = &published.told[..published.records[to as usize]];
         let expected = reference::rows(&stream.choices.rules(), told);
-        let actual = table_rows(&platform, &COLUMNS).await;
+        let actual = table_rows(&platform, &stream.choices.columns()).await;
         if expected != actual {
             return Err(format!("at offset {at}: {}", difference(&expected, &actual)));
         }
@@ -261,7 +258,7 @@ fn number_from_environment(name: &str, otherwise: u64) -> u64 {
 fn many_streams(theme: Theme) {
     let runtime = Runtime::new().unwrap();
     let first = number_from_environment("ALLUVIUM_STREAMS_FROM", 0);
-    let count = number_from_environment("ALLUVIUM_STREAMS", 250);
+    let count = number_from_environment("ALLUVIUM_STREAMS", 500);
     for seed in first..first + count {
         let mut runner = runner(seed);
         let tree = stream(theme).new_tree(&mut runner).unwrap();
@@ -311,4 +308,9 @@ fn streams_with_snapshots_give_the_rows_that_the_rules_give() {
 #[test]
 fn streams_with_scoped_snapshots_give_the_rows_that_the_rules_give() {
     many_streams(Theme::Scope);
+}
+
+#[test]
+fn streams_whose_columns_come_and_go_give_the_rows_that_the_rules_give() {
+    many_streams(Theme::Columns);
 }

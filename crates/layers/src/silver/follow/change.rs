@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, HashSet};
 
 use alluvium_lake::index::{
-    CurrentEntry, EventMeta, HiddenEntry, IndexUpdate, KeyWindow, Slice, VersionEntry,
+    CurrentEntry, EventMeta, HiddenEntry, IndexError, IndexUpdate, KeyWindow, Slice, VersionEntry,
 };
-use alluvium_model::{Op, StageError};
+use alluvium_lake::table::Mark;
+use alluvium_model::Op;
 use roaring::RoaringTreemap;
 
 use super::super::closing::Closings;
 use super::super::deliveries::Deliveries;
 use super::super::files::Names;
 use super::super::hidden::SideEvent;
-use super::super::index_error;
 use super::super::side::{Known, Side, damaged_side, place};
 use super::super::versions::OwnedVersion;
-use super::{Follower, damaged};
+use super::{Follower, Halt};
 
 /// A row that came.
 pub(super) struct Incoming {
@@ -54,11 +54,11 @@ struct Kept<'b> {
 }
 
 impl Change<'_, '_> {
-    /// Brings the index to the commit's version. False if it must be made anew.
-    pub(super) fn write(self, names: &mut Names<'_>) -> Result<bool, StageError> {
+    /// Brings the index to the commit's version.
+    pub(super) fn write(self, names: &mut Names<'_>, mark: &Mark) -> Result<(), Halt> {
         let before = self.before()?;
-        let Some(kept) = self.kept(&before)? else { return Ok(false) };
-        let closings = self.follower.closings.clone();
+        let kept = self.kept(&before)?;
+        let closings = self.follower.place.closings.clone();
         let mut side = self.side(&kept, closings, names)?;
         let mut update = self.follower.index.update();
         let mut opened = BTreeMap::new();
@@ -99,28 +99,25 @@ impl Change<'_, '_> {
         if let Some(whole) = &self.whole {
             update.whole(whole);
         }
-        let (version, columns) = (self.follower.past.version(), &self.follower.shape.columns);
-        update.finish(version, columns).map_err(index_error)?;
-        Ok(true)
+        Ok(update.finish(mark, &self.follower.shape.fingerprint)?)
     }
 
-    fn before(&self) -> Result<Vec<Before>, StageError> {
+    fn before(&self) -> Result<Vec<Before>, Halt> {
         let index = self.follower.index;
         let rows = self.rows.iter().map(|row| row.key);
         let mut keys: Vec<u128> = rows.chain(self.events.iter().map(|event| event.key)).collect();
         keys.sort_unstable();
         keys.dedup();
-        let current = index.current(&keys).map_err(index_error)?;
-        let windows = keys.iter().map(|key| index.window(*key, &[], None).map_err(index_error));
+        let current = index.current(&keys)?;
+        let windows = keys.iter().map(|key| index.window(*key, &[], None));
         let all = keys.iter().zip(current).zip(windows);
         all.map(|((key, current), window)| Ok(Before { key: *key, current, window: window? }))
             .collect()
     }
 
-    /// What stays of what the index holds; `None` if rows were deleted that it does not know, or not
-    /// of these keys.
-    fn kept<'b>(&self, before: &'b [Before]) -> Result<Option<Vec<Kept<'b>>>, StageError> {
-        let Follower { numbers, .. } = self.follower;
+    /// What stays of what the index holds. Rows that were deleted must be of these keys.
+    fn kept<'b>(&self, before: &'b [Before]) -> Result<Vec<Kept<'b>>, Halt> {
+        let numbers = &self.follower.place.numbers;
         let deleted: u64 = self.deleted.values().map(RoaringTreemap::len).sum();
         let (mut all, mut gone) = (Vec::with_capacity(before.len()), 0);
         for before in before {
@@ -143,11 +140,14 @@ impl Change<'_, '_> {
                 kept.open_gone = current.open.take();
             }
             if !is_known {
-                return Ok(None);
+                return Err(Halt::unfit("it names a row that is gone"));
             }
             all.push(kept);
         }
-        Ok((gone == deleted).then_some(all))
+        match gone == deleted {
+            true => Ok(all),
+            false => Err(Halt::unfit("rows went of keys that the commit does not tell")),
+        }
     }
 
     /// What is remembered of the keys, old and new.
@@ -156,13 +156,13 @@ impl Change<'_, '_> {
         kept: &[Kept<'_>],
         closings: Closings,
         names: &mut Names<'_>,
-    ) -> Result<Side, StageError> {
+    ) -> Result<Side, Halt> {
         let mut events = Vec::with_capacity(self.events.len());
         for kept in kept {
             for entry in &kept.hidden {
                 let EventMeta { run, batch, .. } = entry.meta;
-                let run = names.name(run).map_err(index_error)?.to_owned();
-                let batch = names.name(batch).map_err(index_error)?.to_owned();
+                let run = names.name(run)?.to_owned();
+                let batch = names.name(batch)?.to_owned();
                 events.push(SideEvent::new(kept.key, run, batch, entry));
             }
         }
@@ -186,7 +186,7 @@ impl Change<'_, '_> {
         kept: &[Kept<'_>],
         names: &mut Names<'_>,
         update: &mut IndexUpdate,
-    ) -> Result<(), StageError> {
+    ) -> Result<(), Halt> {
         let mut put = HashSet::new();
         for event in side.remaining() {
             let (run, batch) = (names.number(&event.run), names.number(&event.batch));
@@ -206,7 +206,8 @@ impl Change<'_, '_> {
 }
 
 impl Before {
-    fn read(&self) -> Result<Kept<'_>, StageError> {
+    fn read(&self) -> Result<Kept<'_>, IndexError> {
+        let damaged = || IndexError::Damaged;
         let current = self.current.as_deref().map(|b| CurrentEntry::parse(b).ok_or_else(damaged));
         let closed = self.window.closed.iter().map(|b| VersionEntry::parse(b).ok_or_else(damaged));
         let hidden = self.window.hidden.iter().map(|b| HiddenEntry::parse(b).ok_or_else(damaged));
