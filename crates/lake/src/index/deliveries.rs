@@ -2,7 +2,9 @@
 //! records of each stand. So what comes in a delivery that is new needs no looking up, and what does
 //! not is looked for no further back than it can stand.
 
-use super::store::{IndexError, IndexUpdate, KeyIndex};
+use super::error::IndexError;
+use super::store::KeyIndex;
+use super::update::IndexUpdate;
 
 /// What the entries of deliveries begin with, before the delivery's number.
 const PREFIX: &[u8] = b"delivery/";
@@ -80,6 +82,7 @@ fn entry(number: u64) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::index::IndexStore;
+    use crate::table::Mark;
 
     #[test]
     fn deliveries_are_forgotten_once_all_of_them_stands_before_a_place() {
@@ -93,7 +96,8 @@ mod tests {
         update.delivery(1, &long);
         update.delivery(2, &Stretch::at(b"b"));
         update.delivery(u64::MAX, &Stretch::at(b"c"));
-        update.finish(1, "columns").unwrap();
+        let mark = Mark::of(1, b"entry");
+        update.finish(&mark, "columns").unwrap();
         let known = || [1, 2, u64::MAX, 3].map(|number| index.delivery(number).unwrap());
         assert_eq!(
             known(),
@@ -106,7 +110,7 @@ mod tests {
         );
         index.forget_deliveries(b"c").unwrap();
         assert_eq!(known().map(|stretch| stretch.is_some()), [true, false, true, false]);
-        assert_eq!(index.version("columns").unwrap(), Some(1));
+        assert!(index.reflects().unwrap().is_some_and(|reflects| reflects.mark.is(&mark)));
         index.clear().unwrap();
         assert_eq!(known().map(|stretch| stretch.is_some()), [false; 4]);
     }

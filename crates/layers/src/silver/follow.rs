@@ -94,7 +94,7 @@ impl SilverStage {
         let mut follower = Follower::new(&self.lake, &self.index, &shape, place);
         // The columns are those of the table as it was opened.
         let known = follower.place.table.version();
-        match follower.to_the_end(known).await {
+        match follower.follow_all(known).await {
             Ok(()) => {}
             Err(Halt::Unfit(_)) => return Ok(None),
             Err(Halt::Failed(error)) => return Err(error),
@@ -151,7 +151,7 @@ async fn follow(
     let place = Place { numbers: FileNumbers::load(index, &past)?, table: past, closings };
     let mut follower = Follower::new(lake, index, shape, place);
     follower.worth = table.rows() / 2 + WORTH;
-    follower.to(table.version(), table.version()).await?;
+    follower.follow_to(table.version(), table.version()).await?;
     Ok(follower.place.closings)
 }
 
@@ -189,7 +189,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Follows all commits that there are. The shape has the columns of the version `known`.
-    async fn to_the_end(&mut self, known: i64) -> Result<(), Halt> {
+    async fn follow_all(&mut self, known: i64) -> Result<(), Halt> {
         if self.place.table.is_behind().await? {
             while self.step(known).await? {}
         }
@@ -197,7 +197,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Follows the commits up to a version. The shape has the columns of the version `known`.
-    async fn to(&mut self, version: i64, known: i64) -> Result<(), Halt> {
+    async fn follow_to(&mut self, version: i64, known: i64) -> Result<(), Halt> {
         let from = self.place.table.version();
         while self.place.table.version() < version {
             if !self.step(known).await? {

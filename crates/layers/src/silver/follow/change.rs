@@ -92,7 +92,7 @@ impl Change<'_, '_> {
         for event in &self.events {
             deliveries.note(event.entry(0, 0).ok_or_else(damaged_side)?.sequence);
         }
-        deliveries.put(index, &mut update).map_err(index_error)?;
+        deliveries.put(index, &mut update)?;
         for (number, name) in names.new_names() {
             update.name(*number, name);
         }
