@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use alluvium_tests::{TestPlatform, Workload, required};
+use alluvium_tests::platform::QUIET;
+use alluvium_tests::{TestPlatform, Workload, required, until};
 use serde_json::Value;
 
 /// The Python that has the engines. Where it is not there yet it is made, if tests may not be
@@ -25,15 +26,10 @@ pub(crate) fn python(scripts: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(String::from_utf8(made.stdout).unwrap().trim()))
 }
 
-#[test]
-fn polars_and_duckdb_read_silver_row_for_row_as_we_do() {
+/// All engines see the rows that we see, and as many versions as there must be.
+fn assert_all_see_the_same(platform: &TestPlatform, versions: u64, when: &str) {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers");
     let Some(python) = python(&scripts) else { return };
-    let platform = TestPlatform::shop();
-    let mut workload = Workload::new(11);
-    for file in workload.files(&platform, 3_000, 3, 1_500) {
-        platform.publish(&file).ok();
-    }
     let ours = platform.run(&["query", "SELECT * FROM silver.shop.customers", "-o", "ndjson"]).ok();
     let ours = platform.write("ours.ndjson", &ours.stdout);
     let compared = Command::new(python)
@@ -45,10 +41,47 @@ fn polars_and_duckdb_read_silver_row_for_row_as_we_do() {
         .unwrap();
     let text = String::from_utf8_lossy(&compared.stdout);
     let told = String::from_utf8_lossy(&compared.stderr);
-    assert!(compared.status.success(), "{text}\n{told}");
+    assert!(compared.status.success(), "{when}: {text}\n{told}");
     let outcome: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(outcome["same"], true, "{outcome}");
+    assert_eq!(outcome["same"], true, "{when}: {outcome}");
     for reader in ["polars", "duckdb", "deltalake", "alluvium"] {
-        assert_eq!(outcome["rows"][reader], workload.version_count(), "{reader}");
+        assert_eq!(outcome["rows"][reader], versions, "{when}: {reader}");
     }
+}
+
+/// What upkeep of silver does until nothing is left to do, the first log entry gone among it.
+fn maintained(platform: &TestPlatform) -> u64 {
+    let log = platform.table("silver/shop/customers").join("_delta_log");
+    let mut compactions = 0;
+    until("the first log entry to go", 60, || {
+        let done = platform.rows(&["maintain", "shop.customers"]);
+        let silver = done.iter().find(|row| row["layer"] == "silver").unwrap();
+        compactions += silver["compactions"].as_u64().unwrap();
+        (!log.join("00000000000000000000.json").exists()).then_some(())
+    });
+    assert!(log.join("_last_checkpoint").exists());
+    compactions
+}
+
+#[test]
+fn polars_and_duckdb_read_silver_row_for_row_as_we_do() {
+    let platform = TestPlatform::shop();
+    let mut workload = Workload::new(11);
+    for file in workload.files(&platform, 3_000, 3, 1_500) {
+        platform.publish(&file).ok();
+    }
+    assert_all_see_the_same(&platform, workload.version_count(), "inserts and deletion vectors");
+
+    let upkeep = "[maintenance]\nfiles_merged = 2\ndeleted_percent = 5\ncheckpoint_commits = 1\n\
+                  log_retention = \"1s\"\ngarbage_age = \"1s\"\n";
+    platform.write("alluvium.toml", &format!("{QUIET}{upkeep}"));
+    let compactions = maintained(&platform);
+    assert!(compactions > 0, "nothing was put together");
+    let when = "compaction, checkpoints and cleanup";
+    assert_all_see_the_same(&platform, workload.version_count(), when);
+
+    let more = platform.write("more.ndjson", &workload.changes(1_500));
+    platform.publish(&more).ok();
+    assert_all_see_the_same(&platform, workload.version_count(), "changes after that");
+    platform.assert_sound();
 }
