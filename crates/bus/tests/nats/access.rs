@@ -95,15 +95,18 @@ fn credentials(user: &KeyPair, claim: &str) -> NatsAccess {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credentials_file_opens_and_one_of_another_account_does_not() {
-    let (operator, account, user) =
-        (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+    let (operator, user) = (KeyPair::new_operator(), KeyPair::new_user());
+    let (account, system) = (KeyPair::new_account(), KeyPair::new_account());
     let limits = r#"{"type":"account","version":2,"limits":{"subs":-1,"data":-1,"payload":-1,
         "imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1,"mem_storage":-1,
         "disk_storage":-1,"streams":-1,"consumer":-1}}"#;
     let limits = limits.replace(char::is_whitespace, "");
     let server = server!(&format!(
-        "operator: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {} }}",
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload {{\n{}: {}\n{}: {}\n}}",
         claim(&operator, &operator, r#"{"type":"operator","version":2}"#),
+        system.public_key(),
+        system.public_key(),
+        claim(&operator, &system, &limits),
         account.public_key(),
         claim(&operator, &account, &limits)
     ));

@@ -11,13 +11,19 @@ use alluvium_model::{BusError, Clock as _, FencingToken, FetchLimit, Layer, Publ
 use async_nats::jetstream::consumer;
 use futures::TryStreamExt as _;
 
-use super::{all, connect, drain, limit, server, settings, stream};
+use super::{all, connect, drain, jetstream, limit, server, settings, stream};
 use crate::support::{OWNER, noise, page, topic};
 
 const SOON: Duration = Duration::from_millis(50);
 
 async fn consumers(server: &alluvium_testkit::NatsServer) -> Vec<consumer::Info> {
     stream(server).await.consumers().try_collect().await.unwrap()
+}
+
+/// Puts a message on the topic, as somebody else who knows nothing of its headers.
+async fn put(server: &alluvium_testkit::NatsServer, body: &'static str) {
+    let sent = jetstream(server).await.publish("alluvium.changes.shop.orders", body.into()).await;
+    sent.unwrap().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,10 +150,8 @@ async fn what_somebody_else_put_on_a_topic_is_read_by_its_lines() {
     let server = server!();
     let bus = connect(settings(&server)).await;
     bus.end(&topic()).await.unwrap();
-    let client = async_nats::connect(server.url()).await.unwrap();
     let body = "{\"op\":\"c\"}\n{\"op\":\"d\"}\n";
-    client.publish("alluvium.changes.shop.orders", body.into()).await.unwrap();
-    client.flush().await.unwrap();
+    put(&server, body).await;
     bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
     let got = all(&bus).await;
     assert_eq!((got.len(), got[0].records, got[0].payload.as_ref()), (2, 2, body.as_bytes()));
@@ -166,9 +170,7 @@ async fn publish_times_never_go_back_whatever_the_clocks_of_publishers_and_serve
     second.publish(&topic(), page([vec![1]]), None).await.unwrap();
     first.publish(&topic(), page([vec![2], vec![3]]), None).await.unwrap();
     second.publish(&topic(), page([vec![4]]), None).await.unwrap();
-    let client = async_nats::connect(server.url()).await.unwrap();
-    client.publish("alluvium.changes.shop.orders", "{}".into()).await.unwrap();
-    client.flush().await.unwrap();
+    put(&server, "{}").await;
     let mut raw = first.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let messages = drain(&mut raw).await;
     let times: Vec<i64> = messages.iter().map(|message| message.published_at_us).collect();
