@@ -97,18 +97,18 @@ fn credentials(user: &KeyPair, claim: &str) -> NatsAccess {
 async fn a_credentials_file_opens_and_one_of_another_account_does_not() {
     let (operator, user) = (KeyPair::new_operator(), KeyPair::new_user());
     let (account, system) = (KeyPair::new_account(), KeyPair::new_account());
-    let limits = r#"{"type":"account","version":2,"limits":{"subs":-1,"data":-1,"payload":-1,
-        "imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1,"mem_storage":-1,
-        "disk_storage":-1,"streams":-1,"consumer":-1}}"#;
-    let limits = limits.replace(char::is_whitespace, "");
+    let limits = r#""subs":-1,"data":-1,"payload":-1,"conn":-1,"leaf":-1,"wildcards":true"#;
+    let of =
+        |more: &str| format!(r#"{{"type":"account","version":2,"limits":{{{limits}{more}}}}}"#);
+    let stores = r#","mem_storage":-1,"disk_storage":-1,"streams":-1,"consumer":-1"#;
     let server = server!(&format!(
         "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload {{\n{}: {}\n{}: {}\n}}",
         claim(&operator, &operator, r#"{"type":"operator","version":2}"#),
         system.public_key(),
         system.public_key(),
-        claim(&operator, &system, &limits),
+        claim(&operator, &system, &of("")),
         account.public_key(),
-        claim(&operator, &account, &limits)
+        claim(&operator, &account, &of(stores))
     ));
     let by = |account: &KeyPair| {
         let rights = r#"{"type":"user","version":2,"subs":-1,"data":-1,"payload":-1}"#;

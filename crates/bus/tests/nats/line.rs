@@ -2,11 +2,14 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The line. It ends with the test's runtime.
 pub(crate) struct Line {
@@ -52,7 +55,9 @@ impl Line {
 
     /// Waits until it stands.
     pub(crate) async fn has_stopped(&self) {
-        self.shared.stands.subscribe().wait_for(|stands| *stands).await.unwrap();
+        let mut stands = self.shared.stands.subscribe();
+        let stopped = tokio::time::timeout(PATIENCE, stands.wait_for(|stands| *stands)).await;
+        stopped.expect("the client sends it").unwrap();
     }
 
     /// Lets go on what stands.

@@ -22,8 +22,9 @@ async fn consumers(server: &alluvium_testkit::NatsServer) -> Vec<consumer::Info>
 
 /// Puts a message on the topic, as somebody else who knows nothing of its headers.
 async fn put(server: &alluvium_testkit::NatsServer, body: &'static str) {
-    let sent = jetstream(server).await.publish("alluvium.changes.shop.orders", body.into()).await;
-    sent.unwrap().await.unwrap();
+    let js = jetstream(server).await;
+    let sent = js.publish("alluvium.changes.shop.orders", body.into()).await.unwrap();
+    sent.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

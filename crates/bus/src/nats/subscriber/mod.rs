@@ -248,6 +248,8 @@ impl Subscriber for NatsSubscriber {
         self.topic.check_end(after.offset, info.state.last_sequence)?;
         self.topic.check_there(after.offset, first_after(&info))?;
         self.check_landed().await?;
+        // The lake has it.
+        self.topic.is_sure_of(after.offset);
         if is_other || after.offset != self.at {
             self.ahead.clear();
             self.marks.clear();
