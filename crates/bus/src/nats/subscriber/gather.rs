@@ -137,8 +137,8 @@ impl NatsSubscriber {
             return Ok(());
         }
         let (js, topic) = (&self.shared.js, &self.topic);
-        let last = api::last_message(js, &topic.stream, &topic.subject).await?;
-        if last.is_none_or(|last| last.sequence <= self.head()) {
+        let next = self.head() + 1;
+        if api::next_message(js, &topic.stream, &topic.subject, next).await?.is_none() {
             return Ok(());
         }
         match tokio::time::timeout(PATIENCE, self.come()).await {
