@@ -3,10 +3,12 @@
 //! [`EmbeddedBus`] keeps every topic in one folder on local disk, for one process. [`NatsBus`] keeps
 //! them on NATS JetStream and [`KafkaBus`] on a cluster of Kafka, for as many as wanted.
 
+mod audit;
 mod embedded;
 mod kafka;
 mod moving;
 mod nats;
+mod payload;
 mod port;
 mod settings;
 mod stats;

@@ -146,6 +146,16 @@ pub(super) async fn last_message(
     get(js, stream, &json!({ "last_by_subj": subject })).await
 }
 
+/// The first message of a subject from `sequence` on, if there is one.
+pub(super) async fn next_message(
+    js: &Context,
+    stream: &str,
+    subject: &str,
+    sequence: u64,
+) -> Result<Option<StreamMessage>, BusError> {
+    get(js, stream, &json!({ "seq": sequence, "next_by_subj": subject })).await
+}
+
 async fn get(js: &Context, stream: &str, body: &Value) -> Result<Option<StreamMessage>, BusError> {
     let answer = ask::<Got>(js, format!("STREAM.MSG.GET.{stream}"), body).await;
     let Some(got) = known(answer, ErrorCode::NO_MESSAGE_FOUND)? else { return Ok(None) };

@@ -6,9 +6,7 @@ use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 
 use super::{Shared, records, streams};
-
-/// Whole CloudEvents, in their structured mode.
-const CONTENT_TYPE: (&str, &str) = ("content-type", "application/cloudevents+json");
+use crate::audit::CONTENT_TYPE;
 
 pub(super) async fn publish(
     shared: &Shared,

@@ -2,18 +2,25 @@
 //!
 //! NATS takes one line of text per header. Values are percent-encoded where they hold anything else,
 //! in the manner of CloudEvents, whose `ce_` is written `ce-` here. What a message needs to have its
-//! place found again stands beside: its records, the running totals of its topic, and its id.
+//! place found again stands beside: its records, the running totals of its topic, when its page was
+//! published, and its id.
+
+use std::str::FromStr;
 
 use alluvium_model::{EncodedMessage, Headers};
 use async_nats::HeaderMap;
+use async_nats::datetime::DateTime;
 use async_nats::header::{
     HeaderName, HeaderValue, NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE,
     NATS_MESSAGE_ID,
 };
 
+use crate::payload;
+
 const RECORDS: &str = "alluvium-records";
 const TOTAL_RECORDS: &str = "alluvium-total-records";
 const TOTAL_BYTES: &str = "alluvium-total-bytes";
+const PUBLISHED: &str = "alluvium-published-us";
 const CURSOR: &str = "alluvium-cursor";
 /// What our own headers take at most, and what stands between them.
 const OWN_BYTES: usize = 512;
@@ -66,6 +73,17 @@ impl Slot {
     }
 }
 
+/// What a message is given with its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) slot: Slot,
+    /// What the topic has with this message.
+    pub(super) totals: Totals,
+    /// When its page was published, in microseconds since 1970: not before what stands before it,
+    /// whatever the clocks of publishers and server say.
+    pub(super) published_at_us: i64,
+}
+
 /// The size of a message as its limit counts it: payload and headers, as NATS carries them.
 pub(super) fn size(message: &EncodedMessage) -> usize {
     let headers = message.headers.0.iter();
@@ -85,16 +103,16 @@ pub(super) const fn overhead() -> usize {
     OWN_BYTES
 }
 
-/// The headers of a message that takes this slot, after which the topic has these totals. If it is
-/// `chained`, it is taken only behind the message of the slot before it. The last one of a page says
-/// what the cursor record is that follows it.
+/// The headers of a message that takes this place. If it is `chained`, it is taken only behind the
+/// message of the slot before it. The last one of a page says what the cursor record is that follows
+/// it.
 pub(super) fn write(
     message: &EncodedMessage,
-    slot: Slot,
-    totals: Totals,
+    stamp: &Stamp,
     chained: bool,
     cursor: Option<&str>,
 ) -> HeaderMap {
+    let Stamp { slot, totals, published_at_us } = *stamp;
     let mut map = HeaderMap::new();
     for (name, value) in &message.headers.0 {
         insert(&mut map, &encode_name(name), &encode(value));
@@ -102,6 +120,7 @@ pub(super) fn write(
     insert(&mut map, RECORDS, &message.records.to_string());
     insert(&mut map, TOTAL_RECORDS, &totals.records.to_string());
     insert(&mut map, TOTAL_BYTES, &totals.bytes.to_string());
+    insert(&mut map, PUBLISHED, &published_at_us.to_string());
     if let Some(cursor) = cursor {
         insert(&mut map, CURSOR, cursor);
     }
@@ -126,13 +145,13 @@ pub(super) fn read(map: Option<&HeaderMap>, payload: &[u8]) -> (Headers, u32, To
     for (name, values) in map.into_iter().flat_map(HeaderMap::iter) {
         let name: &str = name.as_ref();
         let own = name.starts_with("Nats-")
-            || [RECORDS, TOTAL_RECORDS, TOTAL_BYTES, CURSOR].contains(&name);
+            || [RECORDS, TOTAL_RECORDS, TOTAL_BYTES, PUBLISHED, CURSOR].contains(&name);
         if let (false, Some(value)) = (own, values.first()) {
             headers.0.insert(swapped(&decode(name)), decode(value.as_str()));
         }
     }
-    let records = number(map, RECORDS).and_then(|n| u32::try_from(n).ok());
-    (headers, records.unwrap_or_else(|| lines(payload)), totals(map))
+    let records = number(map, RECORDS);
+    (headers, records.unwrap_or_else(|| payload::lines(payload)), totals(map))
 }
 
 /// The totals of a topic after the message with these headers.
@@ -156,15 +175,19 @@ pub(super) fn cursor(map: &HeaderMap) -> Option<String> {
     Some(decode(map.get(CURSOR)?.as_str()))
 }
 
-fn number(map: Option<&HeaderMap>, name: &str) -> Option<u64> {
-    map?.get(name)?.as_str().parse().ok()
+/// When the message with these headers was published, in microseconds since 1970. Of one that
+/// somebody else wrote only the server says when that was.
+pub(super) fn published_at_us(map: Option<&HeaderMap>, taken: DateTime) -> i64 {
+    number(map, PUBLISHED).unwrap_or_else(|| micros(taken))
 }
 
-/// The records of a message that somebody else wrote: its lines.
-fn lines(payload: &[u8]) -> u32 {
-    let body = payload.strip_suffix(b"\n").unwrap_or(payload);
-    let breaks = body.iter().filter(|b| **b == b'\n').count();
-    u32::try_from(breaks + 1).unwrap_or(u32::MAX)
+/// A time of the server in microseconds.
+pub(super) fn micros(time: DateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+}
+
+fn number<T: FromStr>(map: Option<&HeaderMap>, name: &str) -> Option<T> {
+    map?.get(name)?.as_str().parse().ok()
 }
 
 /// `ce_` as `ce-` and the other way round, so that no name is lost.
@@ -225,9 +248,10 @@ mod tests {
         let message = EncodedMessage { headers, payload: Bytes::from("{}\n{}"), records: 2 };
         let slot = Slot { page: u128::MAX - 5, base: 70, index: 3 };
         let totals = Totals { records: 9, bytes: 1000 };
+        let stamp = Stamp { slot, totals, published_at_us: -7 };
         let told = r#"{"page":7,"cursor":{"at":"ü"}}"#;
         let cursor = as_header(told.as_bytes());
-        let map = write(&message, slot, totals, true, Some(&cursor));
+        let map = write(&message, &stamp, true, Some(&cursor));
         let sent = map.iter().map(|(name, values)| (name.to_string(), values[0].to_string()));
         let sent: std::collections::BTreeMap<String, String> = sent.collect();
         assert!(sent.values().all(|v| v.bytes().all(|b| (0x21..0x7f).contains(&b))), "{sent:?}");
@@ -235,13 +259,19 @@ mod tests {
         assert_eq!(sent["Nats-Expected-Last-Sequence"], "73");
         assert_eq!(read(Some(&map), b""), (message.headers, 2, totals));
         assert_eq!(super::slot(&map), Some(slot));
+        assert_eq!(published_at_us(Some(&map), server_time()), -7);
         assert_eq!(super::cursor(&map).as_deref(), Some(told));
     }
 
+    fn server_time() -> DateTime {
+        DateTime::from_unix_timestamp(5).unwrap()
+    }
+
     #[test]
-    fn what_somebody_else_wrote_is_read_by_its_lines() {
+    fn what_somebody_else_wrote_is_read_by_its_lines_and_has_the_time_of_the_server() {
         let (headers, records, totals) = read(None, b"{}\n{}\n{}\n");
         assert_eq!((headers, records, totals), (Headers::default(), 3, Totals::default()));
+        assert_eq!(published_at_us(None, server_time()), 5_000_000);
         let mut map = HeaderMap::new();
         map.insert("x", "100%zz");
         assert_eq!(read(Some(&map), b"").0.get("x"), Some("100%zz"));
@@ -253,8 +283,9 @@ mod tests {
         let message = EncodedMessage { headers, payload: Bytes::from("12345"), records: u32::MAX };
         let slot = Slot { page: u128::MAX, base: u64::MAX - 1, index: 1 };
         let totals = Totals { records: u64::MAX, bytes: u64::MAX };
+        let stamp = Stamp { slot, totals, published_at_us: i64::MIN };
         let cursor = "x".repeat(100);
-        let map = write(&message, slot, totals, true, Some(&cursor));
+        let map = write(&message, &stamp, true, Some(&cursor));
         let lines = map.iter().map(|(n, v)| n.to_string().len() + v[0].to_string().len() + 4);
         let wire = 5 + lines.sum::<usize>() + "NATS/1.0\r\n\r\n".len();
         assert!(wire <= size(&message) + size_of_cursor(&cursor) + overhead(), "{wire}");

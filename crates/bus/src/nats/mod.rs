@@ -8,7 +8,9 @@
 mod api;
 mod audit;
 mod connect;
+mod damage;
 mod headers;
+mod held;
 mod names;
 mod publish;
 mod pull;
@@ -16,32 +18,28 @@ mod records;
 mod refresh;
 mod retention;
 mod settings;
+mod shared;
 mod streams;
 mod subscriber;
 mod topic;
 mod version;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use alluvium_model::port::{Published, Subscribe};
 use alluvium_model::{
     BusError, Clock, CursorRecord, EncodedPage, EntityId, Epoch, FencingToken, Layer, Publisher,
     Subscriber,
 };
-use async_nats::Client;
-use async_nats::jetstream::stream::Info;
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream;
 use async_trait::async_trait;
-use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 pub use self::settings::{NatsAccess, NatsSettings, NatsTls};
 
 use self::names::Names;
-use self::records::CursorState;
+use self::shared::Shared;
 use self::subscriber::NatsSubscriber;
-use self::topic::{Tip, Topic};
 use crate::{Bus, Mark, Tenant, TopicStats};
 
 /// No message is larger, so that none comes near what a fetch of the server can carry.
@@ -51,18 +49,6 @@ const LARGEST_MESSAGE: usize = 32 << 20;
 pub struct NatsBus {
     shared: Arc<Shared>,
     refreshing: JoinHandle<()>,
-}
-
-/// What publishers, subscribers and the background share.
-struct Shared {
-    client: Client,
-    js: Context,
-    names: Names,
-    settings: NatsSettings,
-    clock: Arc<dyn Clock>,
-    topics: Mutex<HashMap<EntityId, Arc<Topic>>>,
-    opening: tokio::sync::Mutex<()>,
-    audit: OnceCell<()>,
 }
 
 impl NatsBus {
@@ -81,16 +67,7 @@ impl NatsBus {
             .build(client.clone());
         let names = Names::new(&settings.prefix);
         streams::state(&js, &names, &settings).await?;
-        let shared = Arc::new(Shared {
-            client,
-            js,
-            names,
-            settings,
-            clock,
-            topics: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
-            audit: OnceCell::new(),
-        });
+        let shared = Arc::new(Shared::new(client, js, names, settings, clock));
         for info in shared.streams_of_topics().await? {
             streams::check_topic(&info)?;
         }
@@ -120,179 +97,6 @@ impl NatsBus {
     }
 }
 
-impl Shared {
-    /// The topics that this process has opened.
-    fn known(&self) -> Vec<Arc<Topic>> {
-        self.topics().values().cloned().collect()
-    }
-
-    /// The topic, made durably if it is not there. What is remembered of it is held against the
-    /// server only where it must be asked anyway: see [`Shared::same`].
-    async fn topic(&self, id: &EntityId) -> Result<Arc<Topic>, BusError> {
-        if let Some(topic) = self.remembered(id) {
-            return Ok(topic);
-        }
-        let _only_one = self.opening.lock().await;
-        if let Some(topic) = self.remembered(id) {
-            return Ok(topic);
-        }
-        let info = streams::topic(&self.js, &self.names, &self.settings, id).await?;
-        self.open(id, &info).await
-    }
-
-    /// The topic, if there is one.
-    async fn existing(&self, id: &EntityId) -> Result<Option<Arc<Topic>>, BusError> {
-        if let Some(topic) = self.remembered(id) {
-            return Ok(Some(topic));
-        }
-        let _only_one = self.opening.lock().await;
-        let info = streams::existing_topic(&self.js, &self.names, &self.settings, id).await?;
-        match info {
-            Some(info) => self.open(id, &info).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// The topic as it stands now, and what the server says of its stream.
-    async fn current(&self, id: &EntityId) -> Result<(Arc<Topic>, Info), BusError> {
-        let topic = self.topic(id).await?;
-        if let Some(info) = self.same(&topic).await? {
-            return Ok((topic, info));
-        }
-        let topic = self.topic(id).await?;
-        match self.same(&topic).await? {
-            Some(info) => Ok((topic, info)),
-            None => Err(BusError::Unavailable(format!("the stream of topic {id} comes and goes"))),
-        }
-    }
-
-    /// What the server says of the topic's stream. `None`, and the topic is forgotten, if the stream
-    /// is gone or is another one: the topic has another epoch, or will have.
-    async fn same(&self, topic: &Arc<Topic>) -> Result<Option<Info>, BusError> {
-        let info = api::stream(&self.js, &topic.stream).await?;
-        let info = info.filter(|info| streams::epoch(info) == topic.epoch);
-        match &info {
-            Some(info) => topic.saw(info),
-            None => self.forget(topic),
-        }
-        Ok(info)
-    }
-
-    /// The stream must be the one that the topic was opened with.
-    async fn still(&self, topic: &Arc<Topic>) -> Result<Info, BusError> {
-        if let Some(info) = self.same(topic).await? {
-            return Ok(info);
-        }
-        let (found, _) = self.current(&topic.id).await?;
-        Err(BusError::UnexpectedEpoch {
-            topic: topic.id.clone(),
-            expected: topic.epoch,
-            found: found.epoch,
-        })
-    }
-
-    async fn open(&self, id: &EntityId, info: &Info) -> Result<Arc<Topic>, BusError> {
-        let epoch = streams::epoch(info);
-        let cursor = records::cursor(&self.js, &self.names, id).await?;
-        let landed = records::landed(&self.js, &self.names, id).await?;
-        let told = [
-            cursor.as_ref().map(|c| (c.value.epoch, c.value.end)),
-            landed.as_ref().map(|l| (l.value.epoch, l.value.offset)),
-        ];
-        for (known, end) in told.into_iter().flatten() {
-            check_told(id, epoch, info.state.last_sequence, known, end)?;
-        }
-        let landed = landed.map(|l| (l.value, l.sequence));
-        let known = landed.filter(|(l, _)| l.epoch == epoch).map(|(l, _)| l.totals());
-        let tip = self.tip(&info.config.name, id, info, known.unwrap_or_default()).await?;
-        let topic = Topic::new(id.clone(), self.names.subject(id), info, tip, landed);
-        let topic = Arc::new(topic);
-        self.topics().insert(id.clone(), Arc::clone(&topic));
-        Ok(topic)
-    }
-
-    /// Where a topic ends. `landed` are its totals if it was emptied.
-    async fn tip(
-        &self,
-        stream: &str,
-        id: &EntityId,
-        info: &Info,
-        landed: headers::Totals,
-    ) -> Result<Tip, BusError> {
-        let end = info.state.last_sequence;
-        let last = match info.state.messages {
-            0 => None,
-            _ => api::last_message(&self.js, stream, &self.names.subject(id)).await?,
-        };
-        Ok(match last {
-            Some(message) => Tip {
-                end: end.max(message.sequence),
-                totals: headers::totals(Some(&message.headers)),
-                last: headers::slot(&message.headers),
-            },
-            None => Tip { end, totals: landed, last: None },
-        })
-    }
-
-    /// The cursor record that a topic's last message tells: a process may have been killed before
-    /// it had written the record itself.
-    async fn told(&self, topic: &Topic) -> Result<Option<CursorState>, BusError> {
-        let last = api::last_message(&self.js, &topic.stream, &topic.subject).await?;
-        let told = last.and_then(|last| records::told(&last.headers));
-        Ok(told.filter(|told| told.epoch == topic.epoch))
-    }
-
-    async fn streams_of_topics(&self) -> Result<Vec<Info>, BusError> {
-        let all = api::streams(&self.js, &self.names.all_changes()).await?;
-        Ok(all.into_iter().filter(|i| self.names.topic(&i.config.name).is_some()).collect())
-    }
-
-    /// The largest message, payload and headers together.
-    fn max_message_bytes(&self) -> usize {
-        let server = self.client.max_payload().saturating_sub(headers::overhead());
-        self.settings.max_message_bytes.min(server).min(LARGEST_MESSAGE)
-    }
-
-    fn remembered(&self, id: &EntityId) -> Option<Arc<Topic>> {
-        self.topics().get(id).cloned()
-    }
-
-    fn forget(&self, topic: &Arc<Topic>) {
-        let mut topics = self.topics();
-        if topics.get(&topic.id).is_some_and(|known| Arc::ptr_eq(known, topic)) {
-            topics.remove(&topic.id);
-            tracing::warn!(topic = %topic.id, "the stream of a topic is gone, or another one");
-        }
-    }
-
-    fn topics(&self) -> MutexGuard<'_, HashMap<EntityId, Arc<Topic>>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Holds a stream against what a state record says of its topic.
-fn check_told(
-    id: &EntityId,
-    epoch: Epoch,
-    last: u64,
-    known: Epoch,
-    end: u64,
-) -> Result<(), BusError> {
-    if known > epoch {
-        return Err(BusError::Refused(format!(
-            "the stream of topic {id} was made at {epoch}, before its predecessor ({known}): the \
-             clock of the NATS server went back. Set it right, delete the stream, and start again"
-        )));
-    }
-    if known == epoch && end > last {
-        return Err(BusError::Corrupt(format!(
-            "the stream of topic {id} ends at offset {last}, but messages up to {end} were \
-             acknowledged"
-        )));
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl Publisher for NatsBus {
     async fn publish(
@@ -313,8 +117,9 @@ impl Publisher for NatsBus {
         }
         let stored = stored.map(|stored| stored.value).filter(|c| c.epoch == known.epoch);
         let told = self.shared.told(&known).await?;
-        let all = [stored, told].into_iter().flatten().map(|state| state.record);
-        Ok(all.max_by_key(|record| record.page))
+        let stands = records::standing(stored, told).map(|state| state.record);
+        // An owner who has begun before anybody had published a page has written no more than that.
+        Ok(stands.filter(|record| record.page > 0))
     }
 
     async fn end(&self, topic: &EntityId) -> Result<(Epoch, u64), BusError> {

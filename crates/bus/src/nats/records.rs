@@ -26,6 +26,21 @@ pub(super) struct CursorState {
     pub(super) record: CursorRecord,
 }
 
+/// The record that stands, of the one that is stored and the one that the topic's last message tells:
+/// that of the later page, for it was published, whether or not its publisher came to write it down.
+/// Whoever follows it needs the higher token of both: the stored one may be that of an owner who has
+/// begun since.
+pub(super) fn standing(
+    stored: Option<CursorState>,
+    told: Option<CursorState>,
+) -> Option<CursorState> {
+    let (Some(stored), Some(told)) = (&stored, &told) else { return stored.or(told) };
+    let token = stored.record.token.max(told.record.token);
+    let later = if told.record.page > stored.record.page { told } else { stored };
+    let record = CursorRecord { token, ..later.record.clone() };
+    Some(CursorState { record, ..later.clone() })
+}
+
 /// How far raw has landed a topic: nothing above it may be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LandedState {
@@ -33,11 +48,16 @@ pub(super) struct LandedState {
     pub(super) offset: u64,
     records: u64,
     bytes: u64,
+    /// When the message at the offset was published: nothing that follows it may be older, though
+    /// retention has emptied the topic.
+    #[serde(default)]
+    pub(super) published_at_us: i64,
 }
 
 impl LandedState {
-    pub(super) fn new(epoch: Epoch, offset: u64, totals: Totals) -> Self {
-        Self { epoch, offset, records: totals.records, bytes: totals.bytes }
+    pub(super) fn new(epoch: Epoch, offset: u64, totals: Totals, published_at_us: i64) -> Self {
+        let Totals { records, bytes } = totals;
+        Self { epoch, offset, records, bytes, published_at_us }
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -162,5 +182,31 @@ pub(super) fn refusal(error: &PublishError) -> BusError {
     match source {
         Some(error) => api::refused(error),
         None => BusError::Unavailable(format!("NATS did not acknowledge: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_model::{Cursor, FencingToken};
+
+    use super::*;
+
+    fn state(token: u64, page: u64, cursor: &str) -> Option<CursorState> {
+        let record =
+            CursorRecord { token: FencingToken(token), page, cursor: Cursor(cursor.into()) };
+        Some(CursorState { epoch: Epoch(1), end: page, record })
+    }
+
+    #[test]
+    fn the_later_page_stands_and_of_the_same_page_what_was_written_down() {
+        assert_eq!(standing(None, None), None);
+        assert_eq!(standing(state(1, 4, "stored"), None), state(1, 4, "stored"));
+        assert_eq!(standing(None, state(1, 4, "told")), state(1, 4, "told"));
+        let both = |stored, told| standing(state(stored, 4, "stored"), state(told, 5, "told"));
+        assert_eq!(both(1, 1), state(1, 5, "told"), "who published it was killed before it wrote");
+        assert_eq!(both(2, 1), state(2, 5, "told"), "and another owner has begun since");
+        let same = standing(state(2, 4, "younger"), state(1, 4, "older"));
+        assert_eq!(same, state(2, 4, "younger"));
+        assert_eq!(standing(state(2, 6, "stored"), state(1, 5, "told")), state(2, 6, "stored"));
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use alluvium_model::{BusError, Layer};
 
 use super::headers;
-use super::topic::{LayerState, Topic, micros};
-use super::{Shared, api, publish, retention, streams};
+use super::publish::room;
+use super::topic::{LayerState, Topic};
+use super::{Shared, api, retention, streams};
 
 const EVERY: Duration = Duration::from_secs(5);
 /// Retention looks at messages, so it comes less often: once in so many times.
@@ -59,7 +60,7 @@ pub(super) async fn once(shared: &Shared) -> Result<(), BusError> {
 
 /// What only messages tell.
 async fn look(shared: &Shared, topic: &Arc<Topic>) -> Result<(), BusError> {
-    publish::ask_what_landed(shared, topic).await?;
+    room::ask_what_landed(shared, topic).await?;
     let end = topic.end();
     let layers = Layer::ALL.into_iter().filter(|layer| topic.is_read_by(*layer));
     let behind: Vec<Layer> = layers.filter(|layer| topic.layer(*layer).committed < end).collect();
@@ -67,13 +68,14 @@ async fn look(shared: &Shared, topic: &Arc<Topic>) -> Result<(), BusError> {
         return Ok(());
     }
     if let Some(last) = api::last_message(&shared.js, &topic.stream, &topic.subject).await? {
+        topic.is_sure_of(last.sequence);
         topic.saw_totals(last.sequence, headers::totals(Some(&last.headers)));
     }
     for layer in behind {
         let state = topic.layer(layer);
         if state.next_at_us.is_none() {
             let next = api::message(&shared.js, &topic.stream, state.committed + 1).await?;
-            let next_at_us = next.map(|m| micros(m.time.unix_timestamp_nanos()));
+            let next_at_us = next.map(|m| headers::published_at_us(Some(&m.headers), m.time));
             topic.committed(layer, LayerState { next_at_us, ..state });
         }
     }

@@ -6,8 +6,8 @@ use alluvium_model::{BusError, Layer};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::Info;
 
-use super::headers;
-use super::topic::{Topic, first_after, micros};
+use super::headers::{self, micros};
+use super::topic::{Topic, first_after};
 use super::{Shared, api, records};
 
 /// Removes what retention no longer keeps, if raw reads the topic in this process.
@@ -19,7 +19,7 @@ pub(super) async fn retain(shared: &Shared, topic: &Arc<Topic>) -> Result<(), Bu
     let (first, landed) = (first_after(&info), topic.landed().min(info.state.last_sequence));
     let mut to = first;
     if let Some(oldest) = too_old(shared, &info) {
-        let is_old = |m: &StreamMessage| micros(m.time.unix_timestamp_nanos()) < oldest;
+        let is_old = |m: &StreamMessage| micros(m.time) < oldest;
         to = last_that(shared, topic, (to, landed), is_old).await?;
     }
     if let Some(surplus) = surplus(shared, topic, &info).await? {
@@ -74,7 +74,7 @@ async fn tells_alone(shared: &Shared, topic: &Topic) -> Result<bool, BusError> {
 fn too_old(shared: &Shared, info: &Info) -> Option<i64> {
     let age = i64::try_from(shared.settings.retention_age.as_micros()).unwrap_or(i64::MAX);
     let oldest = shared.clock.now().as_microsecond().saturating_sub(age);
-    let first = micros(info.state.first_timestamp.unix_timestamp_nanos());
+    let first = micros(info.state.first_timestamp);
     (info.state.messages > 0 && first < oldest).then_some(oldest)
 }
 

@@ -1,29 +1,37 @@
 //! A topic in memory: what is known of its stream, and how far the layers are. Answers without
 //! asking the server.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alluvium_model::{BusError, EntityId, Epoch, Layer, Message};
+use alluvium_model::{EntityId, Epoch, Layer, Message};
 use async_nats::jetstream::stream::Info;
 use tokio::sync::watch;
 
-use super::headers::{Slot, Totals};
-use super::records::LandedState;
+use super::headers::{Slot, Totals, micros};
+use super::held::HeldMessages;
+use super::records::{CursorState, LandedState};
 use super::streams::{self, Limits};
 use crate::stats::{LayerStats, TopicStats};
 
-/// From so many messages on, those that nobody holds any more are looked for and forgotten.
-const SHARED_MESSAGES: usize = 4096;
+/// So many pages that failed are remembered.
+const BEGUN_PAGES: usize = 64;
 
 /// Where a topic ends: what the next page builds on.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tip {
     pub(super) end: u64,
+    /// The offset of the last message that is there: the end, but where the server took one and
+    /// dropped it again. 0 if there is none.
+    pub(super) message: u64,
     pub(super) totals: Totals,
+    /// When the last message was published.
+    pub(super) published_at_us: i64,
     /// What the last message is.
     pub(super) last: Option<Slot>,
+    /// The cursor record that it tells.
+    pub(super) told: Option<CursorState>,
 }
 
 /// How far one layer of this process is.
@@ -50,34 +58,16 @@ pub(super) struct Topic {
     /// The offset that raw has landed, for those who wait for room.
     pub(super) landed: watch::Sender<u64>,
     state: Mutex<State>,
-    shared: Mutex<SharedMessages>,
-}
-
-/// Messages that somebody in this process holds, by their offsets.
-#[derive(Default)]
-struct SharedMessages {
-    known: BTreeMap<u64, Weak<Message>>,
-    /// How many were held when it was last looked.
-    held: usize,
-}
-
-impl SharedMessages {
-    fn get(&self, offset: u64) -> Option<Arc<Message>> {
-        self.known.get(&offset).and_then(Weak::upgrade)
-    }
-
-    fn insert(&mut self, message: &Arc<Message>) {
-        if self.known.len() >= SHARED_MESSAGES.max(2 * self.held) {
-            self.known.retain(|_, message| message.strong_count() > 0);
-            self.held = self.known.len();
-        }
-        self.known.insert(message.offset, Arc::downgrade(message));
-    }
+    held: Mutex<HeldMessages>,
+    /// Pages that were sent and not acknowledged as a whole, and after which offset.
+    begun: Mutex<VecDeque<(u128, u64)>>,
 }
 
 #[derive(Default)]
 struct State {
     end: u64,
+    /// Up to here there were messages: they were acknowledged to this process, or came to it.
+    sure: u64,
     /// The totals, and the offset at which they hold: the end, but where others publish.
     totals: Totals,
     totals_at: u64,
@@ -85,9 +75,11 @@ struct State {
     messages: u64,
     stored: u64,
     last_us: i64,
-    landed: Totals,
+    landed: Option<LandedState>,
     limits: Limits,
     layers: [Option<LayerState>; 3],
+    /// How many subscribers each layer has here.
+    readers: [u32; 3],
 }
 
 impl Topic {
@@ -105,9 +97,10 @@ impl Topic {
             None => (0, None),
         };
         let state = State {
+            sure: landed.map_or(0, |l| l.offset).max(tip.message),
             totals: tip.totals,
             totals_at: tip.end,
-            landed: landed.map(|l| l.totals()).unwrap_or_default(),
+            landed,
             limits: Limits::of(&info.config),
             ..State::default()
         };
@@ -121,7 +114,8 @@ impl Topic {
             landing: tokio::sync::Mutex::new(landing),
             landed: watch::Sender::new(landed.map_or(0, |l| l.offset)),
             state: Mutex::new(state),
-            shared: Mutex::default(),
+            held: Mutex::default(),
+            begun: Mutex::default(),
         };
         topic.saw(info);
         topic
@@ -137,7 +131,7 @@ impl Topic {
         state.stored = of.bytes;
         state.limits = Limits::of(&info.config);
         if of.last_sequence > 0 {
-            state.last_us = state.last_us.max(micros(of.last_timestamp.unix_timestamp_nanos()));
+            state.last_us = state.last_us.max(micros(of.last_timestamp));
         }
     }
 
@@ -153,16 +147,65 @@ impl Topic {
         }
     }
 
+    /// Takes up that there was a message at `offset`.
+    pub(super) fn is_sure_of(&self, offset: u64) {
+        let mut state = self.lock();
+        state.sure = state.sure.max(offset);
+    }
+
+    /// Up to where the topic must have messages, or have had them.
+    pub(super) fn sure(&self) -> u64 {
+        self.lock().sure
+    }
+
     /// Takes up how far raw has landed, here or elsewhere.
-    pub(super) fn raw_landed(&self, offset: u64, totals: Totals) {
+    pub(super) fn raw_landed(&self, record: LandedState) {
         self.landed.send_if_modified(|landed| {
-            let is_news = offset > *landed;
+            let is_news = record.offset > *landed;
             if is_news {
-                self.lock().landed = totals;
-                *landed = offset;
+                let mut state = self.lock();
+                state.sure = state.sure.max(record.offset);
+                state.landed = Some(record);
+                *landed = record.offset;
             }
             is_news
         });
+    }
+
+    /// How far raw has landed, and what the topic had there.
+    pub(super) fn landed_state(&self) -> Option<LandedState> {
+        self.lock().landed
+    }
+
+    /// Where the topic ends, if it has no message any more and ended at `end`.
+    pub(super) fn emptied(&self, end: u64) -> Tip {
+        let state = self.lock();
+        // Only what raw has landed goes, so it knows the last that went.
+        let landed = state.landed.filter(|landed| landed.offset == end);
+        let totals = landed.map_or(state.totals, |landed| landed.totals());
+        let published_at_us = landed.map_or(0, |landed| landed.published_at_us);
+        let published_at_us = if published_at_us > 0 { published_at_us } else { state.last_us };
+        Tip { end, totals, published_at_us, ..Tip::default() }
+    }
+
+    /// Remembers that a page is sent after the offset `base`.
+    pub(super) fn begin(&self, page: u128, base: u64) {
+        let mut begun = self.begun();
+        begun.retain(|(known, _)| *known != page);
+        if begun.len() == BEGUN_PAGES {
+            begun.pop_front();
+        }
+        begun.push_back((page, base));
+    }
+
+    /// After which offset a page was sent, if it was and nobody knows what became of it.
+    pub(super) fn begun_at(&self, page: u128) -> Option<u64> {
+        self.begun().iter().find(|(known, _)| *known == page).map(|(_, base)| *base)
+    }
+
+    /// Forgets a page that stands.
+    pub(super) fn stands(&self, page: u128) {
+        self.begun().retain(|(known, _)| *known != page);
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -190,13 +233,26 @@ impl Topic {
     /// Whether a page of so many bytes may be published while no more than `limit` wait for raw.
     pub(super) fn has_room(&self, bytes: u64, limit: u64) -> bool {
         let state = self.lock();
-        let waiting = state.totals.since(state.landed).bytes;
+        let waiting = state.unlanded_bytes();
         waiting == 0 || waiting.saturating_add(bytes) <= limit
     }
 
-    /// Takes up that a layer of this process reads.
+    /// Takes up that a layer of this process reads, with one subscriber more.
     pub(super) fn read_by(&self, layer: Layer) {
-        self.lock().layers[layer as usize].get_or_insert_default();
+        let mut state = self.lock();
+        state.layers[layer as usize].get_or_insert_default();
+        state.readers[layer as usize] += 1;
+    }
+
+    /// Takes up that a subscriber of a layer is gone. How far a layer is that nobody reads for here
+    /// any more is told by whoever does.
+    pub(super) fn left_by(&self, layer: Layer) {
+        let mut state = self.lock();
+        let readers = &mut state.readers[layer as usize];
+        *readers = readers.saturating_sub(1);
+        if *readers == 0 {
+            state.layers[layer as usize] = None;
+        }
     }
 
     pub(super) fn is_read_by(&self, layer: Layer) -> bool {
@@ -209,7 +265,8 @@ impl Topic {
 
     pub(super) fn committed(&self, layer: Layer, to: LayerState) {
         let mut state = self.lock();
-        let slot = state.layers[layer as usize].get_or_insert_default();
+        // Its last reader may be gone meanwhile.
+        let Some(slot) = &mut state.layers[layer as usize] else { return };
         if to.committed >= slot.committed {
             *slot = to;
         }
@@ -217,42 +274,13 @@ impl Topic {
 
     /// The message as others of this process hold it, so that it is decoded once; or this one.
     pub(super) fn share(&self, message: Arc<Message>) -> Arc<Message> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = shared.get(message.offset) {
-            return known;
-        }
-        shared.insert(&message);
-        message
-    }
-
-    pub(super) fn check_epoch(&self, expected: Epoch) -> Result<(), BusError> {
-        if expected == self.epoch {
-            return Ok(());
-        }
-        Err(BusError::UnexpectedEpoch { topic: self.id.clone(), expected, found: self.epoch })
-    }
-
-    pub(super) fn check_end(&self, offset: u64, end: u64) -> Result<(), BusError> {
-        if offset <= end {
-            return Ok(());
-        }
-        Err(BusError::Corrupt(format!(
-            "topic {} ends at offset {end}, but a layer knows it up to offset {offset}",
-            self.id
-        )))
-    }
-
-    pub(super) fn check_there(&self, after: u64, first_after: u64) -> Result<(), BusError> {
-        if after >= first_after {
-            return Ok(());
-        }
-        Err(BusError::Gone { topic: self.id.clone(), first_after, asked: after + 1 })
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).share(message)
     }
 
     pub(super) fn stats(&self, now_us: i64) -> TopicStats {
         let landed = self.landed();
         let state = self.lock();
-        let unlanded = state.totals.since(state.landed).bytes;
+        let unlanded = state.unlanded_bytes();
         let raw = state.layers[Layer::Raw as usize];
         let since = raw.and_then(|raw| raw.next_at_us).unwrap_or(state.last_us);
         let waited = u64::try_from(now_us.saturating_sub(since)).unwrap_or(0);
@@ -275,12 +303,22 @@ impl Topic {
         }
     }
 
+    fn begun(&self) -> MutexGuard<'_, VecDeque<(u128, u64)>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    /// Bytes of payload that wait for raw.
+    fn unlanded_bytes(&self) -> u64 {
+        let landed = self.landed.map(|landed| landed.totals()).unwrap_or_default();
+        self.totals.since(landed).bytes
+    }
+
     fn layer(&self, layer: Layer) -> Option<LayerStats> {
         let of = self.layers[layer as usize]?;
         let waits = self.end > of.committed;
@@ -299,9 +337,4 @@ pub(super) fn first_after(info: &Info) -> u64 {
         0 => info.state.last_sequence,
         _ => info.state.first_sequence.saturating_sub(1),
     }
-}
-
-/// A time of NATS in microseconds.
-pub(super) fn micros(nanos: i128) -> i64 {
-    i64::try_from(nanos / 1000).unwrap_or(i64::MAX)
 }

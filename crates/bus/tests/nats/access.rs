@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use alluvium_bus::{NatsAccess, NatsBus, NatsSettings, NatsTls};
 use alluvium_model::{BusError, Publisher, Remedy, Secret, SystemClock};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
 
 use super::{connect, server, settings};
 use crate::support::{page, topic};
@@ -66,6 +69,56 @@ async fn an_nkey_opens() {
     };
     works(with(&format!("{NKEY_SEED}\n"))).await;
     assert!(refusal(with(CANARY)).await.contains("nkey"));
+}
+
+/// What `by` says of `whom`, as NATS writes it.
+fn claim(by: &KeyPair, whom: &KeyPair, nats: &str) -> String {
+    let claims = format!(
+        r#"{{"jti":"test","iat":1,"iss":"{}","sub":"{}","name":"test","nats":{nats}}}"#,
+        by.public_key(),
+        whom.public_key()
+    );
+    let part = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    let header = br#"{"typ":"JWT","alg":"ed25519-nkey"}"#;
+    let said = format!("{}.{}", part(header), part(claims.as_bytes()));
+    let signature = by.sign(said.as_bytes()).unwrap();
+    format!("{said}.{}", part(&signature))
+}
+
+fn credentials(user: &KeyPair, claim: &str) -> NatsAccess {
+    NatsAccess::Credentials(Secret::new(format!(
+        "-----BEGIN NATS USER JWT-----\n{claim}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        user.seed().unwrap()
+    )))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credentials_file_opens_and_one_of_another_account_does_not() {
+    let (operator, user) = (KeyPair::new_operator(), KeyPair::new_user());
+    let (account, system) = (KeyPair::new_account(), KeyPair::new_account());
+    let limits = r#""subs":-1,"data":-1,"payload":-1,"conn":-1,"leaf":-1,"wildcards":true"#;
+    let of =
+        |more: &str| format!(r#"{{"type":"account","version":2,"limits":{{{limits}{more}}}}}"#);
+    let stores = r#","mem_storage":-1,"disk_storage":-1,"streams":-1,"consumer":-1"#;
+    let server = server!(&format!(
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload {{\n{}: {}\n{}: {}\n}}",
+        claim(&operator, &operator, r#"{"type":"operator","version":2}"#),
+        system.public_key(),
+        system.public_key(),
+        claim(&operator, &system, &of("")),
+        account.public_key(),
+        claim(&operator, &account, &of(stores))
+    ));
+    let by = |account: &KeyPair| {
+        let rights = r#"{"type":"user","version":2,"subs":-1,"data":-1,"payload":-1}"#;
+        let access = credentials(&user, &claim(account, &user, rights));
+        NatsSettings { access, ..settings(&server) }
+    };
+    works(by(&account)).await;
+    let said = refusal(by(&KeyPair::new_account())).await;
+    assert!(said.contains("refuses the credentials"), "{said}");
+    assert!(!said.contains(&user.seed().unwrap()), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

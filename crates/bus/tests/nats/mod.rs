@@ -2,8 +2,11 @@
 
 mod access;
 mod contract;
+mod fencing;
+mod line;
 mod publishing;
 mod reading;
+mod shorter;
 mod streams;
 
 use std::sync::Arc;

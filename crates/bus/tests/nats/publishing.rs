@@ -11,6 +11,7 @@ use alluvium_model::{
 };
 use bytes::Bytes;
 
+use super::line::Line;
 use super::{all, connect, drain, jetstream, server, settings, stream};
 use crate::support::{OWNER, page, record, topic};
 
@@ -44,6 +45,72 @@ async fn a_page_whose_acknowledgements_were_lost_stands_once() {
     let published = tokio::time::timeout(PATIENCE, publishing).await.unwrap().unwrap().unwrap();
     assert_eq!((published.span.after, published.span.to), (1, 51));
     assert_eq!(payloads(&bus).await, [sent(&numbers(1)), sent(&numbers(50))].concat());
+}
+
+fn pushed(delivery: &str) -> EncodedPage {
+    let mut page = numbers(1);
+    for message in &mut page.messages {
+        message.headers = Headers::default().with("alluvium-delivery", delivery);
+    }
+    page
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_page_that_is_published_again_after_an_error_stands_once() {
+    let server = server!();
+    let line = Line::to(&server.url()).await;
+    let bus = connect(NatsSettings { servers: vec![line.url()], ..settings(&server) }).await;
+    bus.end(&topic()).await.unwrap();
+    line.stop_before("HPUB alluvium.changes.shop.orders ", 1);
+    let publisher = Arc::clone(&bus);
+    let publishing =
+        tokio::spawn(async move { publisher.publish(&topic(), pushed("a"), None).await });
+    line.has_stopped().await;
+    // It is on its way, and its publisher does not learn what becomes of it.
+    publishing.abort();
+    assert!(publishing.await.is_err());
+    line.go_on();
+    let watched = stream(&server).await;
+    while watched.get_info().await.unwrap().state.last_sequence == 0 {
+        tokio::task::yield_now().await;
+    }
+    let span = bus.publish(&topic(), pushed("a"), None).await.unwrap().span;
+    assert_eq!((span.after, span.to), (0, 1), "it is the last that the topic has");
+    let span = bus.publish(&topic(), pushed("b"), None).await.unwrap().span;
+    assert_eq!((span.after, span.to), (1, 2), "the same records of another delivery are meant");
+    let span = bus.publish(&topic(), numbers(1), None).await.unwrap().span;
+    assert_eq!((span.after, span.to), (2, 3), "and those of which nobody says the delivery");
+    assert_eq!(
+        payloads(&bus).await,
+        [sent(&numbers(1)), sent(&numbers(1)), sent(&numbers(1))].concat()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_which_nobody_learnt_what_became_is_found_though_others_wrote_behind_it() {
+    let server = server!();
+    let line = Line::to(&server.url()).await;
+    let bus = connect(NatsSettings { servers: vec![line.url()], ..settings(&server) }).await;
+    let other = connect(settings(&server)).await;
+    bus.end(&topic()).await.unwrap();
+    line.stop_before("HPUB alluvium.changes.shop.orders ", 1);
+    let publisher = Arc::clone(&bus);
+    let publishing =
+        tokio::spawn(async move { publisher.publish(&topic(), pushed("a"), None).await });
+    line.has_stopped().await;
+    publishing.abort();
+    assert!(publishing.await.is_err());
+    line.go_on();
+    let watched = stream(&server).await;
+    while watched.get_info().await.unwrap().state.last_sequence == 0 {
+        tokio::task::yield_now().await;
+    }
+    other.publish(&topic(), numbers(5), None).await.unwrap();
+    let span = bus.publish(&topic(), pushed("a"), None).await.unwrap().span;
+    assert_eq!((span.after, span.to), (0, 1));
+    let span = bus.publish(&topic(), numbers(2), None).await.unwrap().span;
+    assert_eq!((span.after, span.to), (6, 8));
+    assert_eq!(payloads(&bus).await.len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]

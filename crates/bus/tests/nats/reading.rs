@@ -4,19 +4,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_bus::NatsSettings;
+use alluvium_bus::{NatsBus, NatsSettings};
+use alluvium_model::clock::ManualClock;
 use alluvium_model::port::Subscribe;
-use alluvium_model::{BusError, FencingToken, FetchLimit, Layer, Publisher, Span};
+use alluvium_model::{BusError, Clock as _, FencingToken, FetchLimit, Layer, Publisher, Span};
 use async_nats::jetstream::consumer;
 use futures::TryStreamExt as _;
 
-use super::{all, connect, drain, limit, server, settings, stream};
+use super::{all, connect, drain, jetstream, limit, server, settings, stream};
 use crate::support::{OWNER, noise, page, topic};
 
 const SOON: Duration = Duration::from_millis(50);
 
 async fn consumers(server: &alluvium_testkit::NatsServer) -> Vec<consumer::Info> {
     stream(server).await.consumers().try_collect().await.unwrap()
+}
+
+/// Puts a message on the topic, as somebody else who knows nothing of its headers.
+async fn put(server: &alluvium_testkit::NatsServer, body: &'static str) {
+    let js = jetstream(server).await;
+    let sent = js.publish("alluvium.changes.shop.orders", body.into()).await.unwrap();
+    sent.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,11 +151,41 @@ async fn what_somebody_else_put_on_a_topic_is_read_by_its_lines() {
     let server = server!();
     let bus = connect(settings(&server)).await;
     bus.end(&topic()).await.unwrap();
-    let client = async_nats::connect(server.url()).await.unwrap();
     let body = "{\"op\":\"c\"}\n{\"op\":\"d\"}\n";
-    client.publish("alluvium.changes.shop.orders", body.into()).await.unwrap();
-    client.flush().await.unwrap();
+    put(&server, body).await;
     bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
     let got = all(&bus).await;
     assert_eq!((got.len(), got[0].records, got[0].payload.as_ref()), (2, 2, body.as_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publish_times_never_go_back_whatever_the_clocks_of_publishers_and_server_say() {
+    let server = server!();
+    let at = |time: &str| Arc::new(ManualClock::at(time.parse().unwrap()));
+    // The server's own clock is between the two.
+    let (ahead, behind) = (at("2124-01-01T00:00:00Z"), at("2001-01-01T00:00:00Z"));
+    let open = async |clock: &Arc<ManualClock>| {
+        NatsBus::connect(settings(&server), Arc::clone(clock) as _).await.unwrap()
+    };
+    let (first, second) = (open(&ahead).await, open(&behind).await);
+    second.publish(&topic(), page([vec![1]]), None).await.unwrap();
+    first.publish(&topic(), page([vec![2], vec![3]]), None).await.unwrap();
+    second.publish(&topic(), page([vec![4]]), None).await.unwrap();
+    put(&server, "{}").await;
+    let mut raw = first.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let messages = drain(&mut raw).await;
+    let times: Vec<i64> = messages.iter().map(|message| message.published_at_us).collect();
+    let (early, late) = (behind.now().as_microsecond(), ahead.now().as_microsecond());
+    assert_eq!(times, [early, late, late, late, late]);
+    // Also where nothing is left of what was published before.
+    second.publish(&topic(), page([vec![5]]), None).await.unwrap();
+    first.publish(&topic(), page([vec![6]]), None).await.unwrap();
+    drain(&mut raw).await;
+    raw.commit(&Span { epoch: messages[0].epoch, after: 0, to: 7 }).await.unwrap();
+    first.retain().await.unwrap();
+    assert_eq!(stream(&server).await.cached_info().state.messages, 0);
+    drop((first, second));
+    let second = open(&behind).await;
+    second.publish(&topic(), page([vec![7]]), None).await.unwrap();
+    assert_eq!(all(&second).await.remove(0).published_at_us, late);
 }

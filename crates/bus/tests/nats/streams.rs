@@ -103,6 +103,31 @@ async fn the_bus_tells_how_far_each_layer_is_behind_also_where_others_publish() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_nobody_reads_for_here_any_more_is_told_by_whoever_does() {
+    let server = server!();
+    let bus = connect(settings(&server)).await;
+    let epoch = bus.publish(&topic(), page([vec![1], vec![2]]), None).await.unwrap().span.epoch;
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let second = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let silver = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
+    let told = || {
+        let layers = bus.topic_stats().remove(0).layers;
+        layers.iter().map(|of| (of.layer, of.committed)).collect::<Vec<_>>()
+    };
+    drop(second);
+    assert_eq!(told(), [(Layer::Raw, 1), (Layer::Silver, 0)], "one reader of raw is still here");
+    drop(raw);
+    assert_eq!(told(), [(Layer::Silver, 0)]);
+    drop(silver);
+    bus.refresh().await.unwrap();
+    assert_eq!(told(), []);
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
+    assert_eq!(told(), [(Layer::Raw, 1)], "it has come back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn retention_by_size_removes_the_oldest_and_nothing_that_waits_for_raw() {
     let server = server!();
     let settings = NatsSettings {
