@@ -25,6 +25,9 @@ mod shared;
 mod subscriber;
 mod topic;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -4,7 +4,7 @@
 //! takes it over rolls back what its predecessor left open and fences it, and only then reads the
 //! cursor record: from then on nobody else can write one. It is taken over once for each fencing
 //! token, so that a predecessor that was fenced does not take it back. Who let it go because he had
-//! nothing to publish takes it up again while he is still the last one who published.
+//! nothing to publish takes it up again if nobody has published since.
 
 use std::time::Duration;
 
@@ -29,16 +29,19 @@ const REST_ROUNDS: u32 = 12;
 /// Whether this process has the transactional id of an entity.
 #[derive(Default)]
 pub(super) struct Owner {
-    client: Option<Client>,
+    pub(super) client: Option<Client>,
     /// How many rounds of the keeper nobody has used the client.
     idle: u32,
-    /// Whether the client was ended because nobody used it.
-    rests: bool,
+    /// What was the last page when the client was ended because nobody used it.
+    rests: Option<Last>,
     /// The token for which it was taken over last, also if it was lost since.
     token: Option<FencingToken>,
     /// Whether it is not known what became of the last page.
     unsure: bool,
 }
+
+/// Who published the last page that stands on the bus, and which one.
+type Last = Option<(FencingToken, u64)>;
 
 /// Why a transaction was not filled.
 enum Failure {
@@ -126,11 +129,11 @@ impl Owner {
         record: &CursorRecord,
     ) -> Result<Client, BusError> {
         let anew = self.token != Some(record.token) || self.unsure;
-        if anew || self.rests {
+        if anew || self.rests.is_some() {
             // Asked before, so that who comes too late fences nobody.
             shared.cursors.refresh(&shared.looker).await?;
             check(shared, topic, record)?;
-            if !anew && !is_last(shared, topic, record.token) {
+            if !anew && self.rests != Some(last(shared, topic)) {
                 return Err(fenced(shared, topic, record).await);
             }
             self.take_over(shared, topic).await?;
@@ -160,7 +163,7 @@ impl Owner {
             return Err(doing(&error));
         }
         self.client = Some(client);
-        (self.idle, self.rests) = (0, false);
+        (self.idle, self.rests) = (0, None);
         shared.cursors.refresh(&shared.looker).await?;
         self.unsure = false;
         Ok(())
@@ -202,19 +205,18 @@ impl Owner {
     /// One more round of the keeper. Ends a client that nobody has used for many. Whose client it was
     /// stays known: it is not taken over anew by who was fenced meanwhile. Rounds are counted, and no
     /// time, so that a process that was stopped does not count as one that had nothing to publish.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn rest(&mut self, shared: &Shared, topic: &Topic) {
         self.idle = self.idle.saturating_add(1);
         if self.idle > REST_ROUNDS && self.client.is_some() && !self.unsure {
-            self.rests = true;
+            self.rests = Some(last(shared, topic));
             self.let_go();
         }
     }
 }
 
-/// Whether the holder of `token` published what stands last on the bus.
-fn is_last(shared: &Shared, topic: &Topic, token: FencingToken) -> bool {
-    let last = shared.cursors.cursor(&topic.id, topic.epoch);
-    last.is_some_and(|last| last.record.token == token)
+fn last(shared: &Shared, topic: &Topic) -> Last {
+    let last = shared.cursors.cursor(&topic.id, topic.epoch)?;
+    Some((last.record.token, last.record.page))
 }
 
 /// [`BusError::Fenced`] if the page may not follow what stands on the bus.
