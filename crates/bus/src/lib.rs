@@ -13,6 +13,7 @@ mod port;
 mod settings;
 mod stats;
 mod tenant;
+mod times;
 
 #[cfg(feature = "testkit")]
 pub mod contract;

@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::context::Context;
+use super::limits::Limits;
 use super::look::place;
 use super::mishap::{code, is_unknown, stopped, told};
 use super::names::Configs;
@@ -16,19 +17,13 @@ use super::settings::KafkaSettings;
 /// How often it is asked whether a topic that was just made is there.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// What the brokers do with a topic by themselves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Limits {
-    /// How long they keep a message; `None` for ever.
-    pub(super) retention: Option<Duration>,
-    /// How many bytes they keep; `None` all.
-    pub(super) retention_bytes: Option<u64>,
-    /// Whether they keep only the last message of each key.
-    pub(super) compacted: bool,
-    /// Whether they stamp the time at which they take a message.
-    pub(super) stamped: bool,
-    /// The largest batch that they take.
-    pub(super) max_batch_bytes: Option<usize>,
+/// A topic that is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// The broker that leads it.
+    pub(super) leader: i32,
+    /// How many brokers hold it.
+    pub(super) replicas: usize,
 }
 
 pub(super) struct Admin {
@@ -43,17 +38,17 @@ impl Admin {
         Ok(Self { client: Arc::new(client), settings: settings.clone() })
     }
 
-    /// Sees to it that a topic of one partition is there; the broker that leads it. The error says
-    /// the command that makes it, where the brokers do not let us.
-    pub(super) async fn ensure(&self, topic: &str, configs: &Configs) -> Result<i32, BusError> {
-        if let Some(leader) = self.leader(topic).await? {
-            return Ok(leader);
+    /// Sees to it that a topic of one partition is there. The error says the command that makes it,
+    /// where the brokers do not let us.
+    pub(super) async fn ensure(&self, topic: &str, configs: &Configs) -> Result<Found, BusError> {
+        if let Some(found) = self.find(topic).await? {
+            return Ok(found);
         }
         self.create(topic, configs).await?;
         let there = async {
             loop {
-                if let Some(leader) = self.leader(topic).await? {
-                    return Ok(leader);
+                if let Some(found) = self.find(topic).await? {
+                    return Ok(found);
                 }
                 tokio::time::sleep(AGAIN).await;
             }
@@ -63,17 +58,17 @@ impl Admin {
         })
     }
 
-    /// What the brokers do with the topic by themselves, as the one that leads it knows; `None` where
-    /// they do not tell.
-    pub(super) async fn limits(&self, topic: &str, leader: i32) -> Option<Limits> {
+    /// What the brokers do with the topic, as the one that leads it knows; `None` where they do not
+    /// tell.
+    pub(super) async fn limits(&self, topic: &str, found: Found) -> Option<Limits> {
         let asked = [ResourceSpecifier::Topic(topic)];
-        let options = self.options().broker_id(leader);
+        let options = self.options().broker_id(found.leader);
         let told = match self.client.describe_configs(&asked, &options).await {
             Ok(mut told) => told.pop()?.map_err(KafkaError::AdminOp),
             Err(error) => Err(error),
         };
         match told {
-            Ok(topic) => Some(limits(|name| topic.get(name)?.value.clone())),
+            Ok(topic) => Some(Limits::read(|name| topic.get(name)?.value.clone())),
             Err(error) => {
                 tracing::debug!(topic, %error, "the brokers do not tell how a topic is configured");
                 None
@@ -93,8 +88,8 @@ impl Admin {
         }
     }
 
-    /// The broker that leads a topic of one partition; `None` if there is no such topic.
-    async fn leader(&self, topic: &str) -> Result<Option<i32>, BusError> {
+    /// A topic of one partition; `None` if there is no such topic.
+    async fn find(&self, topic: &str) -> Result<Option<Found>, BusError> {
         let (client, name) = (Arc::clone(&self.client), topic.to_owned());
         let patience = self.settings.patience;
         let asked = tokio::task::spawn_blocking(move || {
@@ -103,17 +98,20 @@ impl Admin {
             match found.and_then(|found| found.error()) {
                 Some(error) => Err(KafkaError::MetadataFetch(error.into())),
                 None => Ok(found.map_or_else(Vec::new, |found| {
-                    found.partitions().iter().map(|partition| partition.leader()).collect()
+                    let partitions = found.partitions().iter();
+                    partitions
+                        .map(|of| Found { leader: of.leader(), replicas: of.replicas().len() })
+                        .collect()
                 })),
             }
         });
         match asked.await.map_err(|e| stopped(&e))?.as_deref() {
-            Ok([leader]) if *leader >= 0 => Ok(Some(*leader)),
+            Ok([found]) if found.leader >= 0 => Ok(Some(*found)),
             // Just made: it has no leader yet.
             Ok([] | [_]) => Ok(None),
-            Ok(leaders) => Err(BusError::Refused(format!(
+            Ok(partitions) => Err(BusError::Refused(format!(
                 "topic {topic} has {} partitions; the topic of an entity has one",
-                leaders.len()
+                partitions.len()
             ))),
             Err(error) if is_unknown(error) => Ok(None),
             Err(error) if code(error) == Some(Code::LeaderNotAvailable) => Ok(None),
@@ -178,45 +176,4 @@ fn is_brief(code: Code) -> bool {
             | Code::NotController
             | Code::LeaderNotAvailable
     )
-}
-
-fn limits(config: impl Fn(&str) -> Option<String>) -> Limits {
-    let number = |name: &str| config(name).and_then(|value| value.parse::<u64>().ok());
-    let policy = config("cleanup.policy").unwrap_or_default();
-    let deletes = policy.is_empty() || policy.contains("delete");
-    Limits {
-        // -1, for ever, is no such number.
-        retention: number("retention.ms").filter(|_| deletes).map(Duration::from_millis),
-        retention_bytes: number("retention.bytes").filter(|_| deletes),
-        compacted: policy.contains("compact"),
-        stamped: config("message.timestamp.type").is_some_and(|t| t == "LogAppendTime"),
-        max_batch_bytes: number("max.message.bytes").and_then(|n| usize::try_from(n).ok()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_topic_that_is_kept_for_ever_has_no_limits() {
-        let configs = KafkaSettings::default().topic_configs();
-        let of = |name: &str| configs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
-        let limits = limits(of);
-        assert_eq!((limits.retention, limits.retention_bytes), (None, None));
-        assert!(limits.stamped && !limits.compacted);
-    }
-
-    #[test]
-    fn what_a_topic_loses_by_itself_is_read_from_its_configuration() {
-        let of = |name: &str| match name {
-            "retention.ms" => Some("604800000".to_owned()),
-            "retention.bytes" => Some("-1".to_owned()),
-            "cleanup.policy" => Some("delete".to_owned()),
-            _ => None,
-        };
-        let limits = limits(of);
-        assert_eq!(limits.retention, Some(Duration::from_secs(7 * 24 * 3600)));
-        assert_eq!(limits.retention_bytes, None);
-    }
 }

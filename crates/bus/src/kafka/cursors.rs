@@ -19,6 +19,9 @@ use crate::{Mark, Tenant};
 /// What is known of the entities' epochs and cursors.
 pub(super) struct Cursors {
     pub(super) topic: String,
+    /// Held by who reads the topic, so that nobody takes an end that he asked for earlier for that of
+    /// a shorter topic.
+    reading: tokio::sync::Mutex<()>,
     known: Mutex<Known>,
 }
 
@@ -34,10 +37,16 @@ struct Known {
 
 /// An entity's cursor record as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Stored {
-    epoch: Epoch,
+pub(super) struct Stored {
+    pub(super) epoch: Epoch,
     #[serde(flatten)]
-    record: CursorRecord,
+    pub(super) record: CursorRecord,
+    /// How many messages the epoch's polled pages have had, up to and with this one.
+    #[serde(default)]
+    pub(super) polled: u64,
+    /// When the page was published, in microseconds since 1970.
+    #[serde(default)]
+    pub(super) published_at_us: i64,
 }
 
 impl Stored {
@@ -61,11 +70,12 @@ const TENANT: &str = "tenant";
 
 impl Cursors {
     pub(super) fn new(topic: String) -> Self {
-        Self { topic, known: Mutex::default() }
+        Self { topic, reading: tokio::sync::Mutex::default(), known: Mutex::default() }
     }
 
-    /// Reads what was written since.
+    /// Reads what was written since. What was read counts also where it fails on its way.
     pub(super) async fn refresh(&self, looker: &Looker) -> Result<(), BusError> {
+        let _alone = self.reading.lock().await;
         let Some(marks) = looker.marks(&self.topic).await? else {
             return Err(BusError::Unavailable(format!("topic {} is not there", self.topic)));
         };
@@ -81,10 +91,9 @@ impl Cursors {
             return Ok(());
         }
         let mut damaged = None;
-        let mut read = Vec::new();
         let visit = |record: &BorrowedMessage<'_>| match entry(record) {
             Ok(entry) => {
-                read.extend(entry);
+                self.take_up(entry, record.offset() + 1);
                 ControlFlow::Continue(())
             }
             Err(error) => {
@@ -96,7 +105,7 @@ impl Cursors {
         if let Some(error) = damaged {
             return Err(error);
         }
-        self.take_up(read, marks.high);
+        self.take_up(None, marks.high);
         Ok(())
     }
 
@@ -106,9 +115,8 @@ impl Cursors {
     }
 
     /// The cursor record of an entity whose topic has `epoch`.
-    pub(super) fn cursor(&self, entity: &EntityId, epoch: Epoch) -> Option<CursorRecord> {
-        let known = self.lock();
-        known.cursors.get(entity).filter(|c| c.epoch == epoch).map(|c| c.record.clone())
+    pub(super) fn cursor(&self, entity: &EntityId, epoch: Epoch) -> Option<Stored> {
+        self.lock().cursors.get(entity).filter(|c| c.epoch == epoch).cloned()
     }
 
     /// What stands on the bus of a move.
@@ -122,32 +130,32 @@ impl Cursors {
     }
 
     /// Takes up a record that this process has written.
-    pub(super) fn wrote(&self, entity: &EntityId, epoch: Epoch, record: CursorRecord) {
-        self.lock().cursors.insert(entity.clone(), Stored { epoch, record });
+    pub(super) fn wrote(&self, entity: &EntityId, stored: Stored) {
+        self.lock().cursors.insert(entity.clone(), stored);
     }
 
-    fn take_up(&self, entries: Vec<Entry>, next: i64) {
+    /// Takes up what a record says, with which everything before `next` was read.
+    fn take_up(&self, entry: Option<Entry>, next: i64) {
         let mut known = self.lock();
-        if next < known.next {
+        if next <= known.next {
             return;
         }
         known.next = next;
-        for entry in entries {
-            match entry {
-                Entry::Mark(mark) => known.mark = Some(mark),
-                Entry::Tenant(tenant) => known.tenant = Some(tenant),
-                Entry::Epoch(entity, epoch) => {
-                    known.epochs.insert(entity, epoch);
-                }
-                // What this process wrote itself may be younger than what it reads.
-                Entry::Cursor(entity, stored) => match known.cursors.get_mut(&entity) {
-                    Some(newer) if newer.place() > stored.place() => {}
-                    Some(older) => *older = stored,
-                    None => {
-                        known.cursors.insert(entity, stored);
-                    }
-                },
+        match entry {
+            None => {}
+            Some(Entry::Mark(mark)) => known.mark = Some(mark),
+            Some(Entry::Tenant(tenant)) => known.tenant = Some(tenant),
+            Some(Entry::Epoch(entity, epoch)) => {
+                known.epochs.insert(entity, epoch);
             }
+            // What this process wrote itself may be younger than what it reads.
+            Some(Entry::Cursor(entity, stored)) => match known.cursors.get_mut(&entity) {
+                Some(newer) if newer.place() > stored.place() => {}
+                Some(older) => *older = stored,
+                None => {
+                    known.cursors.insert(entity, stored);
+                }
+            },
         }
     }
 
@@ -171,11 +179,9 @@ pub(super) fn epoch_entry(entity: &EntityId, epoch: Epoch) -> Result<(String, Ve
 /// The key and the value of an entity's cursor record.
 pub(super) fn cursor_entry(
     entity: &EntityId,
-    epoch: Epoch,
-    record: &CursorRecord,
+    stored: &Stored,
 ) -> Result<(String, Vec<u8>), BusError> {
-    let stored = Stored { epoch, record: record.clone() };
-    Ok((format!("{entity}{CURSOR}"), json(&stored)?))
+    Ok((format!("{entity}{CURSOR}"), json(stored)?))
 }
 
 /// The key and the value of what stands on the bus of a move.

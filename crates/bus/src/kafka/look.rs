@@ -15,14 +15,15 @@ use tokio::sync::Mutex;
 
 use super::context::Context;
 use super::mishap::{is_unknown, stopped, told};
+use super::prefetch::ALONE;
 use super::settings::KafkaSettings;
 
 /// The one partition of every topic.
 pub(super) const PARTITION: i32 = 0;
 /// The end of a topic is known after so long with nothing more.
 const AT_THE_END: &str = "10";
-/// What stands before the end has come by then.
-const AFTER_THE_END: Duration = Duration::from_millis(200);
+/// So long a look that gets nothing waits before it looks again how far it is.
+const STEP: Duration = Duration::from_millis(200);
 
 /// Where a topic begins and ends, in Kafka's offsets: the first that is there, and the one after
 /// the last that is committed.
@@ -40,7 +41,7 @@ pub(super) struct Looker {
 
 impl Looker {
     pub(super) fn new(settings: &KafkaSettings, context: Context) -> Result<Self, BusError> {
-        let mut config = settings.consumer(&settings.lookers());
+        let mut config = settings.consumer(&settings.lookers(), ALONE);
         config.set("fetch.wait.max.ms", AT_THE_END);
         let consumer =
             config.create_with_context(context.clone()).map_err(|e| context.refuses(&e))?;
@@ -85,7 +86,8 @@ impl Looker {
     }
 
     /// Shows `visit` what stands in a topic from Kafka's offset `from` to `high`, until it breaks.
-    /// More may be shown.
+    /// More may be shown, and never less: [`BusError::Unavailable`] if the brokers give nothing more
+    /// of it for as long as the bus has patience.
     pub(super) async fn read<V>(
         &self,
         topic: &str,
@@ -99,36 +101,50 @@ impl Looker {
         let _turn = self.turn.lock().await;
         let failed = |error: KafkaError| told(&format!("reading {topic}"), &error);
         self.consumer.assign(&place(topic, from)?).map_err(failed)?;
-        let read = tokio::time::timeout(self.patience, self.visit(topic, high, visit)).await;
+        let read = self.visit(topic, high, visit).await;
         self.consumer.unassign().map_err(failed)?;
-        match read {
-            Ok(read) => read.map_err(failed),
-            Err(_) => Err(BusError::Unavailable(format!(
-                "the brokers did not give the end of {topic} within {} s",
-                self.patience.as_secs()
-            ))),
-        }
+        read
     }
 
-    async fn visit<V>(&self, topic: &str, high: i64, mut visit: V) -> Result<(), KafkaError>
+    async fn visit<V>(&self, topic: &str, high: i64, mut visit: V) -> Result<(), BusError>
     where
         V: FnMut(&BorrowedMessage<'_>) -> ControlFlow<()> + Send,
     {
-        let mut wait = self.patience;
         loop {
-            match tokio::time::timeout(wait, self.consumer.recv()).await {
-                Ok(Ok(record)) if visit(&record).is_break() => return Ok(()),
-                Ok(Ok(_)) => {}
-                // A little longer, where the end of the topic seems to come too early.
-                Ok(Err(KafkaError::PartitionEOF(_))) => match next_of(&self.consumer, topic)? {
-                    Some(next) if next >= high => return Ok(()),
-                    _ => wait = AFTER_THE_END,
-                },
-                Ok(Err(error)) if is_passing(&error) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Ok(()),
+            let next = tokio::time::timeout(self.patience, self.next(topic, high)).await;
+            match next.map_err(|_| self.stuck(topic))? {
+                Ok(Some(record)) if visit(&record).is_break() => return Ok(()),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(told(&format!("reading {topic}"), &error)),
             }
         }
+    }
+
+    /// The next record; `None` once everything before `high` has come. Where the brokers say that the
+    /// topic ends earlier, that is waited for: one of them may not know yet what another said.
+    async fn next(
+        &self,
+        topic: &str,
+        high: i64,
+    ) -> Result<Option<BorrowedMessage<'_>>, KafkaError> {
+        loop {
+            match tokio::time::timeout(STEP, self.consumer.recv()).await {
+                Ok(Ok(record)) => return Ok(Some(record)),
+                Err(_) | Ok(Err(KafkaError::PartitionEOF(_))) => {
+                    if next_of(&self.consumer, topic)?.is_some_and(|next| next >= high) {
+                        return Ok(None);
+                    }
+                }
+                Ok(Err(error)) if is_passing(&error) => {}
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn stuck(&self, topic: &str) -> BusError {
+        let waited = self.patience.as_secs();
+        BusError::Unavailable(format!("{topic} gave nothing of what it has for {waited} s"))
     }
 }
 

@@ -7,19 +7,26 @@
 
 mod admin;
 mod audit;
+mod backlog;
 mod context;
+mod course;
 mod cursors;
 mod keeper;
+mod limits;
 mod look;
 mod mishap;
 mod names;
 mod owner;
+mod prefetch;
 mod publish;
 mod record;
 mod settings;
 mod shared;
 mod subscriber;
 mod topic;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,9 +61,7 @@ impl KafkaBus {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, BusError> {
         let shared = Arc::new(Shared::new(settings, clock)?);
-        let configs = shared.settings.cursors_configs();
-        shared.admin.ensure(&shared.cursors.topic, &configs).await?;
-        shared.cursors.refresh(&shared.looker).await?;
+        shared.begin().await?;
         let keeper = tokio::spawn(keeper::keep(Arc::downgrade(&shared)));
         Ok(Arc::new(Self { shared, keeper }))
     }
@@ -121,9 +126,8 @@ impl Publisher for KafkaBus {
         let room = if page.messages.is_empty() {
             None
         } else {
-            let _turn = topic.turn.lock().await;
-            let limit = self.shared.settings.max_unlanded_bytes;
-            Some(topic.room(page.bytes() as u64, limit).await)
+            let KafkaSettings { max_unlanded_bytes: limit, patience, .. } = self.shared.settings;
+            Some(topic.backlog.room(&topic.id, page.bytes() as u64, limit, patience).await?)
         };
         let shared = Arc::clone(&self.shared);
         // On a task of its own: who stops waiting leaves no transaction open.
@@ -179,9 +183,9 @@ impl Bus for KafkaBus {
     }
 
     fn topic_stats(&self) -> Vec<TopicStats> {
-        let now_ms = self.shared.now_ms();
+        let now_us = self.shared.now_us();
         let topics = self.shared.known_topics();
-        let mut stats: Vec<TopicStats> = topics.iter().map(|t| t.stats(now_ms)).collect();
+        let mut stats: Vec<TopicStats> = topics.iter().map(|t| t.stats(now_us)).collect();
         stats.sort_by(|a, b| a.topic.cmp(&b.topic));
         stats
     }

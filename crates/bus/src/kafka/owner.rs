@@ -3,7 +3,8 @@
 //! Kafka lets one producer at a time have a transactional id, and there is one id per entity. Who
 //! takes it over rolls back what its predecessor left open and fences it, and only then reads the
 //! cursor record: from then on nobody else can write one. It is taken over once for each fencing
-//! token, so that a predecessor that was fenced does not take it back.
+//! token, so that a predecessor that was fenced does not take it back. Who let it go because he had
+//! nothing to publish takes it up again if nobody has published since.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use alluvium_model::{BusError, CursorRecord, EncodedPage, FencingToken};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureRecord, Producer};
 
-use super::cursors::cursor_entry;
+use super::cursors::{Stored, cursor_entry};
 use super::look::PARTITION;
 use super::mishap::{is_fenced, stopped, told};
 use super::publish::{Client, answers, drop_aside, queue, refused, settle};
@@ -22,15 +23,25 @@ use super::topic::Topic;
 /// A commit whose answer does not come is asked for again so often.
 const COMMIT_TRIES: u32 = 3;
 
+/// A client that nobody has used for so many rounds of the keeper is ended.
+const REST_ROUNDS: u32 = 12;
+
 /// Whether this process has the transactional id of an entity.
 #[derive(Default)]
 pub(super) struct Owner {
-    client: Option<Client>,
+    pub(super) client: Option<Client>,
+    /// How many rounds of the keeper nobody has used the client.
+    idle: u32,
+    /// What was the last page when the client was ended because nobody used it.
+    rests: Option<Last>,
     /// The token for which it was taken over last, also if it was lost since.
     token: Option<FencingToken>,
     /// Whether it is not known what became of the last page.
     unsure: bool,
 }
+
+/// Who published the last page that stands on the bus, and which one.
+type Last = Option<(FencingToken, u64)>;
 
 /// Why a transaction was not filled.
 enum Failure {
@@ -57,15 +68,16 @@ pub(super) async fn publish(
     let mut owner = topic.owner.lock().await;
     let _alone = topic.pages.write().await;
     let client = owner.ready(shared, topic, record).await?;
-    let published_at_ms = topic.stamp(shared.now_ms());
-    let ended = match fill(&client, shared, topic, page, record, published_at_ms).await {
+    let stored = follow(shared, topic, page, record);
+    let ended = match fill(&client, shared, topic, page, &stored).await {
         Ok(offsets) => commit(&client, shared.settings.patience).await.map(|e| (e, offsets))?,
         Err(failure) => return Err(owner.roll_back(shared, topic, page, record, failure).await),
     };
     match ended {
         (Ended::Committed, offsets) => {
-            shared.cursors.wrote(&topic.id, topic.epoch, record.clone());
-            let span = settle(shared, topic, page, &offsets, published_at_ms).await?;
+            let published_at_us = stored.published_at_us;
+            shared.cursors.wrote(&topic.id, stored);
+            let span = settle(shared, topic, page, &offsets, published_at_us).await?;
             Ok(Published { span })
         }
         (Ended::Failed(error), _) => {
@@ -92,7 +104,20 @@ pub(super) async fn cursor(
     }
     drop(owner);
     shared.cursors.refresh(&shared.looker).await?;
-    Ok(shared.cursors.cursor(&topic.id, topic.epoch))
+    Ok(shared.cursors.cursor(&topic.id, topic.epoch).map(|last| last.record))
+}
+
+/// What is to be stored with a page: it goes on where the last one ended, whoever published that.
+fn follow(shared: &Shared, topic: &Topic, page: &EncodedPage, record: &CursorRecord) -> Stored {
+    let last = shared.cursors.cursor(&topic.id, topic.epoch);
+    let (polled, before) = last.map_or((0, 0), |last| (last.polled, last.published_at_us));
+    topic.heard(before);
+    Stored {
+        epoch: topic.epoch,
+        record: record.clone(),
+        polled: polled + page.messages.len() as u64,
+        published_at_us: topic.stamp(shared.now_us()),
+    }
 }
 
 impl Owner {
@@ -103,13 +128,18 @@ impl Owner {
         topic: &Topic,
         record: &CursorRecord,
     ) -> Result<Client, BusError> {
-        if self.token != Some(record.token) || self.unsure {
+        let anew = self.token != Some(record.token) || self.unsure;
+        if anew || self.rests.is_some() {
             // Asked before, so that who comes too late fences nobody.
             shared.cursors.refresh(&shared.looker).await?;
             check(shared, topic, record)?;
+            if !anew && self.rests != Some(last(shared, topic)) {
+                return Err(fenced(shared, topic, record).await);
+            }
             self.take_over(shared, topic).await?;
             self.token = Some(record.token);
         }
+        self.idle = 0;
         check(shared, topic, record)?;
         match &self.client {
             Some(client) => Ok(client.clone()),
@@ -133,6 +163,7 @@ impl Owner {
             return Err(doing(&error));
         }
         self.client = Some(client);
+        (self.idle, self.rests) = (0, None);
         shared.cursors.refresh(&shared.looker).await?;
         self.unsure = false;
         Ok(())
@@ -171,19 +202,27 @@ impl Owner {
         drop_aside(self.client.take());
     }
 
-    /// Ends a client that nobody needs at the moment.
-    pub(super) fn rest(&mut self) {
-        if self.client.is_some() && !self.unsure {
-            self.token = None;
+    /// One more round of the keeper. Ends a client that nobody has used for many. Whose client it was
+    /// stays known: it is not taken over anew by who was fenced meanwhile. Rounds are counted, and no
+    /// time, so that a process that was stopped does not count as one that had nothing to publish.
+    pub(super) fn rest(&mut self, shared: &Shared, topic: &Topic) {
+        self.idle = self.idle.saturating_add(1);
+        if self.idle > REST_ROUNDS && self.client.is_some() && !self.unsure {
+            self.rests = Some(last(shared, topic));
             self.let_go();
         }
     }
 }
 
+fn last(shared: &Shared, topic: &Topic) -> Last {
+    let last = shared.cursors.cursor(&topic.id, topic.epoch)?;
+    Some((last.record.token, last.record.page))
+}
+
 /// [`BusError::Fenced`] if the page may not follow what stands on the bus.
 fn check(shared: &Shared, topic: &Topic, record: &CursorRecord) -> Result<(), BusError> {
     match shared.cursors.cursor(&topic.id, topic.epoch) {
-        Some(last) if !record.may_follow(Some(&last)) => Err(fenced_by(topic, &last)),
+        Some(last) if !record.may_follow(Some(&last.record)) => Err(fenced_by(topic, &last.record)),
         _ => Ok(()),
     }
 }
@@ -194,7 +233,7 @@ async fn fenced(shared: &Shared, topic: &Topic, record: &CursorRecord) -> BusErr
         tracing::debug!(%error, "who fenced a page could not be asked");
     }
     let last = shared.cursors.cursor(&topic.id, topic.epoch);
-    fenced_by(topic, last.as_ref().unwrap_or(record))
+    fenced_by(topic, last.as_ref().map_or(record, |last| &last.record))
 }
 
 fn fenced_by(topic: &Topic, last: &CursorRecord) -> BusError {
@@ -207,11 +246,12 @@ async fn fill(
     shared: &Shared,
     topic: &Topic,
     page: &EncodedPage,
-    record: &CursorRecord,
-    published_at_ms: i64,
+    stored: &Stored,
 ) -> Result<Vec<Option<u64>>, Failure> {
     client.begin_transaction().map_err(Failure::Kafka)?;
-    let queued = queue(client, topic, page, published_at_ms).await.map_err(Failure::Kafka)?;
+    let first = stored.polled - page.messages.len() as u64 + 1;
+    let queued = queue(client, topic, page, stored.published_at_us, Some(first)).await;
+    let queued = queued.map_err(Failure::Kafka)?;
     let offsets = answers(queued).await.map_err(Failure::Kafka)?;
     if offsets.first().copied().flatten().is_some_and(|first| first <= topic.known_end()) {
         topic.spoil();
@@ -220,7 +260,7 @@ async fn fill(
             topic.name
         ))));
     }
-    let (key, value) = cursor_entry(&topic.id, topic.epoch, record).map_err(Failure::Told)?;
+    let (key, value) = cursor_entry(&topic.id, stored).map_err(Failure::Told)?;
     let record = FutureRecord::to(&shared.cursors.topic).partition(PARTITION);
     let record = record.key(&key).payload(&value);
     client.send(record, shared.settings.patience).await.map_err(|(e, _)| Failure::Kafka(e))?;

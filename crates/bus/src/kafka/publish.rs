@@ -10,12 +10,13 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
+use super::backlog::Weight;
 use super::context::Context;
 use super::look::PARTITION;
 use super::mishap::{code, told};
 use super::record;
 use super::shared::Shared;
-use super::topic::{Topic, Weight};
+use super::topic::Topic;
 
 /// How long to wait where librdkafka's queue is full.
 const QUEUE_AGAIN: Duration = Duration::from_millis(5);
@@ -41,10 +42,10 @@ impl Pusher {
     ) -> Result<Published, BusError> {
         let _with_others = topic.pages.read().await;
         let client = self.client(shared).await?;
-        let published_at_ms = topic.stamp(shared.now_ms());
-        let queued = {
+        let (queued, published_at_us) = {
             let _in_one_piece = topic.queueing.lock().await;
-            queue(&client, topic, page, published_at_ms).await
+            let published_at_us = topic.stamp(shared.now_us());
+            (queue(&client, topic, page, published_at_us, None).await, published_at_us)
         };
         let offsets = match queued {
             Ok(queued) => answers(queued).await,
@@ -57,7 +58,7 @@ impl Pusher {
                 return Err(refused(shared, topic, page, &error));
             }
         };
-        let span = settle(shared, topic, page, &offsets, published_at_ms).await?;
+        let span = settle(shared, topic, page, &offsets, published_at_us).await?;
         Ok(Published { span })
     }
 
@@ -118,24 +119,26 @@ impl Pusher {
 pub(super) async fn mark(shared: &Shared, name: &str, epoch: Epoch) -> Result<(), BusError> {
     let record: FutureRecord<'_, (), ()> = FutureRecord::to(name)
         .partition(PARTITION)
-        .timestamp(shared.now_ms())
+        .timestamp(shared.now_us() / 1000)
         .headers(record::mark(epoch));
     let client = shared.pusher.client(shared).await?;
     let sent = client.send(record, shared.settings.patience).await;
     sent.map(drop).map_err(|(error, _)| told(&format!("beginning {name}"), &error))
 }
 
-/// Queues a page's messages, in their order.
+/// Queues a page's messages, in their order. Those of a polled page are numbered, from `first` on.
 pub(super) async fn queue(
     client: &Client,
     topic: &Topic,
     page: &EncodedPage,
-    published_at_ms: i64,
+    published_at_us: i64,
+    first: Option<u64>,
 ) -> Result<Vec<DeliveryFuture>, KafkaError> {
     let mut queued = Vec::with_capacity(page.messages.len());
-    for message in &page.messages {
-        let headers = record::headers(message, topic.epoch);
-        queued.push(queue_one(client, topic, message, headers, published_at_ms).await?);
+    for (index, message) in (0..).zip(&page.messages) {
+        let number = first.map(|first| first + index);
+        let headers = record::headers(message, topic.epoch, published_at_us, number);
+        queued.push(queue_one(client, topic, message, headers, published_at_us).await?);
     }
     Ok(queued)
 }
@@ -145,11 +148,11 @@ async fn queue_one(
     topic: &Topic,
     message: &EncodedMessage,
     headers: OwnedHeaders,
-    published_at_ms: i64,
+    published_at_us: i64,
 ) -> Result<DeliveryFuture, KafkaError> {
     let mut record: FutureRecord<'_, (), [u8]> = FutureRecord::to(&topic.name)
         .partition(PARTITION)
-        .timestamp(published_at_ms)
+        .timestamp(published_at_us / 1000)
         .headers(headers)
         .payload(&message.payload[..]);
     loop {
@@ -206,11 +209,11 @@ pub(super) async fn settle(
     topic: &Topic,
     page: &EncodedPage,
     offsets: &[Option<u64>],
-    published_at_ms: i64,
+    published_at_us: i64,
 ) -> Result<Span, BusError> {
     let weigh = |(message, offset): (&EncodedMessage, &Option<u64>)| {
         let (bytes, records) = (message.payload.len() as u64, message.records);
-        offset.map(|offset| Weight { offset, bytes, records, published_at_ms })
+        offset.map(|offset| Weight { offset, bytes, records, published_at_us })
     };
     let weights: Vec<Weight> = page.messages.iter().zip(offsets).filter_map(weigh).collect();
     let whole = weights.len() == page.messages.len();

@@ -1,18 +1,21 @@
 //! Messages as Kafka's records, and back.
 //!
 //! Headers are carried as they are, which is CloudEvents' binary mode: their names are those of its
-//! Kafka binding. Beside them stand two of the bus's own: how many records the lines hold, and the
-//! topic's epoch, by which a reader notices that the topic was made anew under its feet.
-
-use std::sync::Arc;
+//! Kafka binding. Beside them stand the bus's own: how many records the lines hold, when the message
+//! was published, its number among those of polled pages, and the topic's epoch, by which a reader
+//! notices that the topic was made anew under its feet.
 
 use alluvium_model::{BusError, EncodedMessage, EntityId, Epoch, Headers, Message};
 use bytes::Bytes;
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, OwnedHeaders};
 
+use crate::times::PUBLISHED;
+
 const RECORDS: &str = "alluvium-records";
 const EPOCH: &str = "alluvium-epoch";
+/// Of all messages of polled pages in the topic's epoch, the how-manieth this one is.
+const POLLED: &str = "alluvium-polled";
 /// On a record that begins a topic, and is nobody's message.
 const MARK: &str = "alluvium-mark";
 
@@ -23,10 +26,20 @@ pub(super) fn mark(epoch: Epoch) -> OwnedHeaders {
     headers.insert(Header { key: EPOCH, value: Some(epoch.as_str()) })
 }
 
-/// The headers of a message.
-pub(super) fn headers(message: &EncodedMessage, epoch: Epoch) -> OwnedHeaders {
-    let (records, epoch) = (message.records.to_string(), epoch.to_string());
-    let own = [(RECORDS, records.as_str()), (EPOCH, epoch.as_str())];
+/// The headers of a message, and its number if its page was polled.
+pub(super) fn headers(
+    message: &EncodedMessage,
+    epoch: Epoch,
+    published_at_us: i64,
+    polled: Option<u64>,
+) -> OwnedHeaders {
+    let numbers = [
+        (RECORDS, Some(message.records.to_string())),
+        (PUBLISHED, Some(published_at_us.to_string())),
+        (POLLED, polled.map(|number| number.to_string())),
+        (EPOCH, Some(epoch.to_string())),
+    ];
+    let own = numbers.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
     let all = message.headers.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     all.chain(own).fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value) })
@@ -39,15 +52,15 @@ pub(super) fn size(message: &EncodedMessage) -> usize {
     message.payload.len() + headers.sum::<usize>()
 }
 
-/// What a record is.
-pub(super) enum Read {
-    /// A mark.
-    Mark,
-    /// A message.
-    Message(Arc<Message>),
+/// A message that was found.
+pub(super) struct Found {
+    pub(super) message: Message,
+    /// Its number among those of polled pages, if it is one.
+    pub(super) polled: Option<u64>,
 }
 
-/// What stands at a record's place in the topic of `entity`, which has `epoch`.
+/// The message that stands at a record's place in the topic of `entity`, which has `epoch`; `None`
+/// for a mark.
 ///
 /// A record without the bus's own headers was put there by somebody else, and is taken as it is. One
 /// of another epoch is refused with [`BusError::UnexpectedEpoch`].
@@ -55,22 +68,24 @@ pub(super) fn read(
     entity: &EntityId,
     epoch: Epoch,
     record: &BorrowedMessage<'_>,
-) -> Result<Read, BusError> {
+) -> Result<Option<Found>, BusError> {
     let mut headers = Headers::default();
-    let (mut records, mut marked, mut said) = (None, false, None);
+    let (mut records, mut marked, mut said, mut polled) = (None, false, None, None);
     for header in record.headers().map(|h| h.iter()).into_iter().flatten() {
         let value = String::from_utf8_lossy(header.value.unwrap_or_default());
         match header.key {
             RECORDS => records = value.parse().ok(),
             EPOCH => said = value.parse().ok().map(Epoch),
+            POLLED => polled = value.parse().ok(),
             MARK => marked = true,
+            PUBLISHED => {}
             name => {
                 headers.0.insert(name.to_owned(), value.into_owned());
             }
         }
     }
     if marked && said.is_some() {
-        return Ok(Read::Mark);
+        return Ok(None);
     }
     if let Some(found) = said.filter(|said| *said != epoch) {
         let topic = entity.clone();
@@ -78,10 +93,16 @@ pub(super) fn read(
     }
     let payload = Bytes::copy_from_slice(record.payload().unwrap_or_default());
     let records = records.unwrap_or_else(|| lines(&payload));
-    let published_at_us = record.timestamp().to_millis().unwrap_or(0).saturating_mul(1000);
     let encoded = EncodedMessage { headers, payload, records };
-    let message = Message::new(epoch, offset(record), published_at_us, encoded, None);
-    Ok(Read::Message(Arc::new(message)))
+    let message = Message::new(epoch, offset(record), published_at_us(record), encoded, None);
+    Ok(Some(Found { message, polled }))
+}
+
+/// When a message was published, as its publisher says, and else as Kafka does.
+pub(super) fn published_at_us(record: &BorrowedMessage<'_>) -> i64 {
+    let told = header(record, PUBLISHED).and_then(|told| told.parse().ok());
+    let stamped = || record.timestamp().to_millis().unwrap_or(0).saturating_mul(1000);
+    told.unwrap_or_else(stamped)
 }
 
 /// The record's offset. The first of a topic is its mark, at 0, so that messages begin at 1.
@@ -106,13 +127,15 @@ pub(super) enum Beginning {
 
 /// What a record is that stands first in a topic.
 pub(super) fn beginning(record: &BorrowedMessage<'_>) -> Beginning {
-    let header = |name: &str| {
-        let mut all = record.headers().map(|h| h.iter()).into_iter().flatten();
-        all.find(|header| header.key == name).and_then(|header| header.value)
-    };
-    let said = header(EPOCH).and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
-    match (header(MARK), said.map(Epoch)) {
+    let said = header(record, EPOCH).and_then(|told| told.parse().ok()).map(Epoch);
+    match (header(record, MARK), said) {
         (Some(_), Some(epoch)) => Beginning::Mark(epoch),
         (_, said) => Beginning::Message(said),
     }
+}
+
+fn header<'a>(record: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a str> {
+    let mut all = record.headers().map(|h| h.iter()).into_iter().flatten();
+    let value = all.find(|header| header.key == name).and_then(|header| header.value)?;
+    std::str::from_utf8(value).ok()
 }

@@ -149,15 +149,17 @@ impl KafkaSettings {
         config
     }
 
-    /// A client that reads what is committed, and tells of every hole.
-    pub(super) fn consumer(&self, group: &str) -> ClientConfig {
+    /// A client that reads what is committed, and tells of every hole. It asks for more while what
+    /// it has fetched ahead is less than `prefetch` bytes.
+    pub(super) fn consumer(&self, group: &str, prefetch: usize) -> ClientConfig {
         let mut config = self.client();
         let largest = self.max_batch_bytes();
         for (name, value) in [
-            ("fetch.message.max.bytes", largest.min(4 << 20)),
+            // A batch that is larger comes all the same, alone.
+            ("fetch.message.max.bytes", largest.min(1 << 20)),
             ("fetch.max.bytes", largest.max(16 << 20)),
             ("receive.message.max.bytes", largest.max(16 << 20) + (1 << 20)),
-            ("queued.max.messages.kbytes", 32 << 10),
+            ("queued.max.messages.kbytes", (prefetch >> 10).max(1)),
         ] {
             if !self.options.contains_key(name) {
                 config.set(name, value.to_string());

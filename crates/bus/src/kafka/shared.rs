@@ -9,10 +9,11 @@ use alluvium_model::{BusError, Clock, EntityId, Epoch};
 use rdkafka::message::BorrowedMessage;
 use tokio::sync::OnceCell;
 
-use super::admin::{Admin, Limits};
+use super::admin::Admin;
 use super::context::Context;
 use super::cursors::{Cursors, epoch_entry};
 use super::look::{Looker, Marks};
+use super::prefetch::Prefetch;
 use super::publish::{self, Pusher};
 use super::record::{self, Beginning};
 use super::settings::KafkaSettings;
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) cursors: Cursors,
     pub(super) pusher: Pusher,
     pub(super) closed: AtomicBool,
+    /// What readers may fetch ahead.
+    pub(super) prefetch: Prefetch,
     /// Set once the topic of the audit events is there.
     pub(super) audit: OnceCell<()>,
     topics: Mutex<HashMap<EntityId, Arc<Topic>>>,
@@ -44,6 +47,7 @@ impl Shared {
             cursors: Cursors::new(settings.cursors()),
             pusher: Pusher::default(),
             closed: AtomicBool::new(false),
+            prefetch: Prefetch::default(),
             audit: OnceCell::new(),
             topics: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
@@ -51,6 +55,16 @@ impl Shared {
             context,
             clock,
         })
+    }
+
+    /// Sees to it that the topic of the cursor records is there, and reads it.
+    pub(super) async fn begin(&self) -> Result<(), BusError> {
+        let topic = &self.cursors.topic;
+        let found = self.admin.ensure(topic, &self.settings.cursors_configs()).await?;
+        if let Some(limits) = self.admin.limits(topic, found).await {
+            limits.check_cursors(&self.settings, topic, found);
+        }
+        self.cursors.refresh(&self.looker).await
     }
 
     /// The topic of an entity, made if it is not there.
@@ -118,8 +132,8 @@ impl Shared {
         self.topics().values().cloned().collect()
     }
 
-    pub(super) fn now_ms(&self) -> i64 {
-        self.clock.now().as_millisecond()
+    pub(super) fn now_us(&self) -> i64 {
+        self.clock.now().as_microsecond()
     }
 
     fn known(&self, id: &EntityId) -> Option<Arc<Topic>> {
@@ -140,6 +154,7 @@ impl Shared {
         let visit = |found: &BorrowedMessage| {
             if matches!(record::beginning(found), Beginning::Message(_)) {
                 last = Some(record::offset(found));
+                topic.heard(record::published_at_us(found));
             }
             ControlFlow::Continue(())
         };
@@ -149,41 +164,16 @@ impl Shared {
 
     async fn open(&self, id: &EntityId) -> Result<Topic, BusError> {
         let name = self.settings.topic(id);
-        let leader = self.admin.ensure(&name, &self.settings.topic_configs()).await?;
-        let limits = self.admin.limits(&name, leader).await.unwrap_or_default();
-        self.check_limits(&name, &limits)?;
+        let found = self.admin.ensure(&name, &self.settings.topic_configs()).await?;
+        let limits = self.admin.limits(&name, found).await.unwrap_or_default();
+        limits.check(&self.settings, &name, found)?;
         self.cursors.refresh(&self.looker).await?;
         let (epoch, marks) = self.epoch(id, &name).await?;
         let topic = Topic::new(id.clone(), name, epoch, limits);
         topic.seen(marks);
+        // When it was published to last, too: no page of this process is to be older.
+        self.end(&topic, marks).await?;
         Ok(topic)
-    }
-
-    fn check_limits(&self, name: &str, limits: &Limits) -> Result<(), BusError> {
-        if limits.compacted {
-            return Err(BusError::Refused(format!(
-                "topic {name} is compacted, so that messages go missing; set its cleanup.policy \
-                 to delete"
-            )));
-        }
-        if let Some(age) = limits.retention {
-            let hours = age.as_secs() / 3600;
-            tracing::warn!(
-                topic = name,
-                hours,
-                "the brokers remove messages of this age, also \
-                if raw has not landed them; set the topic's retention.ms to -1"
-            );
-        }
-        if let Some(bytes) = limits.retention_bytes {
-            tracing::warn!(
-                topic = name,
-                bytes,
-                "the brokers keep so many bytes, and remove what \
-                raw has not landed beyond; set the topic's retention.bytes to -1"
-            );
-        }
-        Ok(())
     }
 
     /// The epoch of a topic. While its beginning is there it stands in its first record, which is
@@ -244,7 +234,7 @@ impl Shared {
         name: &str,
         before: Option<Epoch>,
     ) -> Result<(), BusError> {
-        let now = u64::try_from(self.now_ms()).unwrap_or(0);
+        let now = u64::try_from(self.now_us() / 1000).unwrap_or(0);
         let epoch = Epoch(now.max(before.map_or(0, |before| before.0 + 1)));
         tracing::info!(topic = %id, %epoch, "a topic begins");
         publish::mark(self, name, epoch).await

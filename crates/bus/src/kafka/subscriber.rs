@@ -14,15 +14,20 @@ use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::context::Context;
+use super::course::Course;
 use super::look::{Marks, is_passing, next_of, place};
 use super::mishap::{code, is_unknown, told};
+use super::prefetch::Part;
 use super::publish::drop_aside;
-use super::record::{self, Read};
+use super::record::{self, Found};
 use super::shared::Shared;
-use super::topic::{Topic, first_after};
+use super::topic::{Reading, Topic, first_after};
 
 /// So long a reader that knows of more waits before it looks again how far it is.
 const STEP: Duration = Duration::from_millis(50);
+/// So long a delivery waits for what this process published and the brokers do not show yet. It may
+/// stand behind somebody's open transaction for longer than that.
+const SHOWN: Duration = Duration::from_secs(1);
 
 type Reader = StreamConsumer<Context>;
 
@@ -31,10 +36,16 @@ pub(super) struct KafkaSubscriber {
     shared: Arc<Shared>,
     topic: Arc<Topic>,
     layer: Layer,
+    _reading: Reading,
     /// Goes on where the subscriber stands; made when it is needed, and anew where that changes, so
     /// that nothing of what it had before can be in the way.
     reader: Option<Arc<Reader>>,
+    /// What the reader may fetch ahead: as it is now, and as it was when the reader was made.
+    prefetch: Part,
+    prefetched: usize,
     at: u64,
+    /// Where the reader is.
+    course: Course,
     /// What came and was not delivered yet.
     ahead: VecDeque<Arc<Message>>,
 }
@@ -47,8 +58,11 @@ impl Drop for KafkaSubscriber {
 
 impl KafkaSubscriber {
     pub(super) fn new(shared: Arc<Shared>, topic: Arc<Topic>, layer: Layer, marks: Marks) -> Self {
-        topic.read_by(layer);
-        Self { shared, topic, layer, reader: None, at: first_after(marks), ahead: VecDeque::new() }
+        let (_reading, prefetch) = (topic.read_by(layer), shared.prefetch.part());
+        let at = first_after(marks);
+        let (_, course) = Course::before(at, marks.low);
+        let (reader, ahead, prefetched) = (None, VecDeque::new(), 0);
+        Self { shared, topic, layer, _reading, reader, prefetch, prefetched, at, course, ahead }
     }
 
     /// The reader, which goes on where the subscriber stands.
@@ -57,14 +71,23 @@ impl KafkaSubscriber {
             return Ok(Arc::clone(reader));
         }
         let settings = &self.shared.settings;
+        self.prefetched = self.prefetch.bytes();
         let reader: Reader = settings
-            .consumer(&settings.group(self.layer))
+            .consumer(&settings.group(self.layer), self.prefetched)
             .create_with_context(self.shared.context.clone())
             .map_err(|e| self.shared.context.refuses(&e))?;
-        let from = i64::try_from(self.at + 1).unwrap_or(i64::MAX);
+        let (from, course) = Course::before(self.at, self.topic.marks().low);
+        self.course = course;
         let list = place(&self.topic.name, from)?;
         reader.assign(&list).map_err(|e| told("placing a reader", &e))?;
         Ok(Arc::clone(self.reader.insert(Arc::new(reader))))
+    }
+
+    /// Gives the reader back that fetches more ahead than it may by now, before it is asked for more.
+    fn share(&mut self) {
+        if self.ahead.is_empty() && self.prefetched > 2 * self.prefetch.bytes() {
+            self.stand(self.at);
+        }
     }
 
     /// What it had is forgotten: what was fetched and not given comes again.
@@ -104,8 +127,8 @@ impl KafkaSubscriber {
             Ok(Ok(record)) => record::read(&self.topic.id, self.topic.epoch, &record),
         };
         match found {
-            Ok(Read::Message(message)) => self.take_up(message).map(|()| true),
-            Ok(Read::Mark) => Ok(false),
+            Ok(Some(found)) => self.take_up(found),
+            Ok(None) => Ok(false),
             Err(error) => {
                 self.topic.spoil();
                 Err(error)
@@ -113,13 +136,13 @@ impl KafkaSubscriber {
         }
     }
 
-    fn take_up(&mut self, message: Arc<Message>) -> Result<(), BusError> {
-        if message.offset <= self.head() {
-            let (topic, offset) = (&self.topic.name, message.offset);
-            return Err(BusError::Corrupt(format!("{topic}: offset {offset} came again")));
+    /// Takes up what came, if it is to be delivered.
+    fn take_up(&mut self, mut found: Found) -> Result<bool, BusError> {
+        let delivered = !self.course.pass(&self.topic.name, &mut found)?;
+        if !delivered {
+            self.ahead.push_back(Arc::new(found.message));
         }
-        self.ahead.push_back(message);
-        Ok(())
+        Ok(!delivered)
     }
 
     /// Takes up the next message before Kafka's offset `high`, or one that is here already. Whether
@@ -138,17 +161,26 @@ impl KafkaSubscriber {
         }
     }
 
-    async fn patiently(&mut self, high: i64) -> Result<bool, BusError> {
-        let (patience, name) = (self.shared.settings.patience, self.topic.name.clone());
-        tokio::time::timeout(patience, self.before(high)).await.unwrap_or_else(|_| {
-            let waited = patience.as_secs();
-            Err(BusError::Unavailable(format!("{name} gave nothing of what it has for {waited} s")))
-        })
+    /// As [`Self::before`]. What has come already is delivered, though more does not come in time.
+    async fn patiently(&mut self, marks: Marks, high: i64) -> Result<bool, BusError> {
+        let shown = !self.ahead.is_empty() && self.next()? >= marks.high;
+        let patience = self.shared.settings.patience;
+        let patience = if shown { patience.min(SHOWN) } else { patience };
+        match tokio::time::timeout(patience, self.before(high)).await {
+            Ok(found) => found,
+            Err(_) if !self.ahead.is_empty() => Ok(false),
+            Err(_) => {
+                let (name, waited) = (&self.topic.name, patience.as_secs());
+                Err(BusError::Unavailable(format!(
+                    "{name} gave nothing of what it has for {waited} s"
+                )))
+            }
+        }
     }
 
     /// The first message of a delivery: what there is, or what comes within `wait`.
-    async fn first(&mut self, high: i64, wait: Duration) -> Result<bool, BusError> {
-        if !self.ahead.is_empty() || self.patiently(high).await? {
+    async fn first(&mut self, marks: Marks, high: i64, wait: Duration) -> Result<bool, BusError> {
+        if !self.ahead.is_empty() || self.patiently(marks, high).await? {
             return Ok(true);
         }
         let coming = async {
@@ -163,23 +195,28 @@ impl KafkaSubscriber {
     async fn gather(&mut self, limit: FetchLimit) -> Result<(), BusError> {
         let marks = self.marks().await?;
         self.topic.still_there(self.head(), marks)?;
+        self.share();
         // What this process published is waited for, also if the brokers do not show it yet.
         let known = i64::try_from(self.topic.known_end() + 1).unwrap_or(i64::MAX);
         let high = marks.high.max(known);
         let (mut records, mut bytes, mut counted) = (0, 0, 0);
-        let mut more = self.first(high, limit.wait).await?;
+        let mut more = self.first(marks, high, limit.wait).await?;
         while more {
             for message in self.ahead.iter().skip(counted) {
                 records += u64::from(message.records);
                 bytes += message.payload.len();
             }
             counted = self.ahead.len();
-            more = records < limit.records && bytes < limit.bytes && self.patiently(high).await?;
+            more = records < limit.records
+                && bytes < limit.bytes
+                && self.patiently(marks, high).await?;
         }
         Ok(())
     }
 
-    fn deliver(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
+    /// Delivers what came. If the reader did not fail on its way, what holds no message behind it is
+    /// taken along.
+    fn deliver(&mut self, limit: FetchLimit, failed: bool) -> Result<Delivery, BusError> {
         let (after, mut messages) = (self.at, Vec::<Arc<Message>>::new());
         let (mut records, mut bytes) = (0, 0);
         while let Some(next) = self.ahead.front() {
@@ -193,10 +230,13 @@ impl KafkaSubscriber {
         if let Some(last) = messages.last() {
             let next = match self.ahead.front() {
                 Some(next) => next.offset,
+                None if failed => last.offset + 1,
                 None => u64::try_from(self.next()?).unwrap_or(0),
             };
             self.at = last.offset.max(next.saturating_sub(1));
+            self.course.reached(self.at);
             self.topic.ends(last.offset, i64::try_from(self.at + 1).unwrap_or(i64::MAX));
+            self.topic.heard(last.published_at_us);
         }
         let span = Span { epoch: self.topic.epoch, after, to: self.at };
         Ok(Delivery { entity: self.topic.id.clone(), span, messages })
@@ -233,8 +273,13 @@ impl KafkaSubscriber {
 impl Subscriber for KafkaSubscriber {
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
         let gathered = self.gather(limit).await;
-        let fetched = gathered.and_then(|()| self.deliver(limit));
-        if fetched.is_err() {
+        let failed = gathered.is_err();
+        let fetched = match gathered {
+            // What came before is delivered. What went wrong is told where nothing comes before it.
+            Err(error) if self.ahead.is_empty() => Err(error),
+            _ => self.deliver(limit, failed),
+        };
+        if failed || fetched.is_err() {
             self.stand(self.at);
         }
         fetched

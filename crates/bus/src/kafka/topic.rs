@@ -1,14 +1,14 @@
-//! A topic as far as this process knows it: its epoch, where it begins and ends, what this process
-//! published of it that raw has not landed, and how far the layers are.
+//! A topic as far as this process knows it: its epoch, where it begins and ends, when it was published
+//! to last, and how far the layers are that read it here.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alluvium_model::{BusError, EntityId, Epoch, Layer, Position, Span};
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::RwLock;
 
-use super::admin::Limits;
+use super::backlog::{Backlog, Weight};
+use super::limits::Limits;
 use super::look::Marks;
 use super::owner::Owner;
 use crate::stats::{LayerStats, TopicStats};
@@ -26,9 +26,8 @@ pub(super) struct Topic {
     pub(super) pages: RwLock<()>,
     /// Held while a pushed page is queued, so that pages do not mix.
     pub(super) queueing: tokio::sync::Mutex<()>,
-    /// Held by the publisher whose turn it is to wait for room.
-    pub(super) turn: tokio::sync::Mutex<()>,
-    room: Notify,
+    /// What this process published of it that raw has not landed.
+    pub(super) backlog: Arc<Backlog>,
     state: Mutex<State>,
 }
 
@@ -37,12 +36,12 @@ struct State {
     /// As the brokers last told it.
     seen: Marks,
     tip: Tip,
-    unlanded: VecDeque<Weight>,
-    unlanded_bytes: u64,
-    reserved: u64,
+    /// How far bronze and silver are, where they read the topic here. How far raw is, the backlog
+    /// knows.
     committed: [Option<u64>; 3],
-    reading: [bool; 3],
-    last_ms: i64,
+    /// How many subscribers of this process each layer has.
+    readers: [u32; 3],
+    last_us: i64,
     shortened: i64,
     stale: bool,
 }
@@ -54,25 +53,20 @@ struct Tip {
     high: i64,
 }
 
-/// A message that this process published.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Weight {
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
-    pub(super) records: u32,
-    pub(super) published_at_ms: i64,
-}
-
-/// Room that a page in flight takes; given back when dropped.
-pub(super) struct Room {
+/// That a layer reads a topic in this process, until it is dropped.
+pub(super) struct Reading {
     topic: Arc<Topic>,
-    bytes: u64,
+    layer: Layer,
 }
 
-impl Drop for Room {
+impl Drop for Reading {
     fn drop(&mut self) {
-        self.topic.lock().reserved -= self.bytes;
-        self.topic.room.notify_one();
+        let (mut state, slot) = (self.topic.lock(), slot(self.layer));
+        state.readers[slot] -= 1;
+        if state.readers[slot] == 0 {
+            // It may go on elsewhere, where nobody tells this process how far it gets.
+            state.committed[slot] = None;
+        }
     }
 }
 
@@ -86,8 +80,7 @@ impl Topic {
             owner: tokio::sync::Mutex::default(),
             pages: RwLock::default(),
             queueing: tokio::sync::Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
-            room: Notify::new(),
+            backlog: Arc::default(),
             state: Mutex::default(),
         }
     }
@@ -116,6 +109,12 @@ impl Topic {
         self.lock().tip.end
     }
 
+    /// What of Kafka's offsets comes behind everything that is known of.
+    pub(super) fn next(&self) -> i64 {
+        let state = self.lock();
+        state.seen.high.max(state.tip.high)
+    }
+
     /// Takes up that the last message before Kafka's offset `high` stands at `end`.
     pub(super) fn ends(&self, end: u64, high: i64) {
         let mut state = self.lock();
@@ -128,28 +127,7 @@ impl Topic {
     pub(super) fn published(&self, weights: &[Weight]) {
         let Some(last) = weights.last() else { return };
         self.ends(last.offset, i64::try_from(last.offset).unwrap_or(i64::MAX).saturating_add(1));
-        let mut state = self.lock();
-        let landed = state.committed[slot(Layer::Raw)].unwrap_or(0);
-        for weight in weights.iter().filter(|weight| weight.offset > landed) {
-            state.unlanded_bytes += weight.bytes;
-            state.unlanded.push_back(*weight);
-        }
-    }
-
-    /// Waits until the topic has room for `bytes` of payload, and takes it. The caller holds the
-    /// topic's turn.
-    pub(super) async fn room(self: &Arc<Self>, bytes: u64, limit: u64) -> Room {
-        loop {
-            {
-                let mut state = self.lock();
-                let taken = state.unlanded_bytes + state.reserved;
-                if taken == 0 || taken.saturating_add(bytes) <= limit {
-                    state.reserved += bytes;
-                    return Room { topic: Arc::clone(self), bytes };
-                }
-            }
-            self.room.notified().await;
-        }
+        self.backlog.add(weights);
     }
 
     /// Checks that a reader may go on after `after`, in a topic as the brokers just told it.
@@ -169,56 +147,49 @@ impl Topic {
 
     /// Takes up that `layer` has landed `span`; how far it has landed all in all.
     pub(super) fn commit(&self, layer: Layer, span: &Span) -> Result<u64, BusError> {
-        let high = self.lock().seen.high;
-        self.check_known(span.epoch, span.to, high)?;
-        Ok(self.landed(layer, span.to))
-    }
-
-    /// Takes up that `layer` has landed all up to `to`, as it or the brokers say.
-    pub(super) fn landed(&self, layer: Layer, to: u64) -> u64 {
-        let mut state = self.lock();
-        let committed = state.committed[slot(layer)].unwrap_or(0).max(to);
-        state.committed[slot(layer)] = Some(committed);
+        self.check_known(span.epoch, span.to, 0)?;
         if layer == Layer::Raw {
-            while let Some(first) = state.unlanded.front().filter(|w| w.offset <= committed) {
-                state.unlanded_bytes -= first.bytes;
-                state.unlanded.pop_front();
-            }
-            self.room.notify_one();
+            return Ok(self.backlog.land(span.to));
         }
-        committed
+        let mut state = self.lock();
+        let committed = state.committed[slot(layer)].unwrap_or(0).max(span.to);
+        state.committed[slot(layer)] = Some(committed);
+        Ok(committed)
     }
 
     /// How far raw has landed, and up to which of Kafka's offsets the topic was shortened.
     pub(super) fn to_shorten(&self) -> (Option<u64>, i64) {
+        let landed = self.backlog.landed();
         let state = self.lock();
-        (state.committed[slot(Layer::Raw)], state.shortened.max(state.seen.low))
+        (landed, state.shortened.max(state.seen.low))
     }
 
     pub(super) fn shortened(&self, before: i64) {
         self.lock().shortened = before;
     }
 
-    /// Whether something that this process published waits for raw.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.lock().unlanded_bytes > 0
-    }
-
     /// Takes up that `layer` reads the topic in this process.
-    pub(super) fn read_by(&self, layer: Layer) {
-        self.lock().reading[slot(layer)] = true;
+    pub(super) fn read_by(self: &Arc<Self>, layer: Layer) -> Reading {
+        self.lock().readers[slot(layer)] += 1;
+        Reading { topic: Arc::clone(self), layer }
     }
 
     /// Whether `layer` reads the topic in this process.
     pub(super) fn is_read_by(&self, layer: Layer) -> bool {
-        self.lock().reading[slot(layer)]
+        self.lock().readers[slot(layer)] > 0
     }
 
-    /// The time for a message that is published now: never before that of another one.
-    pub(super) fn stamp(&self, now_ms: i64) -> i64 {
+    /// The time for a page that is published now, in microseconds since 1970: never before that of
+    /// one that is known of.
+    pub(super) fn stamp(&self, now_us: i64) -> i64 {
         let mut state = self.lock();
-        state.last_ms = state.last_ms.max(now_ms);
-        state.last_ms
+        state.last_us = state.last_us.max(now_us);
+        state.last_us
+    }
+
+    /// Takes up when a page was published that stands in the topic.
+    pub(super) fn heard(&self, published_at_us: i64) {
+        self.stamp(published_at_us);
     }
 
     /// Nobody is to use this one any more: the brokers may have another topic by its name.
@@ -230,10 +201,9 @@ impl Topic {
         self.lock().stale
     }
 
-    pub(super) fn stats(&self, now_ms: i64) -> TopicStats {
+    pub(super) fn stats(&self, now_us: i64) -> TopicStats {
         let state = self.lock();
-        let layers = Layer::ALL.into_iter().filter_map(|layer| state.layer(layer)).collect();
-        let last = state.last_ms.saturating_mul(1000);
+        let layers = Layer::ALL.into_iter().filter_map(|layer| self.layer(&state, layer)).collect();
         let first_after = first_after(state.seen);
         TopicStats {
             topic: self.id.clone(),
@@ -242,18 +212,18 @@ impl Topic {
             end: state.tip.end,
             messages: state.tip.end.saturating_sub(first_after),
             stored_bytes: 0,
-            unlanded_bytes: state.unlanded_bytes,
-            last_published_at_us: (last > 0).then_some(last),
-            time_to_loss: self.time_to_loss(&state, now_ms),
+            unlanded_bytes: self.backlog.bytes(),
+            last_published_at_us: (state.last_us > 0).then_some(state.last_us),
+            time_to_loss: self.time_to_loss(now_us),
             layers,
         }
     }
 
     /// Where the brokers remove messages by their age: how long the oldest that waits has left.
-    fn time_to_loss(&self, state: &State, now_ms: i64) -> Option<Duration> {
+    fn time_to_loss(&self, now_us: i64) -> Option<Duration> {
         let kept = self.limits.retention?;
-        let waited = state.unlanded.front().map_or(0, |oldest| now_ms - oldest.published_at_ms);
-        Some(kept.saturating_sub(Duration::from_millis(u64::try_from(waited).unwrap_or(0))))
+        let waited = self.backlog.since_us().map_or(0, |oldest| now_us - oldest);
+        Some(kept.saturating_sub(Duration::from_micros(u64::try_from(waited).unwrap_or(0))))
     }
 
     fn check_known(&self, epoch: Epoch, offset: u64, high: i64) -> Result<(), BusError> {
@@ -261,7 +231,7 @@ impl Topic {
             let topic = self.id.clone();
             return Err(BusError::UnexpectedEpoch { topic, expected: epoch, found: self.epoch });
         }
-        let high = self.lock().tip.high.max(high);
+        let high = self.next().max(high);
         let end = u64::try_from(high - 1).unwrap_or(0);
         if offset > end {
             return Err(BusError::Corrupt(format!(
@@ -272,27 +242,28 @@ impl Topic {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
     /// The brokers count messages, so that is what is told: a message holds one record or more.
-    fn layer(&self, layer: Layer) -> Option<LayerStats> {
+    fn layer(&self, state: &State, layer: Layer) -> Option<LayerStats> {
         let slot = slot(layer);
-        if !self.reading[slot] && self.committed[slot].is_none() {
+        if state.readers[slot] == 0 {
             return None;
         }
-        let committed = self.committed[slot].unwrap_or(0);
-        let known = self.unlanded.iter().filter(|weight| weight.offset > committed);
-        let records: u64 = known.clone().map(|weight| u64::from(weight.records)).sum();
+        let committed = match layer {
+            Layer::Raw => self.backlog.landed(),
+            _ => state.committed[slot],
+        };
+        let committed = committed.unwrap_or(0);
+        let rest = self.backlog.rest(committed);
         Some(LayerStats {
             layer,
             committed,
-            waiting_records: records.max(self.tip.end.saturating_sub(committed)),
-            waiting_since_us: known.map(|weight| weight.published_at_ms * 1000).next(),
+            waiting_records: rest.records.max(state.tip.end.saturating_sub(committed)),
+            waiting_since_us: rest.since_us,
         })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

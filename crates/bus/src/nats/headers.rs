@@ -16,11 +16,11 @@ use async_nats::header::{
 };
 
 use crate::payload;
+use crate::times::PUBLISHED;
 
 const RECORDS: &str = "alluvium-records";
 const TOTAL_RECORDS: &str = "alluvium-total-records";
 const TOTAL_BYTES: &str = "alluvium-total-bytes";
-const PUBLISHED: &str = "alluvium-published-us";
 const CURSOR: &str = "alluvium-cursor";
 /// What our own headers take at most, and what stands between them.
 const OWN_BYTES: usize = 512;

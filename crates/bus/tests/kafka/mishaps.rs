@@ -207,7 +207,8 @@ async fn a_topic_that_cannot_be_made_is_told_with_the_command_that_makes_it() {
         "kafka-topics.sh --bootstrap-server {} --create --topic alluvium.shop.unknown \
          --partitions 1 --replication-factor 3 --config cleanup.policy=delete \
          --config retention.ms=-1 --config retention.bytes=-1 \
-         --config message.timestamp.type=LogAppendTime --config max.message.bytes={}",
+         --config message.timestamp.type=LogAppendTime --config max.message.bytes={} \
+         --config min.insync.replicas=2",
         settings.bootstrap_servers,
         (64 << 10) + (64 << 10)
     );

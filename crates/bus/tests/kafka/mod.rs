@@ -5,6 +5,8 @@ mod audit;
 mod broker;
 mod contract;
 mod gaps;
+mod holes;
 mod mishaps;
 pub(crate) mod mock;
+mod processes;
 mod secrets;

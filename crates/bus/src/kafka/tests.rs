@@ -1,0 +1,105 @@
+//! What the mock cluster does not do is put into the bus from within: time that passes without pages,
+//! and brokers that do not show what was published.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_model::port::Subscribe;
+use alluvium_model::{
+    BusError, Cursor, CursorRecord, EncodedMessage, EncodedPage, EntityId, FencingToken,
+    FetchLimit, Headers, Layer, Publisher, SystemClock,
+};
+use alluvium_testkit::KafkaMock;
+use rdkafka::bindings::rd_kafka_resp_err_t as Answer;
+use rdkafka::types::RDKafkaApiKey as Call;
+
+use super::{KafkaBus, KafkaSettings};
+
+const OWNER: FencingToken = FencingToken(1);
+/// More rounds than a client is kept for.
+const LONG: u32 = 30;
+
+fn topic() -> EntityId {
+    "shop.orders".parse().unwrap()
+}
+
+fn cluster() -> KafkaMock {
+    KafkaMock::with_topics(["alluvium.cursors", "alluvium.shop.orders"])
+}
+
+async fn connect(cluster: &KafkaMock) -> Arc<KafkaBus> {
+    let settings = KafkaSettings { bootstrap_servers: cluster.servers(), ..Default::default() };
+    KafkaBus::connect(settings, Arc::new(SystemClock)).await.unwrap()
+}
+
+fn page(text: &'static str) -> EncodedPage {
+    let (headers, payload) = (Headers::default(), text.as_bytes().into());
+    EncodedPage { messages: vec![EncodedMessage { headers, payload, records: 1 }] }
+}
+
+fn record(token: u64, page: u64) -> CursorRecord {
+    CursorRecord { token: FencingToken(token), page, cursor: Cursor(page.into()) }
+}
+
+/// So many rounds of the keeper pass. Whether the client is still there.
+async fn rest(bus: &KafkaBus, rounds: u32) -> bool {
+    let topic = bus.shared.topic(&topic()).await.unwrap();
+    let mut owner = topic.owner.lock().await;
+    (0..rounds).for_each(|_| owner.rest(&bus.shared, &topic));
+    owner.client.is_some()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_used_now_and_then_is_kept_and_an_idle_one_comes_back() {
+    let cluster = cluster();
+    let bus = connect(&cluster).await;
+    for number in 1..=3 {
+        bus.publish(&topic(), page("1"), Some(record(1, number))).await.unwrap();
+        assert!(rest(&bus, 8).await, "page {number}");
+    }
+    assert!(!rest(&bus, LONG).await);
+    bus.publish(&topic(), page("2"), Some(record(1, 4))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_after_somebody_else_has_published_is_fenced() {
+    let cluster = cluster();
+    let (old, young) = (connect(&cluster).await, connect(&cluster).await);
+    old.publish(&topic(), page("1"), Some(record(1, 1))).await.unwrap();
+    assert!(!rest(&old, LONG).await);
+    young.publish(&topic(), page("2"), Some(record(1, 2))).await.unwrap();
+    let refused = old.publish(&topic(), page("3"), Some(record(1, 3))).await;
+    assert!(matches!(&refused, Err(BusError::Fenced { token: 1, page: 2, .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_fenced_takes_nothing_back_however_long_it_waits() {
+    let cluster = cluster();
+    let bus = connect(&cluster).await;
+    bus.publish(&topic(), page("1"), Some(record(1, 1))).await.unwrap();
+    cluster.with(|brokers| {
+        let answer = [Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH];
+        brokers.request_errors(Call::EndTxn, &answer);
+    });
+    for _ in 0..3 {
+        let refused = bus.publish(&topic(), EncodedPage::default(), Some(record(1, 2))).await;
+        assert!(matches!(&refused, Err(BusError::Fenced { .. })), "{refused:?}");
+        rest(&bus, LONG).await;
+    }
+    // The mock cluster rolls nothing back, so that page 2 stands.
+    bus.publish(&topic(), page("3"), Some(record(2, 3))).await.unwrap();
+}
+
+/// As if it stood behind somebody's open transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_brokers_show_is_delivered_though_they_do_not_show_everything() {
+    let cluster = cluster();
+    let bus = connect(&cluster).await;
+    let shown = bus.publish(&topic(), page("1"), None).await.unwrap().span;
+    let topic = topic();
+    bus.shared.topic(&topic).await.unwrap().ends(shown.to + 10, 1000);
+    let mut raw = bus.subscribe(&topic, Layer::Raw, OWNER).await.unwrap();
+    let delivery = tokio::time::timeout(Duration::from_secs(20), raw.fetch(FetchLimit::default()));
+    let delivery = delivery.await.expect("well before patience ends").unwrap();
+    assert_eq!((delivery.messages.len(), delivery.span.to), (1, shown.to));
+}

@@ -1,0 +1,131 @@
+//! Processes that share a cluster: what one must learn of another, and what it must not keep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_bus::{Bus, KafkaBus, KafkaSettings};
+use alluvium_model::port::Subscribe;
+use alluvium_model::{
+    BusError, EncodedPage, FetchLimit, Layer, Position, Publisher, Span, SystemClock,
+};
+use rdkafka::ClientConfig;
+use rdkafka::bindings::rd_kafka_resp_err_t as Answer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaApiKey as Call;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::kafka::mock::Mock;
+use crate::support::{OWNER, page, record, topic};
+
+/// So long may pass until something that must happen has happened.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn large() -> EncodedPage {
+    page([vec![b'x'; 60 << 10]])
+}
+
+/// Publishes as much as may wait for raw; the end.
+async fn fill(bus: &KafkaBus, settings: &KafkaSettings) -> Span {
+    let mut last = bus.publish(&topic(), large(), None).await.unwrap().span;
+    for _ in 1..settings.max_unlanded_bytes / (60 << 10) {
+        last = bus.publish(&topic(), large(), None).await.unwrap().span;
+    }
+    last
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_goes_on_after_raw_has_moved_to_another_process() {
+    let mock = Mock::new();
+    let (polls, lands) = (mock.connect().await, mock.connect().await);
+    let mut raw = polls.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let first = polls.publish(&topic(), large(), None).await.unwrap().span;
+    assert_eq!(raw.fetch(FetchLimit::default()).await.unwrap().span.to, first.to);
+    raw.commit(&first).await.unwrap();
+    drop(raw);
+
+    let mut moved = lands.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let after = Position { epoch: first.epoch, offset: first.to, index: 0 };
+    moved.seek(&after).await.unwrap();
+    let last = fill(&polls, &mock.settings()).await;
+    let waiting = tokio::spawn({
+        let polls = Arc::clone(&polls);
+        async move { polls.publish(&topic(), large(), None).await }
+    });
+    let mut at = first.to;
+    while at < last.to {
+        let delivery = moved.fetch(FetchLimit::default()).await.unwrap();
+        moved.commit(&delivery.span).await.unwrap();
+        at = delivery.span.to;
+    }
+    let published = tokio::time::timeout(PATIENCE, waiting).await.expect("raw has landed");
+    published.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_is_told_where_nobody_can_say_how_far_raw_is() {
+    let mock = Mock::new();
+    let settings = KafkaSettings { patience: Duration::from_secs(10), ..mock.settings() };
+    let bus = KafkaBus::connect(settings.clone(), Arc::new(SystemClock)).await.unwrap();
+    fill(&bus, &settings).await;
+    let entity = topic();
+    let refused = tokio::time::timeout(PATIENCE, bus.publish(&entity, large(), None)).await;
+    let refused = refused.expect("it does not wait for ever");
+    assert!(
+        matches!(&refused, Err(BusError::Unavailable(why))
+            if why.contains("its group has no offset of alluvium.shop.orders")),
+        "{refused:?}"
+    );
+    bus.publish(&topic(), EncodedPage::default(), Some(record(1))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_raw_is_is_said_again_where_that_failed() {
+    let mock = Mock::new();
+    let bus = mock.connect().await;
+    let span = bus.publish(&topic(), large(), None).await.unwrap().span;
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    raw.fetch(FetchLimit::default()).await.unwrap();
+    mock.with(|cluster| {
+        let denied = [Answer::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED];
+        cluster.request_errors(Call::OffsetCommit, &denied);
+    });
+    raw.commit(&Span { after: 0, ..span }).await.unwrap();
+
+    let group: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", mock.settings().bootstrap_servers)
+        .set("group.id", "alluvium.raw")
+        .create()
+        .unwrap();
+    let landed = Offset::Offset(i64::try_from(span.to + 1).unwrap());
+    let said = tokio::task::spawn_blocking(move || {
+        let mut list = TopicPartitionList::new();
+        list.add_partition("alluvium.shop.orders", 0);
+        for _ in 0..PATIENCE.as_secs() * 10 {
+            let found = group.committed_offsets(list.clone(), PATIENCE).unwrap();
+            if found.find_partition("alluvium.shop.orders", 0).unwrap().offset() == landed {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        false
+    });
+    assert!(said.await.unwrap(), "raw's group says that it has landed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_that_moved_leaves_no_lag_behind() {
+    let mock = Mock::new();
+    let bus = mock.connect().await;
+    let mut silver = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
+    let more = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
+    let span = bus.publish(&topic(), large(), None).await.unwrap().span;
+    silver.commit(&span).await.unwrap();
+    let layers = || bus.topic_stats().remove(0).layers;
+    drop(more);
+    assert_eq!(
+        layers().iter().map(|l| (l.layer, l.committed)).collect::<Vec<_>>(),
+        [(Layer::Silver, span.to)]
+    );
+    drop(silver);
+    assert_eq!(layers(), []);
+}
