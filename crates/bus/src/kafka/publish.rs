@@ -228,9 +228,9 @@ pub(super) async fn settle(
     Ok(Span { epoch: topic.epoch, after, to })
 }
 
-/// Drops what blocks while it ends, on a thread for that.
+/// Drops what blocks while it ends, on a thread of its own. Nobody waits for that: a reader whose
+/// commits the brokers never answer does not end before they do.
 pub(super) fn drop_aside<T: Send + 'static>(ending: T) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        drop(runtime.spawn_blocking(move || drop(ending)));
-    }
+    let named = std::thread::Builder::new().name("kafka-end".to_owned());
+    drop(named.spawn(move || drop(ending)));
 }
