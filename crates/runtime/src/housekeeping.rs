@@ -46,14 +46,15 @@ async fn sample(context: &Context) {
         // What may be lost is what raw has not landed.
         let has_raw = context.does(entity, Layer::Raw);
         metrics.time_to_loss(entity, topic.time_to_loss.filter(|_| has_raw));
-        for layer in &topic.layers {
-            match context.does(entity, layer.layer) {
-                true => {
-                    let waited = waited(layer.waiting_since_us, now_us);
-                    metrics.lag(entity, layer.layer, layer.waiting_records, waited);
+        for layer in Layer::ALL {
+            // What this process knows of a layer that another one has is old.
+            let ours = topic.layers.iter().find(|of| of.layer == layer);
+            match ours.filter(|_| context.does(entity, layer)) {
+                Some(of) => {
+                    let waited = waited(of.waiting_since_us, now_us);
+                    metrics.lag(entity, layer, of.waiting_records, waited);
                 }
-                // What this process knows of it is old.
-                false => metrics.lag_elsewhere(entity, layer.layer),
+                None => metrics.lag_elsewhere(entity, layer),
             }
         }
     }

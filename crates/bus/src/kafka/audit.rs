@@ -6,9 +6,7 @@ use rdkafka::producer::FutureRecord;
 
 use super::look::PARTITION;
 use super::shared::Shared;
-
-/// Whole CloudEvents, in their structured mode.
-const CONTENT_TYPE: (&str, &str) = ("content-type", "application/cloudevents+json");
+use crate::audit::CONTENT_TYPE;
 
 pub(super) async fn publish(shared: &Shared, about: &str, event: &[u8]) -> Result<(), BusError> {
     let (topic, configs) = (shared.settings.audit(), shared.settings.audit_configs());

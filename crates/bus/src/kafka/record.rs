@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, OwnedHeaders};
 
+use crate::payload::lines;
 use crate::times::PUBLISHED;
 
 const RECORDS: &str = "alluvium-records";
@@ -108,13 +109,6 @@ pub(super) fn published_at_us(record: &BorrowedMessage<'_>) -> i64 {
 /// The record's offset. The first of a topic is its mark, at 0, so that messages begin at 1.
 pub(super) fn offset(record: &BorrowedMessage<'_>) -> u64 {
     u64::try_from(record.offset()).unwrap_or(0)
-}
-
-/// How many records the lines of a payload are.
-fn lines(payload: &[u8]) -> u32 {
-    let body = payload.strip_suffix(b"\n").unwrap_or(payload);
-    let ends = body.iter().filter(|byte| **byte == b'\n').count();
-    u32::try_from(ends + 1).unwrap_or(u32::MAX)
 }
 
 /// What stands first in a topic.
