@@ -45,6 +45,24 @@ fn a_password_of_the_ledger_that_leads_nowhere_is_told() {
     assert!(told(&files, &[("LEDGER", "x")]).is_empty());
 }
 
+#[test]
+fn secrets_of_the_bus_that_is_used_are_looked_for_and_those_of_others_are_not() {
+    let nats = "[bus.nats]\nuser = \"a\"\npassword = \"${env:NATS}\"\n";
+    let kafka = "[bus.kafka]\nusername = \"a\"\npassword = \"${env:KAFKA}\"\n";
+    for (used, of_it) in [("nats", Some("NATS")), ("kafka", Some("KAFKA")), ("embedded", None)] {
+        let settings = format!("[bus]\ntype = \"{used}\"\n{nats}{kafka}");
+        let systems = ("systems.json", r#"{"systems": []}"#);
+        let files = [("alluvium.toml", &*settings), systems, ("entities.json", ENTITIES)];
+        let said = told(&files, &[]);
+        let expected: Vec<String> = of_it.iter().map(|name| format!("${{env:{name}}}:")).collect();
+        assert_eq!(said.len(), expected.len(), "{used}: {said:#?}");
+        let told_of = |(said, expected): (&String, &String)| said.starts_with(expected);
+        assert!(said.iter().zip(&expected).all(told_of), "{used}: {said:#?}");
+        let there: Vec<_> = of_it.iter().map(|name| (*name, "x")).collect();
+        assert!(told(&files, &there).is_empty(), "{used}");
+    }
+}
+
 /// A system whose connection refers to two secrets.
 fn referring() -> String {
     r#"{"systems": [{"name": "api", "type": "web", "connection": {"base_url": "x",

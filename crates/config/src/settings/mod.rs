@@ -160,7 +160,7 @@ pub struct EmbeddedBusSettings {
     pub retention_bytes: ByteSize,
     /// So long a topic's messages are kept, and longer while raw has not landed them.
     pub retention_time: Period,
-    /// So much may wait for raw in all; then publishers wait.
+    /// So much of a topic may wait for raw; then its publishers wait.
     pub max_unlanded_bytes: ByteSize,
     /// A larger message is refused.
     pub max_message_bytes: ByteSize,
