@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_ledger::{Beat, LeaseName, Ledger, LedgerError, Worker};
-use alluvium_model::{Clock, FencingToken, Ownership};
+use alluvium_model::{Clock, FencingToken, Ownership, Remedy};
+
+/// How often the first beat is tried.
+const FIRST_TRIES: u32 = 8;
 
 /// The leases of a worker.
 #[derive(Debug)]
@@ -27,6 +30,15 @@ pub(crate) enum NoBeat {
     Late,
 }
 
+impl NoBeat {
+    fn may_mend(&self) -> bool {
+        match self {
+            Self::Ledger(error) => error.remedy() == Remedy::Retry,
+            Self::Late => true,
+        }
+    }
+}
+
 impl Pulse {
     pub(crate) fn new(
         ledger: &Arc<dyn Ledger>,
@@ -36,6 +48,20 @@ impl Pulse {
     ) -> Self {
         let (ledger, clock) = (Arc::clone(ledger), Arc::clone(clock));
         Self { ledger, clock, ttl, worker: Mutex::new(worker), held: Mutex::default() }
+    }
+
+    /// The first beat. A ledger that is slow or away is waited for, three lease lives or so.
+    pub(crate) async fn begin(&self) -> Result<Beat, NoBeat> {
+        for _ in 1..FIRST_TRIES {
+            match self.beat().await {
+                Err(error) if error.may_mend() => {
+                    tracing::warn!(%error, "the ledger has not heard of this process yet");
+                    tokio::time::sleep(self.every()).await;
+                }
+                other => return other,
+            }
+        }
+        self.beat().await
     }
 
     /// How often it is to beat: several times before half a lease is over.

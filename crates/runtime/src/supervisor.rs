@@ -57,7 +57,7 @@ impl Runtime {
         let context = Arc::new(Context::new(platform, triggers == Triggers::Heeded));
         if let Some(workforce) = &context.workforce {
             // Others have runs open too; those of the dead are told from ours once we are listed.
-            workforce.pulse.beat().await.map_err(RuntimeError::from)?;
+            workforce.pulse.begin().await.map_err(RuntimeError::from)?;
         }
         let interrupted = context.platform.ledger.interrupt_open_runs(context.now()).await?;
         if interrupted > 0 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_model::{BusError, EncodedMessage, Span};
-use alluvium_wire::headers::delivered_in;
+use alluvium_wire::headers::{DELIVERY, ORDINAL};
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -287,7 +287,8 @@ impl<'a, 'f> Placing<'a, 'f> {
 /// and for no other one. `None` where no header tells the delivery: such pages may be alike and are
 /// all meant.
 fn delivered(messages: &[EncodedMessage]) -> Option<u128> {
-    let (delivery, ordinal) = delivered_in(&messages.first()?.headers)?;
+    let headers = &messages.first()?.headers;
+    let (delivery, ordinal) = (headers.get(DELIVERY)?, headers.get(ORDINAL).unwrap_or_default());
     Some(id_of(messages, format!("{ordinal}/{delivery}").as_bytes()))
 }
 
@@ -309,7 +310,6 @@ fn id_of(messages: &[EncodedMessage], place: &[u8]) -> u128 {
 #[cfg(test)]
 mod tests {
     use alluvium_model::Headers;
-    use alluvium_wire::headers::{DELIVERY, ORDINAL};
     use bytes::Bytes;
 
     use super::*;
