@@ -94,6 +94,8 @@ async fn columns_that_come_while_somebody_stands_by_are_not_lost_at_the_takeover
             &note(5, r#""id":2,"name":"c","x":"new""#),
         ]);
         apply(&mut standby.stage(&platform), &topic.newest()).await;
+        // The index is written behind the commit; whoever opens it next has all of it.
+        standby.stage(&platform).progress().await.unwrap();
         standby.assert_followed(&platform).await;
         let expected = [
             "1 a - [1,2) u",
@@ -347,8 +349,9 @@ async fn history_that_is_removed_is_followed() {
     topic.changes(vec![says(1, &clock.now().to_string(), "last")]);
     let mut stage = standby.stage(&platform);
     apply(&mut stage, &topic.newest()).await;
-    standby.assert_followed(&platform).await;
     drop(stage);
+    standby.stage(&platform).progress().await.unwrap();
+    standby.assert_followed(&platform).await;
     platform.index().clear().unwrap();
     platform.silver().progress().await.unwrap();
     assert_eq!(history_of(&standby.index), history_of(platform.index()));
