@@ -186,7 +186,9 @@ fn told(index: &KeyIndex) -> Vec<Line> {
         let version = |version: &VersionEntry<'_>| {
             let place = (&names[&version.file], version.row, named(&version.meta));
             let meta = EventMeta { run: 0, batch: 0, ..version.meta };
-            format!("{place:?} {:?}", VersionEntry { file: 0, row: 0, meta, ..*version })
+            let values = without_later_columns(version.values);
+            let version = VersionEntry { file: 0, row: 0, meta, values: &values, ..*version };
+            format!("{place:?} {version:?}")
         };
         if let Some(bytes) = &key.current {
             let current = CurrentEntry::parse(bytes).unwrap();
@@ -203,11 +205,25 @@ fn told(index: &KeyIndex) -> Vec<Line> {
             let hidden = HiddenEntry::parse(bytes).unwrap();
             let named = named(&hidden.meta);
             let meta = EventMeta { run: 0, batch: 0, ..hidden.meta };
-            let told = format!("{} {named:?} {:?}", key.key, HiddenEntry { meta, ..hidden });
+            let values = hidden.values.map(without_later_columns);
+            let hidden = HiddenEntry { meta, values: values.as_deref(), ..hidden };
+            let told = format!("{} {named:?} {hidden:?}", key.key);
             lines.push(Line { told, ..Line::default() });
         }
     }
     lines
+}
+
+/// Stored values without the columns at their end that are null: whoever packed them before a column
+/// came has it not, and it reads as null.
+fn without_later_columns(values: &[u8]) -> Vec<u8> {
+    let Some((&count, rest)) = values.split_first() else { return Vec::new() };
+    assert!(count <= 8, "one byte says which are null");
+    let Some((&nulls, rest)) = rest.split_first() else { return values.to_vec() };
+    let is_null = |at: &u8| u16::from(nulls) >> at & 1 == 1;
+    let count = (0..count).rfind(|at| !is_null(at)).map_or(0, |last| last + 1);
+    let nulls = u16::from(nulls) & ((1 << count) - 1);
+    [&[count, nulls as u8], rest].concat()
 }
 
 async fn apply(stage: &mut SilverStage, delivery: &Delivery) -> Result<(), String> {
