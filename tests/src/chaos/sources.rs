@@ -117,8 +117,12 @@ impl Sources {
             let (shape, stream, owed) = &mut self.streams[at];
             let mut changes = stream.batch(*owed / 100 + 1);
             changes.extend(stream.rest());
-            let shape = *shape;
-            self.tell(shape, changes);
+            let (shape, at_once) = (*shape, shape.at_once.min(self.most));
+            let mut changes = changes.into_iter().peekable();
+            while changes.peek().is_some() {
+                let part = changes.by_ref().take(at_once as usize).collect();
+                self.tell(shape, part);
+            }
         }
     }
 
