@@ -1,6 +1,6 @@
 //! What several workers do at once, through two handles on one ledger.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::{join, join_all};
@@ -8,13 +8,15 @@ use serde_json::json;
 
 use alluvium_model::outcome::Progress;
 use alluvium_model::{
-    Applied, Checksum, Counts, Cursor, CursorRecord, FencingToken, Layer, RunId, Span, SystemSpec,
+    Applied, Checksum, Counts, Cursor, CursorRecord, FencingToken, Layer, Position, Quarantined,
+    RunId, Span, SystemSpec,
 };
 
 use super::Given;
 use super::given::{applied, at, open_run, orders};
 use crate::{
     BatchFilter, EntityCounts, LeaseName, Ledger, MetadataKind, Reconciled, RunEnd, RunStatus,
+    Worker,
 };
 
 const TTL: Duration = Duration::from_secs(1200);
@@ -184,4 +186,33 @@ pub(super) async fn of_cursors_noted_at_once_the_youngest_is_kept(given: Given) 
     let noted = noted.map(|(record, ledger)| ledger.note_cursor(&id, record, at(1)));
     join_all(noted).await.into_iter().for_each(Result::unwrap);
     assert_eq!(given.other.cursor(&id).await.unwrap(), Some(records[2].clone()));
+}
+
+pub(super) async fn many_records_that_are_refused_keep_nobody_from_telling_that_it_lives(
+    given: Given,
+) {
+    let (records, beats) = (5_000, AtomicU64::new(0));
+    let mut batch = applied(Layer::Bronze, 0, records);
+    batch.quarantined = (1..=records)
+        .map(|offset| Quarantined {
+            position: Position { epoch: batch.span.epoch, offset, index: 0 },
+            code: "unparsable".to_owned(),
+            reason: "it is not JSON".to_owned(),
+            bytes: b"no".to_vec(),
+        })
+        .collect();
+    let batches = [batch];
+    let told = async {
+        given.ledger.record_batches(&orders(), &batches, None, at(3)).await.unwrap();
+    };
+    let worker = Worker { id: "another".to_owned(), ..Worker::default() };
+    meanwhile(told, async || {
+        given.other.beat(&worker, &[], TTL).await.unwrap();
+        beats.fetch_add(1, Ordering::Relaxed);
+    })
+    .await;
+    // One before, one that had to wait for all of it, and one after: more than that came between.
+    assert!(beats.load(Ordering::Relaxed) > 3, "{beats:?}");
+    let sizes = given.ledger.quarantine_sizes().await.unwrap();
+    assert_eq!(sizes, [(orders(), records)]);
 }

@@ -41,13 +41,24 @@ pub(super) async fn record(
     if batches.is_empty() {
         return Ok(());
     }
+    // Many are kept before their batches are told: they are known by their places, so that nothing
+    // comes of it where that breaks off.
+    let refused: usize = batches.iter().map(|batch| batch.quarantined.len()).sum();
+    let are_many = refused > quarantine::AT_ONCE;
+    for applied in batches.iter().filter(|_| are_many) {
+        let Applied { layer, ref batch, .. } = *applied;
+        let from = quarantine::Origin { entity, layer, batch, run };
+        quarantine::late(ledger, from, &applied.quarantined, at).await?;
+    }
     let mut tx = ledger.begin(DOING).await?;
     let mut running: BTreeMap<(Layer, Epoch), LayerTotals> = BTreeMap::new();
     let mut sums: BTreeMap<Layer, Sums> = BTreeMap::new();
     for applied in batches {
         let Applied { layer, ref batch, .. } = *applied;
-        let from = quarantine::Origin { entity, layer, batch, run };
-        quarantine::put(&mut tx, from, &applied.quarantined, at).await?;
+        if !are_many {
+            let from = quarantine::Origin { entity, layer, batch, run };
+            quarantine::put(&mut tx, from, &applied.quarantined, at).await?;
+        }
         let place = (applied.layer, applied.span.epoch);
         let mut total = match running.get(&place) {
             Some(total) => *total,

@@ -18,7 +18,12 @@ const GET: &str = include_str!("../../queries/quarantine_get.sql");
 const RESOLVE: &str = include_str!("../../queries/quarantine_resolve.sql");
 const SIZES: &str = include_str!("../../queries/quarantine_sizes.sql");
 
+/// So many records are put here in one transaction. Others write to the ledger too: a worker that
+/// cannot tell in time that it is alive loses its work.
+pub(super) const AT_ONCE: usize = 500;
+
 /// The batch that records in quarantine come from.
+#[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
     pub(super) entity: &'a EntityId,
     pub(super) layer: Layer,
@@ -58,7 +63,7 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Keeps records in a transaction of their own.
+/// Keeps records in transactions of their own.
 pub(super) async fn late(
     ledger: &SqlLedger,
     from: Origin<'_>,
@@ -66,9 +71,12 @@ pub(super) async fn late(
     at: Timestamp,
 ) -> Result<(), LedgerError> {
     const DOING: &str = "quarantine records";
-    let mut tx = ledger.begin(DOING).await?;
-    put(&mut tx, from, records, at).await?;
-    tx.commit(DOING).await
+    for part in records.chunks(AT_ONCE) {
+        let mut tx = ledger.begin(DOING).await?;
+        put(&mut tx, from, part, at).await?;
+        tx.commit(DOING).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn list(
