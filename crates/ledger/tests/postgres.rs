@@ -70,6 +70,7 @@ async fn postgresql_keeps_the_contract() {
     let Some(server) = PostgresServer::start() else { return };
     let databases = Databases { server: Arc::new(server), next: AtomicU32::default() };
     Box::pin(contract::all(&databases)).await;
+    Box::pin(contract::in_turns(&databases)).await;
 }
 
 #[tokio::test]

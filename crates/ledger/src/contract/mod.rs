@@ -90,8 +90,11 @@ pub async fn all(fixture: &dyn Fixture) {
     together::a_run_that_ends_while_batches_come_leaves_no_part_open(fixture.given().await).await;
     together::metadata_that_two_store_at_once_are_one_version(fixture.given().await).await;
     together::of_cursors_noted_at_once_the_youngest_is_kept(fixture.given().await).await;
-    together::many_records_that_are_refused_keep_nobody_from_telling_that_it_lives(
-        fixture.given().await,
-    )
-    .await;
+}
+
+/// The same for what only a server promises: whoever waits for it gets its turn. A file is written by
+/// whoever asks at the right moment.
+pub async fn in_turns(fixture: &dyn Fixture) {
+    let given = fixture.given().await;
+    together::many_records_that_are_refused_keep_nobody_from_telling_that_it_lives(given).await;
 }
