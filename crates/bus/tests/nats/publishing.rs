@@ -9,6 +9,7 @@ use alluvium_model::port::Subscribe;
 use alluvium_model::{
     BusError, EncodedMessage, EncodedPage, Headers, Layer, Publisher, Remedy, Span,
 };
+use alluvium_testkit::NatsServer;
 use bytes::Bytes;
 
 use super::line::Line;
@@ -55,25 +56,31 @@ fn pushed(delivery: &str) -> EncodedPage {
     page
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pushed_page_that_is_published_again_after_an_error_stands_once() {
-    let server = server!();
-    let line = Line::to(&server.url()).await;
-    let bus = connect(NatsSettings { servers: vec![line.url()], ..settings(&server) }).await;
+/// A bus that has published the page `pushed("a")` and does not know what became of it: it stands on
+/// the topic, first.
+async fn given_up(server: &NatsServer, line: &Line) -> Arc<NatsBus> {
+    let bus = connect(NatsSettings { servers: vec![line.url()], ..settings(server) }).await;
     bus.end(&topic()).await.unwrap();
     line.stop_before("HPUB alluvium.changes.shop.orders ", 1);
     let publisher = Arc::clone(&bus);
     let publishing =
         tokio::spawn(async move { publisher.publish(&topic(), pushed("a"), None).await });
     line.has_stopped().await;
-    // It is on its way, and its publisher does not learn what becomes of it.
     publishing.abort();
     assert!(publishing.await.is_err());
     line.go_on();
-    let watched = stream(&server).await;
+    let watched = stream(server).await;
     while watched.get_info().await.unwrap().state.last_sequence == 0 {
         tokio::task::yield_now().await;
     }
+    bus
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_page_that_is_published_again_after_an_error_stands_once() {
+    let server = server!();
+    let line = Line::to(&server.url()).await;
+    let bus = given_up(&server, &line).await;
     let span = bus.publish(&topic(), pushed("a"), None).await.unwrap().span;
     assert_eq!((span.after, span.to), (0, 1), "it is the last that the topic has");
     let span = bus.publish(&topic(), pushed("b"), None).await.unwrap().span;
@@ -90,21 +97,8 @@ async fn a_pushed_page_that_is_published_again_after_an_error_stands_once() {
 async fn a_page_of_which_nobody_learnt_what_became_is_found_though_others_wrote_behind_it() {
     let server = server!();
     let line = Line::to(&server.url()).await;
-    let bus = connect(NatsSettings { servers: vec![line.url()], ..settings(&server) }).await;
     let other = connect(settings(&server)).await;
-    bus.end(&topic()).await.unwrap();
-    line.stop_before("HPUB alluvium.changes.shop.orders ", 1);
-    let publisher = Arc::clone(&bus);
-    let publishing =
-        tokio::spawn(async move { publisher.publish(&topic(), pushed("a"), None).await });
-    line.has_stopped().await;
-    publishing.abort();
-    assert!(publishing.await.is_err());
-    line.go_on();
-    let watched = stream(&server).await;
-    while watched.get_info().await.unwrap().state.last_sequence == 0 {
-        tokio::task::yield_now().await;
-    }
+    let bus = given_up(&server, &line).await;
     other.publish(&topic(), numbers(5), None).await.unwrap();
     let span = bus.publish(&topic(), pushed("a"), None).await.unwrap().span;
     assert_eq!((span.after, span.to), (0, 1));
