@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_model::BusError;
+use rdkafka::Message as _;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
@@ -113,8 +114,13 @@ impl Looker {
         loop {
             let next = tokio::time::timeout(self.patience, self.next(topic, high)).await;
             match next.map_err(|_| self.stuck(topic))? {
-                Ok(Some(record)) if visit(&record).is_break() => return Ok(()),
-                Ok(Some(_)) => {}
+                // What comes behind `high` while we look is of no interest: a topic that others write
+                // to has no end.
+                Ok(Some(record)) => {
+                    if visit(&record).is_break() || record.offset() + 1 >= high {
+                        return Ok(());
+                    }
+                }
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(told(&format!("reading {topic}"), &error)),
             }

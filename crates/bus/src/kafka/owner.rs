@@ -163,7 +163,8 @@ impl Owner {
             return Err(doing(&error));
         }
         self.client = Some(client);
-        (self.idle, self.rests) = (0, None);
+        // Until it is known what was published, the next attempt asks again.
+        (self.idle, self.rests, self.unsure) = (0, None, true);
         shared.cursors.refresh(&shared.looker).await?;
         self.unsure = false;
         Ok(())

@@ -77,7 +77,11 @@ impl Shared {
             return Ok(topic);
         }
         let topic = Arc::new(self.open(id).await?);
-        self.topics().insert(id.clone(), Arc::clone(&topic));
+        let before = self.topics().insert(id.clone(), Arc::clone(&topic));
+        if let Some(before) = before {
+            // Nobody looks after it any more: who waits for room there would wait for ever.
+            before.backlog.untold(Some("the topic was made anew".to_owned()));
+        }
         Ok(topic)
     }
 

@@ -12,12 +12,17 @@ use super::super::{Shared, records, retention};
 const ASK: Duration = Duration::from_secs(1);
 
 /// Waits until no more waits for raw than may. Raw may land in this process or in another one.
-pub(super) async fn wait_for(shared: &Shared, topic: &Topic, bytes: u64) -> Result<(), BusError> {
+pub(super) async fn wait_for(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    bytes: u64,
+) -> Result<(), BusError> {
     let mut landed = topic.landed.subscribe();
     while !topic.has_room(bytes, shared.settings.max_unlanded_bytes) {
         let told = tokio::time::timeout(ASK, landed.changed()).await;
         if told.is_err() {
             ask_what_landed(shared, topic).await?;
+            shared.still(topic).await?;
         }
     }
     Ok(())
@@ -42,6 +47,7 @@ pub(super) async fn make(
     topic: &Arc<Topic>,
     error: BusError,
 ) -> Result<(), BusError> {
+    let mut landed = topic.landed.subscribe();
     ask_what_landed(shared, topic).await?;
     let info = shared.still(topic).await?;
     if retention::let_go(shared, topic, &info).await? {
@@ -50,10 +56,10 @@ pub(super) async fn make(
     if topic.landed() >= info.state.last_sequence || info.config.max_bytes <= 0 {
         return Err(error);
     }
-    let mut landed = topic.landed.subscribe();
     tracing::warn!(topic = %topic.id, "the topic's stream is full; waiting for raw");
     while tokio::time::timeout(ASK, landed.changed()).await.is_err() {
         ask_what_landed(shared, topic).await?;
+        shared.still(topic).await?;
     }
     Ok(())
 }
