@@ -63,6 +63,13 @@ async fn attend(context: &Arc<Context>, workforce: &Workforce, schedules: &Sched
     let me = workforce.pulse.worker().id;
     let (workers, units) = (&beat.workers, units(context, schedules));
     workforce.inherits(inherited(workers, &units, &me));
+    for unit in &units {
+        // Told of all, so that one that nobody has is seen too.
+        if let Unit::Layer(layer, entity) = unit {
+            let is_ours = workforce.has(entity, *layer);
+            context.platform.metrics.layer_owned(entity, *layer, is_ours);
+        }
+    }
     // What was found only now is not told yet.
     let is_left = |unit: &Unit| workforce.is_unfit(unit) && another_can(workers, unit, &me);
     let is_ours = |unit: &Unit| owner(workers, unit) == Some(me.as_str()) && !is_left(unit);

@@ -28,6 +28,13 @@ impl Incoming {
         borders: &mut Borders,
         index: &KeyIndex,
     ) -> Result<u64, IndexError> {
+        // What the border that holds has made unknown may be gone already, so that nothing tells of it:
+        // the border is part of the result wherever a record came that could have been known.
+        for (message, decoded) in self.messages.iter().zip(&self.decoded) {
+            if decoded.rows.first().is_some_and(|row| id_of(decoded.sequence(row)).is_some()) {
+                borders.refuse(message.epoch, message.offset);
+            }
+        }
         let met = self.met(index)?;
         let met_at = |place: &Place| met[place.message as usize].as_deref();
         let groups = self.order.chunk_by(|a, b| a.key == b.key);
@@ -83,17 +90,13 @@ impl Incoming {
 /// Whether a record that the bus took at a time is still known when a message comes. What is older
 /// than the horizon or the border may have been removed, and whether it has been must make no
 /// difference.
-fn is_remembered(at: Option<i64>, shape: &Shape, borders: &mut Borders, message: &Message) -> bool {
+fn is_remembered(at: Option<i64>, shape: &Shape, borders: &Borders, message: &Message) -> bool {
     let horizon = shape.limits.horizon.map(|by| message.published_at_us.saturating_sub(by));
     if horizon.is_some_and(|horizon| at < Some(horizon)) {
         return false;
     }
     let removed = borders.at(message.epoch, message.offset);
-    let is_removed = removed.is_some_and(|removed| at < Some(removed));
-    if is_removed {
-        borders.refuse(message.epoch, message.offset);
-    }
-    !is_removed
+    removed.is_none_or(|removed| at >= Some(removed))
 }
 
 /// The records of a key that the index knows, those among them that stand at a place or behind it.
