@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::machine::free_port;
-use crate::server::{Server, find, folder, folder_in, http_get};
+use crate::server::{Server, find, folder, folder_in, http_get, listens};
 
 /// A NATS server with JetStream on disk.
 pub struct NatsServer {
@@ -53,7 +53,8 @@ impl NatsServer {
             command
         };
         let server = Server::start("nats-server", folder, launch, move || {
-            http_get(monitor, "/healthz").is_some()
+            // It is monitored before it listens to clients.
+            http_get(monitor, "/healthz").is_some() && listens(port)
         });
         Some(Self { server, port, monitor })
     }

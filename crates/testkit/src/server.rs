@@ -13,6 +13,9 @@ use crate::machine::{required, signal};
 /// So long a server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// So many lines of what it said are printed where a test failed.
+const TOLD: usize = 30;
+
 /// A running server. It is killed when this goes.
 pub struct Server {
     name: String,
@@ -88,10 +91,15 @@ impl Server {
 
     fn wait(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while !(self.is_ready)() {
+        loop {
+            // Who answers may be another one, where this one ended.
+            let ready = (self.is_ready)();
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            let late = Instant::now() > deadline;
+            let late = !ready && Instant::now() > deadline;
             assert!(ended.is_none() && !late, "{}: {ended:?}\n{}", self.name, self.said());
+            if ready {
+                return;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -108,6 +116,15 @@ impl Server {
         self.folder.path().join("log.txt")
     }
 
+    /// Prints how it stands, and the end of what it said, where a test failed.
+    fn tell(&mut self) {
+        let state = self.child.as_mut().map(Child::try_wait);
+        let said = self.said();
+        let last = said.lines().count().saturating_sub(TOLD);
+        let said = said.lines().skip(last).collect::<Vec<_>>().join("\n");
+        eprintln!("{} (has ended: {state:?}) said at last:\n{said}", self.name);
+    }
+
     fn said(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
@@ -115,6 +132,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         if let Some(child) = &self.child {
             self.signal_group(child, "CONT");
         }
@@ -142,6 +162,11 @@ pub(crate) fn find(program: &str, places: &[PathBuf], package: &str) -> Option<P
         eprintln!("SKIPPED: {program} is not there: {package}");
     }
     found
+}
+
+/// Whether somebody listens on a port of loopback.
+pub(crate) fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// The body of an answer 200, if there is one.
