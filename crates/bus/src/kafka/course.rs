@@ -2,21 +2,28 @@
 //!
 //! Offsets have gaps, so they do not tell whether a message is missing. The messages of polled pages
 //! are numbered along the topic: their publishers follow each other, and each finds the number of the
-//! last one in the cursor record. Pushed ones come from many publishers at once, and have none.
+//! last one, and where it stands, in the cursor record. Pushed ones come from many publishers at once,
+//! and have none.
+//!
+//! A reader that has met no polled message yet knows no number. The first of a page tells it where the
+//! one before must have stood, however much of what is not polled stands between. Only where it begins
+//! in the middle of a page must a polled one be among the few that it reads before.
 
 use alluvium_model::BusError;
 
-use super::record::Found;
+use super::record::{Found, Polled};
 
 /// How far before the place where it goes on a reader begins, in Kafka's offsets. It delivers nothing
 /// of that, but knows from it what must come next.
 const BEFORE: i64 = 16;
 
-/// Where a reader is.
+/// Where a reader is, and what came to it on its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Course {
     /// Up to here was delivered before.
     delivered: u64,
+    /// Everything behind this has come, or was to come.
+    begun: u64,
     /// Everything up to here has come.
     offset: u64,
     /// The number of the last one that had one.
@@ -33,7 +40,14 @@ impl Course {
         let offset = u64::try_from(from - 1).unwrap_or(0);
         // At the beginning of a topic stands the mark, and then the first message.
         let polled = (low == 0 && offset == 0).then_some(0);
-        (from, Self { delivered: at, offset, polled, published_at_us: 0 })
+        (from, Self { delivered: at, begun: offset, offset, polled, published_at_us: 0 })
+    }
+
+    /// Where a reader is to begin that goes on after `at`, up to where this was the course of another
+    /// one; and its course.
+    pub(super) fn again(self, at: u64) -> (i64, Self) {
+        let next = i64::try_from(at + 1).unwrap_or(i64::MAX);
+        (next, Self { delivered: at, offset: at, ..self })
     }
 
     /// Takes up the next message, whose publish time does not go back from now on. Whether it is to
@@ -43,21 +57,32 @@ impl Course {
         if offset <= self.offset {
             return Err(BusError::Corrupt(format!("{topic}: offset {offset} came again")));
         }
-        if let (Some(last), Some(number)) = (self.polled, found.polled) {
-            // It begins anew where the cursor records were lost.
-            if number > last + 1 {
-                let (missing, after) = (number - last - 1, self.offset);
-                return Err(BusError::Corrupt(format!(
-                    "{topic}: between offsets {after} and {offset} messages are missing: of \
-                     {missing} that were published up to there nothing came"
-                )));
-            }
+        if let Some(missing) = found.polled.and_then(|polled| self.missing_before(polled)) {
+            let after = self.offset;
+            return Err(BusError::Corrupt(format!(
+                "{topic}: between offsets {after} and {offset} messages are missing: {missing}"
+            )));
         }
         self.offset = offset;
-        self.polled = found.polled.or(self.polled);
+        self.polled = found.polled.map(|polled| polled.number).or(self.polled);
         self.published_at_us = self.published_at_us.max(found.message.published_at_us);
         found.message.published_at_us = self.published_at_us;
         Ok(offset > self.delivered)
+    }
+
+    /// What of the polled messages is missing before one that comes.
+    fn missing_before(&self, polled: Polled) -> Option<String> {
+        match (self.polled, polled.after) {
+            // It begins anew where the cursor records were lost.
+            (Some(last), _) if polled.number > last + 1 => {
+                let count = polled.number - last - 1;
+                Some(format!("of {count} that were published up to there nothing came"))
+            }
+            (None, Some(before)) if before > self.begun => {
+                Some(format!("the one at {before} did not come"))
+            }
+            _ => None,
+        }
     }
 
     /// Takes up that no message comes up to `at` that has not come.
@@ -76,6 +101,7 @@ mod tests {
     fn found(offset: u64, polled: Option<u64>, published_at_us: i64) -> Found {
         let (headers, payload) = (Headers::default(), Bytes::new());
         let encoded = EncodedMessage { headers, payload, records: 1 };
+        let polled = polled.map(|number| Polled { number, after: None });
         Found { message: Message::new(Epoch(1), offset, published_at_us, encoded, None), polled }
     }
 
@@ -115,6 +141,41 @@ mod tests {
         assert!(course.pass("t", &mut next).unwrap());
         assert_eq!(next.message.published_at_us, 8);
         assert!(course.pass("t", &mut found(70, Some(7), 0)).is_err());
+    }
+
+    /// One that says where the polled one before it stands.
+    fn behind(before: u64, offset: u64, number: u64) -> Found {
+        Found { polled: Some(Polled { number, after: Some(before) }), ..found(offset, None, 0) }
+    }
+
+    #[test]
+    fn who_knows_no_number_is_told_where_the_one_before_must_have_stood() {
+        let (from, course) = Course::before(1000, 0);
+        let begun = u64::try_from(from).unwrap() - 1;
+        for before in [7, begun] {
+            pass(&mut { course }, behind(before, 2000, 5)).expect("it was before the beginning");
+        }
+        for before in [begun + 1, 1000, 1999] {
+            let missing = pass(&mut { course }, behind(before, 2000, 5));
+            assert!(matches!(&missing, Err(BusError::Corrupt(_))), "{before}: {missing:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_on_for_another_one_knows_what_came_to_that() {
+        let (_, mut course) = Course::before(0, 0);
+        pass(&mut course, found(1, Some(1), 7)).unwrap();
+        pass(&mut course, found(500, None, 0)).unwrap();
+        let (from, mut course) = course.again(600);
+        assert_eq!(from, 601);
+        assert!(pass(&mut { course }, found(700, Some(3), 0)).is_err());
+        assert_eq!(pass(&mut course, found(700, Some(2), 0)).unwrap(), 7);
+        // And where none had a number, from where on none had.
+        let (from, mut course) = Course::before(1000, 0);
+        pass(&mut course, found(2000, None, 0)).unwrap();
+        let (_, course) = course.again(2000);
+        pass(&mut { course }, behind(u64::try_from(from).unwrap() - 1, 3000, 9)).unwrap();
+        assert!(pass(&mut { course }, behind(1500, 3000, 9)).is_err());
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub(super) struct Stored {
     /// How many messages the epoch's polled pages have had, up to and with this one.
     #[serde(default)]
     pub(super) polled: u64,
+    /// Where the last of them stands, if the brokers told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) polled_at: Option<u64>,
     /// When the page was published, in microseconds since 1970.
     #[serde(default)]
     pub(super) published_at_us: i64,

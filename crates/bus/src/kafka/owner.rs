@@ -17,6 +17,7 @@ use super::cursors::{Stored, cursor_entry};
 use super::look::PARTITION;
 use super::mishap::{is_fenced, stopped, told};
 use super::publish::{Client, answers, drop_aside, queue, refused, settle};
+use super::record::Polled;
 use super::shared::Shared;
 use super::topic::Topic;
 
@@ -68,8 +69,8 @@ pub(super) async fn publish(
     let mut owner = topic.owner.lock().await;
     let _alone = topic.pages.write().await;
     let client = owner.ready(shared, topic, record).await?;
-    let stored = follow(shared, topic, page, record);
-    let ended = match fill(&client, shared, topic, page, &stored).await {
+    let mut stored = follow(shared, topic, record);
+    let ended = match fill(&client, shared, topic, page, &mut stored).await {
         Ok(offsets) => commit(&client, shared.settings.patience).await.map(|e| (e, offsets))?,
         Err(failure) => return Err(owner.roll_back(shared, topic, page, record, failure).await),
     };
@@ -107,15 +108,16 @@ pub(super) async fn cursor(
     Ok(shared.cursors.cursor(&topic.id, topic.epoch).map(|last| last.record))
 }
 
-/// What is to be stored with a page: it goes on where the last one ended, whoever published that.
-fn follow(shared: &Shared, topic: &Topic, page: &EncodedPage, record: &CursorRecord) -> Stored {
+/// What is to be stored with a page that has no message yet: it goes on where the last one ended,
+/// whoever published that.
+fn follow(shared: &Shared, topic: &Topic, record: &CursorRecord) -> Stored {
     let last = shared.cursors.cursor(&topic.id, topic.epoch);
-    let (polled, before) = last.map_or((0, 0), |last| (last.polled, last.published_at_us));
-    topic.heard(before);
+    topic.heard(last.as_ref().map_or(0, |last| last.published_at_us));
     Stored {
         epoch: topic.epoch,
         record: record.clone(),
-        polled: polled + page.messages.len() as u64,
+        polled: last.as_ref().map_or(0, |last| last.polled),
+        polled_at: last.and_then(|last| last.polled_at),
         published_at_us: topic.stamp(shared.now_us()),
     }
 }
@@ -241,16 +243,17 @@ fn fenced_by(topic: &Topic, last: &CursorRecord) -> BusError {
     BusError::Fenced { topic: topic.id.clone(), token: last.token.0, page: last.page }
 }
 
-/// Puts the page and its cursor record into a transaction; where the messages stand.
+/// Puts the page and its cursor record, which then counts its messages, into a transaction; where they
+/// stand.
 async fn fill(
     client: &Client,
     shared: &Shared,
     topic: &Topic,
     page: &EncodedPage,
-    stored: &Stored,
+    stored: &mut Stored,
 ) -> Result<Vec<Option<u64>>, Failure> {
     client.begin_transaction().map_err(Failure::Kafka)?;
-    let first = stored.polled - page.messages.len() as u64 + 1;
+    let first = Polled { number: stored.polled + 1, after: stored.polled_at };
     let queued = queue(client, topic, page, stored.published_at_us, Some(first)).await;
     let queued = queued.map_err(Failure::Kafka)?;
     let offsets = answers(queued).await.map_err(Failure::Kafka)?;
@@ -260,6 +263,10 @@ async fn fill(
             "topic {} was made anew; it is asked what it is now",
             topic.name
         ))));
+    }
+    stored.polled += page.messages.len() as u64;
+    if let Some(last) = offsets.last() {
+        stored.polled_at = *last;
     }
     let (key, value) = cursor_entry(&topic.id, stored).map_err(Failure::Told)?;
     let record = FutureRecord::to(&shared.cursors.topic).partition(PARTITION);

@@ -14,7 +14,7 @@ use super::backlog::Weight;
 use super::context::Context;
 use super::look::PARTITION;
 use super::mishap::{code, told};
-use super::record;
+use super::record::{self, Polled};
 use super::shared::Shared;
 use super::topic::Topic;
 
@@ -126,18 +126,22 @@ pub(super) async fn mark(shared: &Shared, name: &str, epoch: Epoch) -> Result<()
     sent.map(drop).map_err(|(error, _)| told(&format!("beginning {name}"), &error))
 }
 
-/// Queues a page's messages, in their order. Those of a polled page are numbered, from `first` on.
+/// Queues a page's messages, in their order. Those of a polled page are numbered, from `first` on,
+/// and its first says what stands before it.
 pub(super) async fn queue(
     client: &Client,
     topic: &Topic,
     page: &EncodedPage,
     published_at_us: i64,
-    first: Option<u64>,
+    first: Option<Polled>,
 ) -> Result<Vec<DeliveryFuture>, KafkaError> {
     let mut queued = Vec::with_capacity(page.messages.len());
     for (index, message) in (0..).zip(&page.messages) {
-        let number = first.map(|first| first + index);
-        let headers = record::headers(message, topic.epoch, published_at_us, number);
+        let polled = first.map(|Polled { number, after }| {
+            let after = after.filter(|_| index == 0);
+            Polled { number: number + index, after }
+        });
+        let headers = record::headers(message, topic.epoch, published_at_us, polled);
         queued.push(queue_one(client, topic, message, headers, published_at_us).await?);
     }
     Ok(queued)

@@ -2,8 +2,8 @@
 //!
 //! Headers are carried as they are, which is CloudEvents' binary mode: their names are those of its
 //! Kafka binding. Beside them stand the bus's own: how many records the lines hold, when the message
-//! was published, its number among those of polled pages, and the topic's epoch, by which a reader
-//! notices that the topic was made anew under its feet.
+//! was published, its number among those of polled pages and where the one before it stands, and the
+//! topic's epoch, by which a reader notices that the topic was made anew under its feet.
 
 use alluvium_model::{BusError, EncodedMessage, EntityId, Epoch, Headers, Message};
 use bytes::Bytes;
@@ -17,6 +17,8 @@ const RECORDS: &str = "alluvium-records";
 const EPOCH: &str = "alluvium-epoch";
 /// Of all messages of polled pages in the topic's epoch, the how-manieth this one is.
 const POLLED: &str = "alluvium-polled";
+/// On the first message of a polled page: the offset of the last one of such pages before it.
+const POLLED_AFTER: &str = "alluvium-polled-after";
 /// On a record that begins a topic, and is nobody's message.
 const MARK: &str = "alluvium-mark";
 
@@ -27,17 +29,27 @@ pub(super) fn mark(epoch: Epoch) -> OwnedHeaders {
     headers.insert(Header { key: EPOCH, value: Some(epoch.as_str()) })
 }
 
-/// The headers of a message, and its number if its page was polled.
+/// Which one of a topic's polled messages it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Polled {
+    /// Its number among them, from 1.
+    pub(super) number: u64,
+    /// The offset of the one before it, where that is told.
+    pub(super) after: Option<u64>,
+}
+
+/// The headers of a message, and which polled one it is if its page was polled.
 pub(super) fn headers(
     message: &EncodedMessage,
     epoch: Epoch,
     published_at_us: i64,
-    polled: Option<u64>,
+    polled: Option<Polled>,
 ) -> OwnedHeaders {
     let numbers = [
         (RECORDS, Some(message.records.to_string())),
         (PUBLISHED, Some(published_at_us.to_string())),
-        (POLLED, polled.map(|number| number.to_string())),
+        (POLLED, polled.map(|polled| polled.number.to_string())),
+        (POLLED_AFTER, polled.and_then(|polled| polled.after).map(|after| after.to_string())),
         (EPOCH, Some(epoch.to_string())),
     ];
     let own = numbers.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
@@ -56,8 +68,8 @@ pub(super) fn size(message: &EncodedMessage) -> usize {
 /// A message that was found.
 pub(super) struct Found {
     pub(super) message: Message,
-    /// Its number among those of polled pages, if it is one.
-    pub(super) polled: Option<u64>,
+    /// Which polled one it is, if it is one.
+    pub(super) polled: Option<Polled>,
 }
 
 /// The message that stands at a record's place in the topic of `entity`, which has `epoch`; `None`
@@ -71,13 +83,15 @@ pub(super) fn read(
     record: &BorrowedMessage<'_>,
 ) -> Result<Option<Found>, BusError> {
     let mut headers = Headers::default();
-    let (mut records, mut marked, mut said, mut polled) = (None, false, None, None);
+    let (mut records, mut marked, mut said) = (None, false, None);
+    let (mut number, mut after) = (None, None);
     for header in record.headers().map(|h| h.iter()).into_iter().flatten() {
         let value = String::from_utf8_lossy(header.value.unwrap_or_default());
         match header.key {
             RECORDS => records = value.parse().ok(),
             EPOCH => said = value.parse().ok().map(Epoch),
-            POLLED => polled = value.parse().ok(),
+            POLLED => number = value.parse().ok(),
+            POLLED_AFTER => after = value.parse().ok(),
             MARK => marked = true,
             PUBLISHED => {}
             name => {
@@ -96,7 +110,7 @@ pub(super) fn read(
     let records = records.unwrap_or_else(|| lines(&payload));
     let encoded = EncodedMessage { headers, payload, records };
     let message = Message::new(epoch, offset(record), published_at_us(record), encoded, None);
-    Ok(Some(Found { message, polled }))
+    Ok(Some(Found { message, polled: number.map(|number| Polled { number, after }) }))
 }
 
 /// When a message was published, as its publisher says, and else as Kafka does.

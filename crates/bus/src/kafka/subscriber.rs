@@ -46,8 +46,17 @@ pub(super) struct KafkaSubscriber {
     at: u64,
     /// Where the reader is.
     course: Course,
+    /// What the course was up to there, if something was delivered since the subscriber was placed.
+    left: Option<Course>,
     /// What came and was not delivered yet.
-    ahead: VecDeque<Arc<Message>>,
+    ahead: VecDeque<Ahead>,
+}
+
+/// A message that came.
+struct Ahead {
+    message: Arc<Message>,
+    /// The course up to it.
+    course: Course,
 }
 
 impl Drop for KafkaSubscriber {
@@ -61,8 +70,19 @@ impl KafkaSubscriber {
         let (_reading, prefetch) = (topic.read_by(layer), shared.prefetch.part());
         let at = first_after(marks);
         let (_, course) = Course::before(at, marks.low);
-        let (reader, ahead, prefetched) = (None, VecDeque::new(), 0);
-        Self { shared, topic, layer, _reading, reader, prefetch, prefetched, at, course, ahead }
+        Self {
+            shared,
+            topic,
+            layer,
+            _reading,
+            reader: None,
+            prefetch,
+            prefetched: 0,
+            at,
+            course,
+            left: None,
+            ahead: VecDeque::new(),
+        }
     }
 
     /// The reader, which goes on where the subscriber stands.
@@ -76,7 +96,10 @@ impl KafkaSubscriber {
             .consumer(&settings.group(self.layer), self.prefetched)
             .create_with_context(self.shared.context.clone())
             .map_err(|e| self.shared.context.refuses(&e))?;
-        let (from, course) = Course::before(self.at, self.topic.marks().low);
+        let (from, course) = match self.left {
+            Some(left) => left.again(self.at),
+            None => Course::before(self.at, self.topic.marks().low),
+        };
         self.course = course;
         let list = place(&self.topic.name, from)?;
         reader.assign(&list).map_err(|e| told("placing a reader", &e))?;
@@ -86,15 +109,14 @@ impl KafkaSubscriber {
     /// Gives the reader back that fetches more ahead than it may by now, before it is asked for more.
     fn share(&mut self) {
         if self.ahead.is_empty() && self.prefetched > 2 * self.prefetch.bytes() {
-            self.stand(self.at);
+            self.stand();
         }
     }
 
-    /// What it had is forgotten: what was fetched and not given comes again.
-    fn stand(&mut self, at: u64) {
+    /// The reader is given back: what was fetched and not delivered comes again.
+    fn stand(&mut self) {
         drop_aside(self.reader.take());
         self.ahead.clear();
-        self.at = at;
     }
 
     /// Where the topic begins and ends, if it is still the one that this reader knows.
@@ -114,7 +136,7 @@ impl KafkaSubscriber {
 
     /// The offset of the last message that came.
     fn head(&self) -> u64 {
-        self.ahead.back().map_or(self.at, |last| last.offset)
+        self.ahead.back().map_or(self.at, |last| last.message.offset)
     }
 
     /// Takes up what comes within `wait`. Whether that was a message.
@@ -140,7 +162,7 @@ impl KafkaSubscriber {
     fn take_up(&mut self, mut found: Found) -> Result<bool, BusError> {
         let delivered = !self.course.pass(&self.topic.name, &mut found)?;
         if !delivered {
-            self.ahead.push_back(Arc::new(found.message));
+            self.ahead.push_back(Ahead { message: Arc::new(found.message), course: self.course });
         }
         Ok(!delivered)
     }
@@ -202,7 +224,7 @@ impl KafkaSubscriber {
         let (mut records, mut bytes, mut counted) = (0, 0, 0);
         let mut more = self.first(marks, high, limit.wait).await?;
         while more {
-            for message in self.ahead.iter().skip(counted) {
+            for Ahead { message, .. } in self.ahead.iter().skip(counted) {
                 records += u64::from(message.records);
                 bytes += message.payload.len();
             }
@@ -219,21 +241,23 @@ impl KafkaSubscriber {
     fn deliver(&mut self, limit: FetchLimit, failed: bool) -> Result<Delivery, BusError> {
         let (after, mut messages) = (self.at, Vec::<Arc<Message>>::new());
         let (mut records, mut bytes) = (0, 0);
-        while let Some(next) = self.ahead.front() {
+        let mut left = None;
+        while let Some(Ahead { message: next, course }) = self.ahead.front() {
             records += u64::from(next.records);
             bytes += next.payload.len();
             if !messages.is_empty() && (records > limit.records || bytes > limit.bytes) {
                 break;
             }
-            messages.extend(self.ahead.pop_front());
+            left = Some(*course);
+            messages.extend(self.ahead.pop_front().map(|next| next.message));
         }
         if let Some(last) = messages.last() {
             let next = match self.ahead.front() {
-                Some(next) => next.offset,
+                Some(next) => next.message.offset,
                 None if failed => last.offset + 1,
                 None => u64::try_from(self.next()?).unwrap_or(0),
             };
-            self.at = last.offset.max(next.saturating_sub(1));
+            (self.at, self.left) = (last.offset.max(next.saturating_sub(1)), left);
             self.course.reached(self.at);
             self.topic.ends(last.offset, i64::try_from(self.at + 1).unwrap_or(i64::MAX));
             self.topic.heard(last.published_at_us);
@@ -280,7 +304,7 @@ impl Subscriber for KafkaSubscriber {
             _ => self.deliver(limit, failed),
         };
         if failed || fetched.is_err() {
-            self.stand(self.at);
+            self.stand();
         }
         fetched
     }
@@ -293,7 +317,10 @@ impl Subscriber for KafkaSubscriber {
     async fn seek(&mut self, after: &Position) -> Result<(), BusError> {
         let marks = self.marks().await?;
         self.topic.check_seek(after, marks)?;
-        self.stand(after.offset);
+        self.stand();
+        if after.offset != self.at {
+            (self.at, self.left) = (after.offset, None);
+        }
         Ok(())
     }
 }

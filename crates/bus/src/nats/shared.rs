@@ -79,6 +79,9 @@ impl Shared {
             return Ok(Some(topic));
         }
         let _only_one = self.opening.lock().await;
+        if let Some(topic) = self.remembered(id) {
+            return Ok(Some(topic));
+        }
         let info = streams::existing_topic(&self.js, &self.names, &self.settings, id).await?;
         match info {
             Some(info) => self.open(id, &info.config.name).await.map(Some),
@@ -129,12 +132,10 @@ impl Shared {
         if let Some(info) = self.same(topic).await? {
             return Ok(info);
         }
-        let (found, _) = self.current(&topic.id).await?;
-        Err(BusError::UnexpectedEpoch {
-            topic: topic.id.clone(),
-            expected: topic.epoch,
-            found: found.epoch,
-        })
+        let id = &topic.id;
+        let (found, _) = self.current(id).await?;
+        found.check_epoch(topic.epoch)?;
+        Err(BusError::Unavailable(format!("the stream of topic {id} was not there for a moment")))
     }
 
     async fn open(&self, id: &EntityId, stream: &str) -> Result<Arc<Topic>, BusError> {

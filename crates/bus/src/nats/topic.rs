@@ -59,7 +59,8 @@ pub(super) struct Topic {
     pub(super) landed: watch::Sender<u64>,
     state: Mutex<State>,
     held: Mutex<HeldMessages>,
-    /// Pages that were sent and not acknowledged as a whole, and after which offset.
+    /// Pages that were sent, after which offset, and of which it is not known that they stand as a
+    /// whole, with their cursor record.
     begun: Mutex<VecDeque<(u128, u64)>>,
 }
 
@@ -198,12 +199,12 @@ impl Topic {
         begun.push_back((page, base));
     }
 
-    /// After which offset a page was sent, if it was and nobody knows what became of it.
+    /// After which offset a page was sent, if it was and is not known to stand.
     pub(super) fn begun_at(&self, page: u128) -> Option<u64> {
         self.begun().iter().find(|(known, _)| *known == page).map(|(_, base)| *base)
     }
 
-    /// Forgets a page that stands.
+    /// Forgets a page that stands, with its cursor record if it has one.
     pub(super) fn stands(&self, page: u128) {
         self.begun().retain(|(known, _)| *known != page);
     }

@@ -1,6 +1,7 @@
 //! What a reader makes of messages as they should not be: one is missing before them, or their time
 //! goes back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::kafka::mock::Mock;
 use crate::support::{OWNER, page, record, topic};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// More messages than a reader reads again of what it had.
+const MUCH: u8 = 40;
 
 /// Puts a record into the topic as it is; its offset.
 async fn put(mock: &Mock, payload: &str, time_ms: i64, headers: &[(&str, &str)]) -> u64 {
@@ -33,6 +36,26 @@ async fn put(mock: &Mock, payload: &str, time_ms: i64, headers: &[(&str, &str)])
         FutureRecord::to("alluvium.shop.orders").partition(0).payload(payload);
     let sent = producer.send(record.headers(headers).timestamp(time_ms), PATIENCE).await;
     u64::try_from(sent.unwrap().offset).unwrap()
+}
+
+/// The headers of what stands at `offset`.
+async fn headers(mock: &Mock, offset: u64) -> BTreeMap<String, String> {
+    let reader: StreamConsumer = ClientConfig::new()
+        .set("bootstrap.servers", mock.settings().bootstrap_servers)
+        .set("group.id", "somebody")
+        .create()
+        .unwrap();
+    let mut from = TopicPartitionList::new();
+    let offset = Offset::Offset(i64::try_from(offset).unwrap());
+    from.add_partition_offset("alluvium.shop.orders", 0, offset).unwrap();
+    reader.assign(&from).unwrap();
+    let read = tokio::time::timeout(PATIENCE, reader.recv()).await.unwrap().unwrap();
+    let mut found = BTreeMap::new();
+    for header in read.headers().unwrap().iter() {
+        let value = String::from_utf8_lossy(header.value.unwrap()).into_owned();
+        found.insert(header.key.to_owned(), value);
+    }
+    found
 }
 
 async fn reader(bus: &Arc<KafkaBus>, after: Option<u64>) -> Box<dyn Subscriber> {
@@ -82,6 +105,65 @@ async fn a_message_that_is_missing_between_two_is_told_however_often_one_asks() 
         };
         assert!(!payloads(&came).contains(&b"4".as_slice()), "after {after:?}");
         assert!(matches!(&missing, Some(BusError::Corrupt(_))), "after {after:?}: {missing:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_missing_is_told_again_however_much_was_pushed_before_it() {
+    let mock = Mock::new();
+    let bus = mock.connect().await;
+    let two = page([b"1".to_vec(), b"2".to_vec()]);
+    let first = bus.publish(&topic(), two, Some(record(1))).await.unwrap().span;
+    let much = page((0..MUCH).map(|n| vec![n]));
+    let pushed = bus.publish(&topic(), much, None).await.unwrap().span;
+    let epoch = first.epoch.to_string();
+    put(&mock, "4", 0, &[("alluvium-epoch", &epoch), ("alluvium-polled", "4")]).await;
+
+    let mut raw = reader(&bus, None).await;
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let (came, missing) = drain(&mut raw).await;
+        all.extend(came);
+        assert!(matches!(&missing, Some(BusError::Corrupt(_))), "{missing:?}");
+        assert_eq!(all.len(), 2 + usize::from(MUCH));
+        let here = Position { epoch: first.epoch, offset: pushed.to, index: 0 };
+        raw.seek(&here).await.unwrap();
+    }
+}
+
+/// It begins where no number is near.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_tells_a_reader_that_begins_anew_where_the_one_before_it_ended() {
+    let mock = Mock::new();
+    let bus = mock.connect().await;
+    let much = || page((0..MUCH).map(|n| vec![n]));
+    let two = |a: &str, b: &str| page([a.as_bytes().to_vec(), b.as_bytes().to_vec()]);
+    let first = bus.publish(&topic(), two("1", "2"), Some(record(1))).await.unwrap().span;
+    let pushed = bus.publish(&topic(), much(), None).await.unwrap().span;
+    // A page without messages leaves it as it was, and another process finds it.
+    bus.publish(&topic(), page([]), Some(record(2))).await.unwrap();
+    let other = mock.connect().await;
+    let next = other.publish(&topic(), two("3", "4"), Some(record(3))).await.unwrap().span;
+    let (came, missing) = drain(&mut reader(&bus, Some(pushed.to)).await).await;
+    assert!(missing.is_none(), "{missing:?}");
+    assert_eq!(payloads(&came), [b"3", b"4"]);
+    let told = |headers: BTreeMap<String, String>| headers.get("alluvium-polled-after").cloned();
+    assert_eq!(told(headers(&mock, next.to - 1).await), Some(first.to.to_string()));
+    assert_eq!(told(headers(&mock, next.to).await), None, "the first of a page tells it");
+
+    // As if the one at the end of these had been polled, and were lost.
+    let lost = bus.publish(&topic(), much(), None).await.unwrap().span;
+    let (epoch, before) = (first.epoch.to_string(), lost.to.to_string());
+    let said = [
+        ("alluvium-epoch", &*epoch),
+        ("alluvium-polled", "6"),
+        ("alluvium-polled-after", &*before),
+    ];
+    put(&mock, "6", 0, &said).await;
+    for after in [next.to, lost.to - 20, lost.to] {
+        let (came, missing) = drain(&mut reader(&bus, Some(after)).await).await;
+        assert!(!payloads(&came).contains(&b"6".as_slice()), "after {after}");
+        assert!(matches!(&missing, Some(BusError::Corrupt(_))), "after {after}: {missing:?}");
     }
 }
 
@@ -152,20 +234,7 @@ async fn a_message_says_when_it_was_published_and_which_one_it_is() {
     let bus = KafkaBus::connect(mock.settings(), Arc::new(ManualClock::at(now))).await.unwrap();
     let two = page([b"1".to_vec(), b"2".to_vec()]);
     let span = bus.publish(&topic(), two, Some(record(1))).await.unwrap().span;
-    let reader: StreamConsumer = ClientConfig::new()
-        .set("bootstrap.servers", mock.settings().bootstrap_servers)
-        .set("group.id", "somebody")
-        .create()
-        .unwrap();
-    let mut from = TopicPartitionList::new();
-    let last = Offset::Offset(i64::try_from(span.to).unwrap());
-    from.add_partition_offset("alluvium.shop.orders", 0, last).unwrap();
-    reader.assign(&from).unwrap();
-    let read = tokio::time::timeout(PATIENCE, reader.recv()).await.unwrap().unwrap();
-    let said = |name: &str| {
-        let header = read.headers().unwrap().iter().find(|header| header.key == name)?;
-        Some(String::from_utf8_lossy(header.value?).into_owned())
-    };
-    assert_eq!(said("alluvium-published"), Some(now.as_microsecond().to_string()));
-    assert_eq!(said("alluvium-polled").as_deref(), Some("2"));
+    let said = headers(&mock, span.to).await;
+    assert_eq!(said["alluvium-published"], now.as_microsecond().to_string());
+    assert_eq!(said["alluvium-polled"], "2");
 }

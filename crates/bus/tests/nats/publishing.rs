@@ -107,6 +107,35 @@ async fn a_page_of_which_nobody_learnt_what_became_is_found_though_others_wrote_
     assert_eq!(payloads(&bus).await.len(), 8);
 }
 
+/// From now on the server takes records of so many bytes at most; of any size if that is -1.
+async fn takes_records_of(server: &NatsServer, bytes: i32) {
+    let js = jetstream(server).await;
+    let state = js.get_stream("alluvium-state").await.unwrap();
+    let mut config = state.cached_info().config.clone();
+    config.max_message_size = bytes;
+    js.update_stream(config).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_record_was_refused_stands_once_though_others_wrote_behind_it() {
+    let server = server!();
+    let (bus, other) = (connect(settings(&server)).await, connect(settings(&server)).await);
+    bus.publish(&topic(), numbers(1), Some(record(1))).await.unwrap();
+    takes_records_of(&server, 1).await;
+    for _ in 0..2 {
+        // All of it stands, and its record does not.
+        let refused = bus.publish(&topic(), numbers(3), Some(record(2))).await;
+        assert!(matches!(&refused, Err(BusError::Refused(_))), "{refused:?}");
+        other.publish(&topic(), numbers(2), None).await.unwrap();
+    }
+    takes_records_of(&server, -1).await;
+    let span = bus.publish(&topic(), numbers(3), Some(record(2))).await.unwrap().span;
+    assert_eq!((span.after, span.to), (1, 4));
+    assert_eq!(bus.cursor(&topic()).await.unwrap(), Some(record(2)));
+    let expected = [1, 3, 2, 2].map(|count| sent(&numbers(count)));
+    assert_eq!(payloads(&bus).await, expected.concat());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_a_kill_cuts_in_two_is_finished_and_not_repeated() {
     let mut server = server!();

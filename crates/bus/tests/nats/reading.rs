@@ -11,10 +11,12 @@ use alluvium_model::{BusError, Clock as _, FencingToken, FetchLimit, Layer, Publ
 use async_nats::jetstream::consumer;
 use futures::TryStreamExt as _;
 
-use super::{all, connect, drain, jetstream, limit, server, settings, stream};
+use super::line::Line;
+use super::{STREAM, all, connect, drain, jetstream, limit, server, settings, stream};
 use crate::support::{OWNER, noise, page, topic};
 
 const SOON: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn consumers(server: &alluvium_testkit::NatsServer) -> Vec<consumer::Info> {
     stream(server).await.consumers().try_collect().await.unwrap()
@@ -156,6 +158,41 @@ async fn what_somebody_else_put_on_a_topic_is_read_by_its_lines() {
     bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
     let got = all(&bus).await;
     assert_eq!((got.len(), got[0].records, got[0].payload.as_ref()), (2, 2, body.as_bytes()));
+}
+
+/// As where a connection breaks while the server sends. What somebody else put there is counted in no
+/// totals, so that they do not tell that it is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_messages_of_a_topic_come_again_where_they_went_astray() {
+    let server = server!();
+    let line = Line::to(&server.url()).await;
+    let bus = connect(NatsSettings { servers: vec![line.url()], ..settings(&server) }).await;
+    bus.end(&topic()).await.unwrap();
+    for body in ["1", "2", "3"] {
+        put(&server, body).await;
+    }
+    line.stop_before("$JS.API.CONSUMER.MSG.NEXT.", 1);
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let reading = tokio::spawn(async move {
+        let mut came = Vec::new();
+        while came.len() < 3 {
+            // While the line stands, nobody answers.
+            if let Ok(delivery) = raw.fetch(limit(SOON)).await {
+                came.extend(delivery.messages);
+            }
+        }
+        came
+    });
+    line.has_stopped().await;
+    let name = consumers(&server).await.remove(0).name;
+    let elsewhere = async_nats::connect(server.url()).await.unwrap();
+    for _ in 0..2 {
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{name}");
+        elsewhere.request(next, "1".into()).await.unwrap();
+    }
+    line.go_on();
+    let came = tokio::time::timeout(PATIENCE, reading).await.expect("all come").unwrap();
+    assert_eq!(came.iter().map(|message| message.offset).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

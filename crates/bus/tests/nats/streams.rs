@@ -4,11 +4,22 @@ use std::time::Duration;
 
 use alluvium_bus::{Bus as _, LayerStats, NatsBus, NatsSettings};
 use alluvium_model::port::Subscribe;
-use alluvium_model::{BusError, Layer, Position, Publisher, Remedy, Span, SystemClock};
+use alluvium_model::{
+    BusError, EntityId, FetchLimit, Layer, Position, Publisher, Remedy, Span, SystemClock,
+};
+use alluvium_testkit::NatsServer;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 
 use super::{STREAM, all, connect, drain, jetstream, server, settings, stream};
 use crate::support::{OWNER, noise, page, record, topic};
+
+/// Somebody deletes the topic's stream and makes it again.
+async fn make_again(server: &NatsServer) {
+    let js = jetstream(server).await;
+    let config = stream(server).await.cached_info().config.clone();
+    js.delete_stream(STREAM).await.unwrap();
+    js.create_stream(config).await.unwrap();
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_was_made_again_by_anybody_has_another_epoch() {
@@ -18,11 +29,7 @@ async fn a_stream_that_was_made_again_by_anybody_has_another_epoch() {
     let epoch = before.span.epoch;
     let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     drain(&mut raw).await;
-    let js = jetstream(&server).await;
-    let config = stream(&server).await.cached_info().config.clone();
-    js.delete_stream(STREAM).await.unwrap();
-    js.create_stream(config).await.unwrap();
-
+    make_again(&server).await;
     let refused = bus.publish(&topic(), page([vec![3]]), Some(record(2))).await;
     assert!(
         matches!(&refused, Err(BusError::UnexpectedEpoch { expected, found, .. })
@@ -36,6 +43,46 @@ async fn a_stream_that_was_made_again_by_anybody_has_another_epoch() {
     assert!(matches!(&refused, Err(BusError::UnexpectedEpoch { .. })), "{refused:?}");
     let refused = raw.seek(&Position { epoch, offset: 2, index: 0 }).await;
     assert!(matches!(&refused, Err(BusError::UnexpectedEpoch { .. })), "{refused:?}");
+}
+
+/// A reader has something of the old topic that it has not delivered.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_lost_topic_is_read_as_a_part_of_the_next_one() {
+    let server = server!();
+    let bus = connect(settings(&server)).await;
+    let two = |a: u8, b: u8| page([vec![a; 10], vec![b; 10]]);
+    let old = bus.publish(&topic(), two(1, 2), None).await.unwrap().span.epoch;
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let limit = super::limit(Duration::from_secs(20));
+    // Both come, and the second one does not fit.
+    let first = raw.fetch(FetchLimit { bytes: 15, ..limit }).await.unwrap();
+    assert_eq!(first.span.to, 1);
+    make_again(&server).await;
+    let other = connect(settings(&server)).await;
+    let new = other.publish(&topic(), two(3, 4), None).await.unwrap().span.epoch;
+    let refused = raw.seek(&Position { epoch: old, offset: 1, index: 0 }).await;
+    assert!(matches!(&refused, Err(BusError::UnexpectedEpoch { .. })), "{refused:?}");
+    let rest = raw.fetch(limit).await.unwrap();
+    assert_eq!((rest.span.epoch, rest.messages[0].payload.as_ref()), (old, [2_u8; 10].as_slice()));
+    raw.seek(&Position { epoch: new, offset: 1, index: 0 }).await.unwrap();
+    let next = raw.fetch(limit).await.unwrap();
+    assert_eq!((next.span.epoch, next.messages[0].payload.as_ref()), (new, [4_u8; 10].as_slice()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_who_open_a_topic_at_the_same_time_have_the_same_one() {
+    let server = server!();
+    let bus = connect(settings(&server)).await;
+    let mut readers = Vec::new();
+    for number in 0..8 {
+        let topic: EntityId = format!("shop.t{number}").parse().unwrap();
+        let reading = bus.subscribe(&topic, Layer::Raw, OWNER);
+        let (reader, cursor) = tokio::join!(reading, bus.cursor(&topic));
+        assert_eq!(cursor.unwrap(), None);
+        readers.push(reader.unwrap());
+    }
+    let read: Vec<usize> = bus.topic_stats().iter().map(|topic| topic.layers.len()).collect();
+    assert_eq!(read, [1; 8]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

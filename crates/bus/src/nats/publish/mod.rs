@@ -19,12 +19,12 @@ use super::{Shared, headers, records};
 
 pub(super) async fn publish(
     shared: &Shared,
-    id: &EntityId,
+    entity: &EntityId,
     page: EncodedPage,
     cursor: Option<CursorRecord>,
 ) -> Result<Published, BusError> {
     check_sizes(shared, &page, cursor.as_ref())?;
-    let topic = shared.topic(id).await?;
+    let topic = shared.topic(entity).await?;
     let _place = match page.messages.is_empty() {
         true => None,
         false => {
@@ -38,12 +38,15 @@ pub(super) async fn publish(
     let known = turn.take();
     let mut fence = cursor.as_ref().map(|record| Fence::new(shared, &topic, record));
     let mut placing = Placing::new(shared, &topic, &page.messages, fence.as_mut());
+    let id = placing.page;
     let (span, tip) = placing.all(known).await?;
     topic.saw_totals(tip.end, tip.totals);
     topic.is_sure_of(tip.message);
     if let Some(fence) = &mut fence {
         fence.write(span.to).await?;
     }
+    // Until here whoever publishes it again has to find it.
+    topic.stands(id);
     *turn = Some(tip);
     Ok(Published { span })
 }

@@ -41,7 +41,8 @@ struct Place {
 pub(super) struct Placing<'a, 'f> {
     shared: &'a Shared,
     topic: &'a Arc<Topic>,
-    page: u128,
+    /// The page's id.
+    pub(super) page: u128,
     messages: &'a [EncodedMessage],
     fence: Option<&'a mut Fence<'f>>,
     place: Place,
@@ -108,7 +109,6 @@ impl<'a, 'f> Placing<'a, 'f> {
         loop {
             let stopped = match self.some(known.take()).await {
                 Ok(tip) => {
-                    self.topic.stands(self.page);
                     let Place { base, .. } = self.place;
                     let to = base + self.messages.len() as u64;
                     return Ok((Span { epoch: self.topic.epoch, after: base, to }, tip));
@@ -224,7 +224,7 @@ impl<'a, 'f> Placing<'a, 'f> {
     async fn send(&mut self) -> Result<(), Stopped> {
         let Place { base, before, done, published_at_us } = self.place;
         let (there, rest) = self.messages.split_at(done);
-        if !rest.is_empty() {
+        if !self.messages.is_empty() {
             self.topic.begin(self.page, base);
         }
         let mut totals = there.iter().fold(before, |sum, message| sum.with(message));

@@ -67,7 +67,7 @@ impl NatsSubscriber {
         let own = Totals { records: u64::from(records), bytes: payload.len() as u64 };
         if sequence == self.head() + 1 {
             self.check_joins(totals, own).await?;
-        } else if !self.follows(totals.since(own)).await? {
+        } else if !self.follows(sequence, totals.since(own)).await? {
             self.over_a_hole().await?;
             return Ok(false);
         }
@@ -102,15 +102,23 @@ impl NatsSubscriber {
         self.ahead.back().map_or(self.published_at_us, |last| last.mark.published_at_us)
     }
 
-    /// Whether a message before which the topic had these totals is the next one, though its sequence
-    /// is not: a server whose account is full takes a message and drops it again, and refuses it.
-    async fn follows(&mut self, before: Totals) -> Result<bool, BusError> {
+    /// Whether the message of this sequence, before which the topic had these totals, is the next one,
+    /// though the sequence is not: a server whose account is full takes a message and drops it again,
+    /// and refuses it.
+    async fn follows(&mut self, sequence: u64, before: Totals) -> Result<bool, BusError> {
         (self.consumer, self.pull) = (None, None);
         let here = match self.ahead.back() {
             Some(last) => last.mark.totals,
             None => self.totals_at(self.at).await?,
         };
-        Ok(before == here && (here.records > 0 || self.head() == 0))
+        if before != here || (here.records == 0 && self.head() > 0) {
+            return Ok(false);
+        }
+        // What somebody else wrote counts in no totals.
+        let (js, topic) = (&self.shared.js, &self.topic);
+        let next = self.head() + 1;
+        let next = api::next_message(js, &topic.stream, &topic.subject, next).await?;
+        Ok(next.is_some_and(|next| next.sequence == sequence))
     }
 
     /// A message was passed over: it was lost on the way, retention removed it, or somebody did.

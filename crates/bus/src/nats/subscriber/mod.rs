@@ -143,13 +143,21 @@ impl NatsSubscriber {
     }
 
     /// What raw has landed must be what stands there, or it is another topic's in all but name.
-    async fn check_landed(&self) -> Result<(), BusError> {
-        let Some(landed) = self.topic.landed_state() else { return Ok(()) };
-        let found = api::message(&self.shared.js, &self.topic.stream, landed.offset).await?;
+    async fn check_landed(&self, topic: &Topic) -> Result<(), BusError> {
+        let Some(landed) = topic.landed_state() else { return Ok(()) };
+        let found = api::message(&self.shared.js, &topic.stream, landed.offset).await?;
         match found.map(|found| headers::totals(Some(&found.headers))) {
-            Some(found) => self.topic.check_same(landed.offset, landed.totals(), found),
+            Some(found) => topic.check_same(landed.offset, landed.totals(), found),
             None => Ok(()),
         }
+    }
+
+    /// Goes on after `at`, and has nothing of what came before.
+    fn go_to(&mut self, at: u64) {
+        self.ahead.clear();
+        self.marks.clear();
+        (self.consumer, self.pull) = (None, None);
+        (self.at, self.totals, self.published_at_us) = (at, None, i64::MIN);
     }
 
     /// Lets go of the marks up to `to`; the last of them.
@@ -238,24 +246,21 @@ impl Subscriber for NatsSubscriber {
 
     async fn seek(&mut self, after: &Position) -> Result<(), BusError> {
         let (topic, info) = self.shared.current(&self.topic.id).await?;
+        topic.check_epoch(after.epoch)?;
+        topic.check_end(after.offset, info.state.last_sequence)?;
+        topic.check_there(after.offset, first_after(&info))?;
+        self.check_landed(&topic).await?;
+        // The lake has it.
+        topic.is_sure_of(after.offset);
+        // Only now, so that who could not go there stands where it stood, on the topic that it knows.
         let is_other = !Arc::ptr_eq(&topic, &self.topic);
         if is_other {
             topic.read_by(self.layer);
             self.topic.left_by(self.layer);
             self.topic = topic;
         }
-        self.topic.check_epoch(after.epoch)?;
-        self.topic.check_end(after.offset, info.state.last_sequence)?;
-        self.topic.check_there(after.offset, first_after(&info))?;
-        self.check_landed().await?;
-        // The lake has it.
-        self.topic.is_sure_of(after.offset);
         if is_other || after.offset != self.at {
-            self.ahead.clear();
-            self.marks.clear();
-            (self.consumer, self.pull) = (None, None);
-            (self.at, self.totals) = (after.offset, None);
-            self.published_at_us = i64::MIN;
+            self.go_to(after.offset);
         }
         Ok(())
     }
