@@ -43,7 +43,7 @@ def polars(table):
     return frame.columns, frame.iter_rows()
 
 
-def duckdb(table):
+def duckdb_with_delta():
     import duckdb as db
 
     # The package's own folder, without running its code, which would install the file elsewhere.
@@ -51,6 +51,11 @@ def duckdb(table):
     extension = next(package.rglob("delta.duckdb_extension"))
     connection = db.connect(config={"allow_unsigned_extensions": "true"})
     connection.execute(f"LOAD '{extension}'")
+    return connection
+
+
+def duckdb(table):
+    connection = duckdb_with_delta()
     connection.execute("SET TimeZone = 'UTC'")
     described = connection.execute("DESCRIBE SELECT * FROM delta_scan(?)", [str(table)]).fetchall()
     columns = []

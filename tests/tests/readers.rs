@@ -26,9 +26,13 @@ pub(crate) fn python(scripts: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(String::from_utf8(made.stdout).unwrap().trim()))
 }
 
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("readers")
+}
+
 /// All engines see the rows that we see, and as many versions as there must be.
 fn assert_all_see_the_same(platform: &TestPlatform, versions: u64, when: &str) {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers");
+    let scripts = scripts();
     let Some(python) = python(&scripts) else { return };
     let ours = platform.run(&["query", "SELECT * FROM silver.shop.customers", "-o", "ndjson"]).ok();
     let ours = platform.write("ours.ndjson", &ours.stdout);
@@ -90,4 +94,40 @@ fn polars_and_duckdb_read_silver_row_for_row_as_we_do() {
     platform.publish(&more).ok();
     assert_all_see_the_same(&platform, workload.version_count(), "changes after that");
     platform.assert_sound();
+}
+
+/// What delta-rs and DuckDB did to silver.
+fn upkept_by_others(platform: &TestPlatform) -> Option<Value> {
+    let told = Command::new(python(&scripts())?)
+        .arg(scripts().join("upkeep_delta.py"))
+        .arg(platform.table("silver/shop/customers"))
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    Some(serde_json::from_slice(&told.stdout).unwrap())
+}
+
+/// A VACUUM that knows nothing of deletion vectors nor of what is remembered beside the rows takes
+/// neither.
+#[test]
+fn upkeep_by_delta_rs_takes_nothing_that_silver_needs_and_duckdb_alters_nothing() {
+    let platform = TestPlatform::shop();
+    let mut workload = Workload::new(12);
+    for file in workload.files(&platform, 2_000, 2, 500) {
+        platform.publish(&file).ok();
+    }
+    for round in 1..=2 {
+        let Some(told) = upkept_by_others(&platform) else { return };
+        for done in ["optimize", "order", "vacuum_after"] {
+            assert!(told[done].as_u64() > Some(0), "{done}: {told}");
+        }
+        assert!(told["delete_refused"] == true && told["update_refused"] == true, "{told}");
+        let when = format!("round {round} of upkeep by others");
+        assert_all_see_the_same(&platform, workload.version_count(), &when);
+        let more = platform.write("more.ndjson", &workload.changes(500));
+        platform.publish(&more).ok();
+        let when = format!("changes after round {round}");
+        assert_all_see_the_same(&platform, workload.version_count(), &when);
+    }
+    platform.run(&["verify", "--rebuild", "shop.customers"]).ok();
 }

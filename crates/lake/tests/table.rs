@@ -248,13 +248,29 @@ async fn what_a_crash_before_the_log_entry_leaves_does_no_harm() {
     drop(table);
     let root = folder.path().join("silver/shop/orders");
     fs::write(root.join("_is_current=true/part-half.zstd.parquet"), "half").unwrap();
-    fs::write(root.join("deletion_vector_half.bin"), "").unwrap();
+    fs::create_dir(root.join("_alluvium")).unwrap();
+    fs::write(root.join("_alluvium/deletion_vector_half.bin"), "").unwrap();
     fs::write(root.join("_delta_log/00000000000000000002.json.tmp"), "{").unwrap();
 
     let mut table = open(&lake).await;
     assert_eq!(scanned(&table).await, [(1, 1, true)]);
     append(&mut table, &[(3, 3)], true, 2).await;
     assert_eq!(scanned(&open(&lake).await).await, [(1, 1, true), (3, 3, true)]);
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_removes_before_its_commit_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = lake_in(folder.path());
+    let mut table = open(&lake).await;
+    append(&mut table, &[(1, 1)], true, 1).await;
+    let staged = table.stage_file(&rows(&[(2, 2)]), Some(true)).await.unwrap();
+    fs::remove_file(folder.path().join("silver/shop/orders").join(&staged.path)).unwrap();
+    let refused = table.commit(commit(vec![staged], &[], 2)).await;
+    assert!(matches!(&refused, Err(e) if e.remedy().is_retry()), "{refused:?}");
+    let staged = table.stage_file(&rows(&[(2, 2)]), Some(true)).await.unwrap();
+    written(table.commit(commit(vec![staged], &[], 2)).await.unwrap());
+    assert_eq!(scanned(&open(&lake).await).await, [(1, 1, true), (2, 2, true)]);
 }
 
 #[tokio::test]
@@ -297,7 +313,7 @@ async fn a_damaged_deletion_vector_or_data_file_is_found() {
     let file = append(&mut table, &[(1, 1), (2, 2)], true, 1).await;
     written(table.commit(commit(vec![], &[(file, &[0])], 2)).await.unwrap());
     let root = folder.path().join("silver/shop/orders");
-    let vector = fs::read_dir(&root)
+    let vector = fs::read_dir(root.join("_alluvium"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .find(|path| path.extension().is_some_and(|e| e == "bin"))

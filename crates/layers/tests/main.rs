@@ -11,6 +11,7 @@ mod documents;
 mod epochs;
 mod evolution;
 mod follow;
+mod foreign;
 mod held;
 mod histories;
 mod kinds;

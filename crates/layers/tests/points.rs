@@ -31,7 +31,7 @@ const MOST: usize = 500;
 const DISK: usize = 4;
 
 /// A runtime in which a batch can be led from one wait to the next.
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(DISK).enable_all().build().unwrap()
 }
@@ -68,16 +68,16 @@ async fn led<F: Future>(future: &mut Pin<Box<F>>, waits: usize) -> Option<F::Out
 
 /// An entity, its topic, and the message at which something happens.
 #[derive(Clone, Copy)]
-struct Scene {
-    entity: fn() -> Value,
-    topic: fn(&Platform) -> Topic,
-    at: u64,
+pub(crate) struct Scene {
+    pub(crate) entity: fn() -> Value,
+    pub(crate) topic: fn(&Platform) -> Topic,
+    pub(crate) at: u64,
     /// What comes to stand one after the other, before the index is written.
-    comes: &'static [&'static str],
+    pub(crate) comes: &'static [&'static str],
 }
 
 /// A batch that closes, hides and deletes, and one that brings a column besides.
-const SCENES: [Scene; 2] = [
+pub(crate) const SCENES: [Scene; 2] = [
     Scene {
         entity: people,
         topic: filled,
@@ -105,14 +105,14 @@ impl Scene {
         (platform, topic)
     }
 
-    async fn undisturbed(self) -> Rows {
+    pub(crate) async fn undisturbed(self) -> Rows {
         let platform = Platform::quick((self.entity)());
         let topic = (self.topic)(&platform);
         apply(&mut platform.silver(), &topic.all()).await;
         rows(&platform).await
     }
 
-    fn delivery(self, topic: &Topic) -> Delivery {
+    pub(crate) fn delivery(self, topic: &Topic) -> Delivery {
         topic.delivery(self.at, self.at + 1)
     }
 
@@ -155,7 +155,7 @@ fn came(platform: &Platform, before: &BTreeSet<PathBuf>) -> &'static str {
 }
 
 /// Collects all that is part of nothing; says whether nothing else is left.
-async fn collects_all(platform: &Platform) -> bool {
+pub(crate) async fn collects_all(platform: &Platform) -> bool {
     let at_once = UpkeepPolicy { keep_garbage: Duration::ZERO, ..UpkeepPolicy::default() };
     let mut stage = platform.silver().with_upkeep(at_once);
     stage.maintain(Upkeep::All).await.unwrap();
@@ -203,7 +203,7 @@ fn a_batch_that_is_killed_anywhere_is_applied_once() {
 
 /// Stops the batch at each point, does something there, and lets it go on. `foreign` says whether
 /// it came first.
-async fn crossed<D>(scene: Scene, foreign: impl Fn(&Platform, &Topic) -> D)
+pub(crate) async fn crossed<D>(scene: Scene, foreign: impl Fn(&Platform, &Topic) -> D)
 where
     D: Future<Output = bool>,
 {
@@ -236,7 +236,7 @@ where
 }
 
 /// Whether a batch said that it has to be planned anew.
-fn is_noticed(outcome: &Result<Vec<Applied>, StageError>) -> bool {
+pub(crate) fn is_noticed(outcome: &Result<Vec<Applied>, StageError>) -> bool {
     match outcome {
         Ok(_) => false,
         Err(error) => {
@@ -281,7 +281,7 @@ fn another_writer_that_applies_the_same_batch_within_it_is_noticed() {
 }
 
 /// Two people, one of whom is to be forgotten.
-fn two(platform: &Platform) -> Topic {
+pub(crate) fn two(platform: &Platform) -> Topic {
     let line = |seq: i64, id: i64, name: &str| {
         json!({"op": "update", "seq": seq, "after": {"id": id, "name": name}}).to_string()
     };
@@ -318,10 +318,12 @@ async fn forget(platform: &Platform, id: i64) -> bool {
 
 #[test]
 fn rows_that_somebody_else_deletes_within_a_batch_are_gone_and_nothing_else() {
-    runtime().block_on(forgotten_within_a_batch());
+    runtime()
+        .block_on(forgotten_within_a_batch(async |platform: &Platform| forget(platform, 2).await));
 }
 
-async fn forgotten_within_a_batch() {
+/// Has the second of [`two`] forgotten at each point of the batch.
+pub(crate) async fn forgotten_within_a_batch(forget: impl AsyncFn(&Platform) -> bool) {
     let mut before = false;
     for waits in 0..MOST {
         let platform = Platform::quick(people());
@@ -335,7 +337,7 @@ async fn forgotten_within_a_batch() {
         if early.is_some() {
             break;
         }
-        assert!(forget(&platform, 2).await);
+        assert!(forget(&platform).await);
         if is_noticed(&future.as_mut().await) {
             before = true;
             drop(future);
@@ -355,58 +357,6 @@ async fn forgotten_within_a_batch() {
         assert_eq!(found, expected, "after {waits} waits");
     }
     assert!(before);
-}
-
-/// What a VACUUM removes is what the table does not name, and what it remembers beside it is left.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_vacuum_by_somebody_else_between_batches_does_no_harm() {
-    for scene in SCENES {
-        let platform = Platform::quick((scene.entity)());
-        let topic = (scene.topic)(&platform);
-        let mut stage = platform.silver().with_upkeep(eager());
-        let mut removed = 0;
-        for offset in 0..topic.end() {
-            apply(&mut stage, &topic.delivery(offset, offset + 1)).await;
-            stage.maintain(Upkeep::All).await.unwrap();
-            let table = platform.silver_table().await;
-            for file in files_below(&folder(&platform), ".zstd.parquet") {
-                let relative = file.strip_prefix(folder(&platform)).unwrap().to_str().unwrap();
-                if table.file_by_path(relative).is_none() {
-                    fs::remove_file(&file).unwrap();
-                    removed += 1;
-                }
-            }
-        }
-        assert!(removed > 0);
-        assert_eq!(rows(&platform).await, scene.undisturbed().await);
-    }
-}
-
-/// A DELETE by another library writes files anew, under names that are not ours and with entries
-/// that are not: the index is made anew, and what it says of those files stays known.
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_that_another_library_deletes_between_batches_are_gone_and_nothing_else() {
-    let platform = Platform::quick(people());
-    let topic = two(&platform);
-    apply(&mut platform.silver(), &topic.delivery(0, 2)).await;
-    let url = platform.lake.url_of(&path::silver(&platform.id()));
-    let table = deltalake::open_table(url).await.unwrap();
-    let (_, deleted) = table.delete().with_predicate("id = 2").await.unwrap();
-    assert_eq!(deleted.num_deleted_rows, Some(2));
-    let expected = [
-        "1 Ann [10,12) u",
-        "1 Zoe [12,20) u",
-        "1 Bob [20,30) u",
-        "1 Cid [30,-) u",
-        "2 Lee [30,-) u",
-    ];
-    let mut stage = platform.silver_kept_eagerly();
-    assert_eq!(stage.progress().await.unwrap().unwrap().offset, 2);
-    apply(&mut stage, &topic.newest()).await;
-    assert_eq!(platform.history(&["id", "name"]).await, expected);
-    stage.maintain(Upkeep::All).await.unwrap();
-    assert_eq!(platform.history(&["id", "name"]).await, expected);
-    assert_eq!(platform.silver_rows_by_datafusion().await, platform.silver_rows().await);
 }
 
 /// A file that the table needs and that somebody removed is an error for the operator, and whatever

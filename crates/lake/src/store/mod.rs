@@ -197,10 +197,17 @@ impl Lake {
     /// Makes objects durable that were written unsynced, all at once.
     pub async fn sync_all(&self, paths: &[Path]) -> Result<(), LakeError> {
         match &self.place {
-            Place::Folder(local) => local
-                .sync_all(paths)
-                .await
-                .map_err(|e| LakeError::store(format!("syncing {} files", paths.len()), e)),
+            Place::Folder(local) => {
+                let what = || format!("syncing {} files", paths.len());
+                local.sync_all(paths).await.map_err(|error| match error {
+                    // No commit has named it yet: nothing is damaged, and it can be written anew.
+                    StoreError::NotFound { path, .. } => LakeError::Unavailable {
+                        what: what(),
+                        source: format!("another program has removed {path}").into(),
+                    },
+                    error => LakeError::store(what(), error),
+                })
+            }
             // Its puts are durable when they return.
             Place::Bucket { .. } => Ok(()),
         }

@@ -20,6 +20,9 @@ const MAGIC: u32 = 1_681_511_377;
 const PARALLEL_READS: usize = 8;
 /// A uuid in z85.
 const UUID_CHARS: usize = 20;
+/// The folder of the vectors, relative to the table. A VACUUM that knows no vectors takes their
+/// files for orphans; what stands in a folder whose name begins with `_` it leaves alone.
+const FOLDER: &str = "_alluvium";
 
 /// The vectors of one commit, as one file.
 pub(super) struct DeletionFile {
@@ -45,7 +48,7 @@ pub(super) fn encode(
             *file,
             DeletionVectorDescriptor {
                 storage_type: StorageType::UuidRelativePath,
-                path_or_inline_dv: z85::encode(id.as_bytes()),
+                path_or_inline_dv: format!("{FOLDER}{}", z85::encode(id.as_bytes())),
                 offset: Some(written.offset),
                 size_in_bytes: written.size_in_bytes,
                 cardinality: written.cardinality,
@@ -53,7 +56,7 @@ pub(super) fn encode(
         );
     }
     writer.finalize().map_err(failed)?;
-    Ok(DeletionFile { path: file_name(&id), bytes, descriptors })
+    Ok(DeletionFile { path: path_in(FOLDER, &id), bytes, descriptors })
 }
 
 /// Reads the vectors of all files whose vector has not been read yet.
@@ -151,14 +154,16 @@ pub(super) fn path_of(vector: &DeletionVectorDescriptor) -> Result<String, LakeE
     let (prefix, id) = text.split_at_checked(split).ok_or_else(unknown)?;
     let id = z85::decode(id).ok().and_then(|id| Uuid::from_slice(&id).ok()).ok_or_else(unknown)?;
     match (vector.storage_type, prefix) {
-        (StorageType::UuidRelativePath, "") => Ok(file_name(&id)),
-        (StorageType::UuidRelativePath, prefix) => Ok(format!("{prefix}/{}", file_name(&id))),
+        (StorageType::UuidRelativePath, folder) => Ok(path_in(folder, &id)),
         _ => Err(unknown()),
     }
 }
 
-fn file_name(id: &Uuid) -> String {
-    format!("deletion_vector_{id}.bin")
+fn path_in(folder: &str, id: &Uuid) -> String {
+    match folder {
+        "" => format!("deletion_vector_{id}.bin"),
+        folder => format!("{folder}/deletion_vector_{id}.bin"),
+    }
 }
 
 /// Lends rows to the writer, which would copy them otherwise.
@@ -207,5 +212,16 @@ mod tests {
             assert_eq!(decode(&file.bytes[start..end - 1]), None, "torn");
             assert_eq!(path_of(vector).unwrap(), file.path);
         }
+    }
+
+    #[test]
+    fn vectors_stand_where_no_vacuum_looks_and_are_read_elsewhere_too() {
+        let file = encode(&BTreeMap::from([(FileId(0), RoaringTreemap::from_iter([1]))])).unwrap();
+        let name = file.path.strip_prefix("_alluvium/").unwrap();
+        assert!(name.starts_with("deletion_vector_") && !name.contains('/'), "{name}");
+        let vector = &file.descriptors[&FileId(0)];
+        let bare = vector.path_or_inline_dv.strip_prefix("_alluvium").unwrap().to_owned();
+        let at_the_root = DeletionVectorDescriptor { path_or_inline_dv: bare, ..vector.clone() };
+        assert_eq!(path_of(&at_the_root).unwrap(), name);
     }
 }

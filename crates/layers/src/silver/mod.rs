@@ -205,6 +205,22 @@ impl SilverStage {
         Table::open(&self.lake, &self.shape.path).await.map_err(lake_error)
     }
 
+    /// Closes the table after an error, and says what it was. A file that is missing is no damage
+    /// where another program wrote the table meanwhile: it may have replaced and removed it.
+    async fn given_up(&mut self, error: StageError) -> StageError {
+        let is_behind = match (&self.open, &error) {
+            (Some(open), StageError::Corrupt(_)) => open.table.is_behind().await.unwrap_or(false),
+            _ => false,
+        };
+        self.open = None;
+        match error {
+            StageError::Corrupt(what) if is_behind => StageError::Unavailable(format!(
+                "{what}; another writer committed meanwhile, planning anew"
+            )),
+            error => error,
+        }
+    }
+
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
         // Not by opening: messages are read while the index takes up the batch before.
         let before = match &self.open {
@@ -362,11 +378,10 @@ impl Stage for SilverStage {
     }
 
     async fn apply(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
-        let applied = self.apply_open(delivery).await;
-        if applied.is_err() {
-            self.open = None;
+        match self.apply_open(delivery).await {
+            Ok(applied) => Ok(applied),
+            Err(error) => Err(self.given_up(error).await),
         }
-        applied
     }
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
@@ -374,11 +389,10 @@ impl Stage for SilverStage {
     }
 
     async fn maintain(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError> {
-        let maintained = self.maintain_open(upkeep).await;
-        if maintained.is_err() {
-            self.open = None;
+        match self.maintain_open(upkeep).await {
+            Ok(maintained) => Ok(maintained),
+            Err(error) => Err(self.given_up(error).await),
         }
-        maintained
     }
 
     async fn follow(&mut self) -> Result<(), StageError> {

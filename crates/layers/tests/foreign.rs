@@ -1,0 +1,211 @@
+//! OPTIMIZE, DELETE and VACUUM by another library, delta-rs: within a batch, at each point at which
+//! it waits for the lake, and between batches.
+
+use std::future::Future;
+use std::thread;
+
+use alluvium_lake::{Lake, Table, path};
+use alluvium_model::{EntityId, Stage, Upkeep};
+use deltalake::DeltaTable;
+use deltalake::operations::optimize::OptimizeType;
+use deltalake::operations::vacuum::VacuumMode;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use crate::platform::{Platform, apply, people, rows};
+use crate::points::{
+    SCENES, Scene, collects_all, crossed, forgotten_within_a_batch, is_noticed, runtime, two,
+};
+
+/// Does something where there are threads enough for it: a batch that is led has few.
+async fn elsewhere<T, F>(work: impl FnOnce() -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let (done, outcome) = oneshot::channel();
+    thread::spawn(move || done.send(Runtime::new().unwrap().block_on(work())).is_ok());
+    outcome.await.unwrap()
+}
+
+/// A silver table in the hands of another library.
+#[derive(Clone)]
+struct Foreign {
+    lake: Lake,
+    id: EntityId,
+}
+
+impl Foreign {
+    fn of(platform: &Platform) -> Self {
+        Self { lake: platform.lake.clone(), id: platform.id() }
+    }
+
+    async fn open(&self) -> DeltaTable {
+        deltalake::open_table(self.lake.url_of(&path::silver(&self.id))).await.unwrap()
+    }
+
+    /// Where the newest batch of ours ends.
+    async fn end(&self) -> Option<Value> {
+        let table = Table::open(&self.lake, &path::silver(&self.id)).await.unwrap().unwrap();
+        table.commit_info().map(|info| info["span"]["to"].clone())
+    }
+
+    /// OPTIMIZE, in the order of a column if one is named. Whether it wrote anything.
+    async fn optimize(&self, by: Option<&'static str>) -> bool {
+        let foreign = self.clone();
+        elsewhere(move || async move {
+            let kind = match by {
+                Some(column) => OptimizeType::ZOrder(vec![column.to_owned()]),
+                None => OptimizeType::Compact,
+            };
+            let optimize = foreign.open().await.optimize().with_type(kind);
+            optimize.await.unwrap().1.num_files_removed > 0
+        })
+        .await
+    }
+
+    /// A VACUUM that spares nothing, however young. Whether it removed anything.
+    async fn vacuum(&self) -> bool {
+        let foreign = self.clone();
+        elsewhere(move || async move {
+            let vacuum = foreign.open().await.vacuum().with_mode(VacuumMode::Full);
+            let vacuum = vacuum.with_retention_period(Default::default());
+            let vacuum = vacuum.with_enforce_retention_duration(false);
+            !vacuum.await.unwrap().1.files_deleted.is_empty()
+        })
+        .await
+    }
+
+    /// A DELETE of all rows of one person; how many there were, where it is known.
+    async fn forget(&self, id: i64) -> Option<usize> {
+        let foreign = self.clone();
+        elsewhere(move || async move {
+            let delete = foreign.open().await.delete().with_predicate(format!("id = {id}"));
+            delete.await.unwrap().1.num_deleted_rows
+        })
+        .await
+    }
+}
+
+#[test]
+fn an_optimize_by_another_library_within_a_batch_is_noticed() {
+    // There is something to put together by then.
+    for (at, by) in [(5, None), (6, Some("id"))] {
+        let scene = Scene { at, ..SCENES[1] };
+        runtime().block_on(crossed(scene, |platform, topic| {
+            let (foreign, end) = (Foreign::of(platform), json!(scene.delivery(topic).span.to));
+            async move {
+                let is_late = foreign.end().await == Some(end);
+                foreign.optimize(by).await && !is_late
+            }
+        }));
+    }
+}
+
+/// What the batch has written and not committed is gone then, and is written anew.
+#[test]
+fn a_vacuum_by_another_library_within_a_batch_is_noticed() {
+    for scene in SCENES {
+        runtime().block_on(crossed(scene, |platform, topic| {
+            let (foreign, end) = (Foreign::of(platform), json!(scene.delivery(topic).span.to));
+            async move {
+                let is_late = foreign.end().await == Some(end);
+                foreign.vacuum().await && !is_late
+            }
+        }));
+    }
+}
+
+#[test]
+fn rows_that_another_library_deletes_within_a_batch_are_gone_and_nothing_else() {
+    runtime().block_on(forgotten_within_a_batch(async |platform: &Platform| {
+        Foreign::of(platform).forget(2).await != Some(0)
+    }));
+}
+
+/// The other way round: it has read what the batch replaces.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_optimize_by_another_library_within_which_a_batch_is_applied_is_refused() {
+    for by in [OptimizeType::Compact, OptimizeType::ZOrder(vec!["id".to_owned()])] {
+        let platform = Platform::quick(people());
+        let topic = two(&platform);
+        let mut stage = platform.silver();
+        apply(&mut stage, &topic.delivery(0, 1)).await;
+        apply(&mut stage, &topic.delivery(1, 2)).await;
+        let before = Foreign::of(&platform).open().await;
+        apply(&mut stage, &topic.newest()).await;
+        let expected = rows(&platform).await;
+        let refused = before.optimize().with_type(by).await.unwrap_err();
+        assert!(refused.to_string().contains("concurrent"), "{refused}");
+        assert_eq!(rows(&platform).await, expected);
+    }
+}
+
+/// Rows come to stand elsewhere and in another order, and the files that a stage knows are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_optimize_and_a_vacuum_by_another_library_between_batches_do_no_harm() {
+    for scene in SCENES {
+        let platform = Platform::quick((scene.entity)());
+        let (topic, foreign) = ((scene.topic)(&platform), Foreign::of(&platform));
+        let mut stage = platform.silver();
+        let (mut noticed, mut removed) = (0, 0);
+        for offset in 0..topic.end() {
+            let delivery = topic.delivery(offset, offset + 1);
+            if is_noticed(&stage.apply(&delivery).await) {
+                noticed += 1;
+                stage.progress().await.unwrap();
+                apply(&mut stage, &delivery).await;
+            }
+            foreign.optimize((offset % 2 == 1).then_some("id")).await;
+            removed += usize::from(foreign.vacuum().await);
+        }
+        assert!(noticed > 0 && removed > 0, "noticed {noticed} times, removed {removed} times");
+        drop(stage);
+        let expected = scene.undisturbed().await;
+        assert_eq!(rows(&platform).await, expected);
+        assert_eq!(platform.silver_rows_by_datafusion().await, platform.silver_rows().await);
+        assert!(collects_all(&platform).await);
+        assert_eq!(rows(&platform).await, expected);
+    }
+}
+
+/// What a late event splits stood in a file that is gone: nothing is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_event_finds_its_row_where_another_library_has_put_it() {
+    let platform = Platform::quick(people());
+    let (topic, foreign) = (two(&platform), Foreign::of(&platform));
+    let mut stage = platform.silver();
+    apply(&mut stage, &topic.delivery(0, 2)).await;
+    assert!(foreign.optimize(Some("id")).await && foreign.vacuum().await);
+    assert!(is_noticed(&stage.apply(&topic.newest()).await));
+    assert_eq!(stage.progress().await.unwrap().unwrap().offset, 2);
+    apply(&mut stage, &topic.newest()).await;
+    let undisturbed = Platform::quick(people());
+    apply(&mut undisturbed.silver(), &two(&undisturbed).all()).await;
+    assert_eq!(rows(&platform).await, rows(&undisturbed).await);
+}
+
+/// A DELETE writes files anew, under names that are not ours and with entries that are not: the
+/// index is made anew, and what it says of those files stays known.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_another_library_deletes_between_batches_are_gone_and_nothing_else() {
+    let platform = Platform::quick(people());
+    let topic = two(&platform);
+    apply(&mut platform.silver(), &topic.delivery(0, 2)).await;
+    assert_eq!(Foreign::of(&platform).forget(2).await, Some(2));
+    let expected = [
+        "1 Ann [10,12) u",
+        "1 Zoe [12,20) u",
+        "1 Bob [20,30) u",
+        "1 Cid [30,-) u",
+        "2 Lee [30,-) u",
+    ];
+    let mut stage = platform.silver_kept_eagerly();
+    assert_eq!(stage.progress().await.unwrap().unwrap().offset, 2);
+    apply(&mut stage, &topic.newest()).await;
+    assert_eq!(platform.history(&["id", "name"]).await, expected);
+    stage.maintain(Upkeep::All).await.unwrap();
+    assert_eq!(platform.history(&["id", "name"]).await, expected);
+    assert_eq!(platform.silver_rows_by_datafusion().await, platform.silver_rows().await);
+}
