@@ -318,8 +318,8 @@ impl SilverStage {
             applied.counts.add(gather::LEFT_OUT, incoming.skip_older(&closings));
         }
         if self.shape.is_by_arrival() {
-            let again =
-                incoming.leave_out_known(&self.shape, &mut closings.borders, &self.index)?;
+            let borders = &mut closings.borders;
+            let again = incoming.leave_out_known(&self.shape, late, borders, &self.index)?;
             applied.counts.add(Outcome::Duplicate, again);
         }
         let batch = ControlBatch { shape: &self.shape, incoming, late, id: &applied.batch.0 };
