@@ -172,7 +172,8 @@ impl SilverStage {
                 let adopted = self.index.adopt(&table.mark(), &self.shape.fingerprint);
                 adopted.map_err(index_error)?;
             }
-            if !self.inherited.is_empty() {
+            // Once they are among the closings, those tell also what they have refused since.
+            if closings.borders.is_empty() {
                 closings.borders = self.inherited.clone();
             }
             if closings.dropped != *self.shape.dropped() {
