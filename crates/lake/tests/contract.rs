@@ -160,7 +160,7 @@ async fn of_two_writers_one_meets_a_conflict(lake: &Lake) {
     let staged = other.stage_file(&rows(&[(3, 3)]), Some(true)).await.unwrap();
     let late = commit(vec![staged], &[], 3);
     assert_eq!(other.commit(late.clone()).await.unwrap(), CommitOutcome::Conflict);
-    other.reload().await.unwrap();
+    let mut other = open(lake).await;
     assert_eq!(other.txn("alluvium/silver/7"), Some(2));
     written(other.commit(late).await.unwrap());
     let expected = [(1, 1, true), (3, 3, true)];

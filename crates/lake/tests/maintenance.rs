@@ -126,13 +126,13 @@ async fn a_compaction_that_another_writer_crossed_is_given_up_and_tried_again() 
     add(&mut other, &[(700, 7)], 7).await;
     let crossed = table.commit_compaction(compacted).await.unwrap();
     assert_eq!(crossed, CompactionOutcome::Dropped);
-    table.reload().await.unwrap();
+    let mut table = open(&lake).await;
     let before = scanned(&table).await;
     assert_eq!(before.len(), 48);
     let theirs = prepared(&other).await.unwrap();
     let compacted = prepared(&table).await.unwrap();
     table.commit_compaction(compacted).await.unwrap();
-    other.reload().await.unwrap();
+    let mut other = open(&lake).await;
     assert_eq!(other.commit_compaction(theirs).await.unwrap(), CompactionOutcome::Dropped);
     assert_eq!(scanned(&other).await, before);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alluvium_lake::table::{CompactionOutcome, CompactionPolicy, Moved, Step};
+use alluvium_lake::table::{CompactionOutcome, CompactionPolicy, Moved, Standing, Step};
 use alluvium_lake::{FileId, Table, TableSpec};
 use arrow::datatypes::{DataType, Field, Schema};
 use roaring::RoaringTreemap;
@@ -75,29 +75,60 @@ async fn a_handle_goes_on_with_the_columns_that_came_and_not_with_another_table(
     let lake = lake_in(root.path());
     let mut table = open(&lake).await;
     let mut reader = Table::open(&lake, table.path()).await.unwrap().unwrap();
-    let mut past = table.back_to(table.version()).await.unwrap().unwrap();
-    assert!(!reader.is_behind().await.unwrap());
+    assert_eq!(reader.look().await.unwrap(), Standing::Same);
     add(&mut table, &[(1, 1)], 0).await;
     let grown = Table::open_or_create(&lake, grown()).await.unwrap();
-    assert!(reader.is_behind().await.unwrap());
-    reader.reload().await.unwrap();
+    assert_eq!(reader.look().await.unwrap(), Standing::Behind);
+    assert!(matches!(reader.step().await.unwrap(), Some(Step::Changed { .. })));
+    assert_eq!(reader.look().await.unwrap(), Standing::Behind);
+    assert!(matches!(reader.step().await.unwrap(), Some(Step::Columns)));
+    assert_eq!(reader.look().await.unwrap(), Standing::Same);
     assert!(reader.mark().is(&grown.mark()));
-    assert_eq!(reader.schema().fields().len(), grown.schema().fields().len());
-    assert!(matches!(past.step().await.unwrap(), Some(Step::Changed { .. })));
-    assert!(matches!(past.step().await.unwrap(), Some(Step::Columns)));
-    assert_eq!(past.schema(), table.back_to(0).await.unwrap().unwrap().schema());
+    assert_eq!(reader.schema(), table.back_to(0).await.unwrap().unwrap().schema());
 
-    // Another table of as many versions, and one more.
+    // Another table: of fewer versions, of as many, and of one more.
     std::fs::remove_dir_all(root.path().join(table.path().as_ref())).unwrap();
     let mut other = open(&lake).await;
     for number in 0..=reader.version() {
+        assert_eq!(reader.look().await.unwrap(), Standing::Other, "at {}", other.version());
         add(&mut other, &[(number, 1)], number).await;
     }
+    assert_eq!(reader.look().await.unwrap(), Standing::Other, "at {}", other.version());
     let before = other.back_to(reader.version()).await.unwrap().unwrap();
     assert_eq!(before.version(), reader.version());
     assert!(!before.mark().is(&reader.mark()));
-    let error = reader.reload().await.unwrap_err();
-    assert!(error.remedy().is_retry() && error.detail().contains("open it anew"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_cleaned_past_a_handle_is_told_from_one_that_did_not_go_on() {
+    let root = tempfile::tempdir().unwrap();
+    let lake = lake_in(root.path());
+    let mut table = open(&lake).await;
+    let mut handles = Vec::new();
+    for number in 1..=6 {
+        let handle = Table::open(&lake, table.path()).await.unwrap().unwrap();
+        assert_eq!(handle.look().await.unwrap(), Standing::Same);
+        handles.push(handle);
+        add(&mut table, &[(number, number)], number).await;
+        if number >= 4 {
+            table.write_checkpoint(0).await.unwrap();
+        }
+    }
+    // What is before the last checkpoint but one goes: the entries up to the fourth.
+    assert!(table.clean_log(9_000_000_000_000, 100).await.unwrap().removed > 0);
+    for mut handle in handles {
+        let (version, standing) = (handle.version(), handle.look().await.unwrap());
+        match version < 5 {
+            // Of most of them the next entry is gone too, of the fourth it is still there.
+            true => assert_eq!(standing, Standing::Other, "at {version}"),
+            false => {
+                assert_eq!(standing, Standing::Behind, "at {version}");
+                while handle.step().await.unwrap().is_some() {}
+                assert!(handle.mark().is(&table.mark()));
+            }
+        }
+    }
+    assert_eq!(table.look().await.unwrap(), Standing::Same);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,14 @@
 //! Pages that stand on the topic twice, of an entity that declares no order: silver is as if they
 //! stood there once, whatever came between, and however its index is found.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use alluvium_model::change::Decision;
+use alluvium_model::clock::ManualClock;
 use alluvium_model::{
-    Change, Column, ColumnType, Control, EncodedMessage, Epoch, Message, Op, Position, Record,
-    Stage, Upkeep,
+    Change, Clock, Column, ColumnType, Control, EncodedMessage, Epoch, Message, Op, Position,
+    Record, Stage, Upkeep,
 };
 use alluvium_wire::headers;
 use bytes::Bytes;
@@ -284,6 +288,76 @@ async fn a_schema_message_that_stands_twice_brings_no_dropped_column_back() {
         let zips: Vec<_> = rows.iter().map(|row| row["zip"].as_deref()).collect();
         assert_eq!(zips, [Some("0150")], "index lost: {index_is_lost}");
     }
+}
+
+/// When the bus takes the first message of a topic, and a day, in microseconds.
+const FIRST: i64 = 1_763_000_000_000_000;
+const DAY: i64 = 86_400_000_000;
+
+/// The newest message is one that the bus takes so many days after the first.
+fn taken(topic: &mut Topic, days: i64) {
+    topic.messages.last_mut().unwrap().published_at_us = FIRST + days * DAY;
+}
+
+/// What the horizon makes unknown is what upkeep forgets by it: both go by the newest record, which
+/// is not the last one where the bus's clock was set back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_horizon_makes_unknown_does_not_depend_on_upkeep_where_the_clock_was_set_back() {
+    let mut entity = arrivals("close");
+    entity["layers"] = json!({"silver": {"late_horizon": "10d"}});
+    for (cuts, is_kept) in [(&[4][..], false), (&[3, 4], false), (&[3, 4], true)] {
+        let platform = Platform::quick(entity.clone());
+        let mut topic = Topic::of(&platform);
+        for (change, days) in [(says(1, "a"), 0), (says(1, "b"), 1), (says(2, "x"), 12)] {
+            topic.changes(vec![change]);
+            taken(&mut topic, days);
+        }
+        topic.again(0, 1);
+        taken(&mut topic, 9);
+        let (mut stage, mut after) = (platform.silver(), 0);
+        for to in cuts {
+            apply(&mut stage, &topic.delivery(after, *to)).await;
+            if is_kept {
+                stage.maintain(Upkeep::All).await.unwrap();
+            }
+            after = *to;
+        }
+        assert_eq!(values(&platform).await, ["a", "b", "a", "x"], "{cuts:?}, kept: {is_kept}");
+    }
+}
+
+/// A border makes records unknown that have been removed already, so that nothing tells of them any
+/// more: it counts all the same when the table is made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_border_made_unknown_is_so_to_a_rebuild_after_the_next_border() {
+    let clock = Arc::new(ManualClock::at("2025-11-13T02:13:20Z".parse().unwrap()));
+    let mut entity = arrivals("close");
+    entity["layers"] = json!({"silver": {"history_retention": "10d"}});
+    let platform = Platform::by_clock(entity, Arc::clone(&clock) as Arc<dyn Clock>);
+    let mut topic = Topic::of(&platform);
+    let mut stage = platform.silver();
+    topic.changes(vec![says(1, "a")]);
+    taken(&mut topic, 0);
+    topic.changes(vec![says(1, "b")]);
+    taken(&mut topic, 1);
+    apply(&mut stage, &topic.all()).await;
+    // The version of the first record goes, and with it all that tells of that.
+    clock.advance(Duration::from_secs(12 * 86_400));
+    assert_eq!(stage.maintain(Upkeep::All).await.unwrap().versions_removed, 1);
+    topic.again(0, 1);
+    taken(&mut topic, 12);
+    apply(&mut stage, &topic.newest()).await;
+    assert_eq!(values(&platform).await, ["b", "a"]);
+    clock.advance(Duration::from_secs(12 * 86_400));
+    assert_eq!(stage.maintain(Upkeep::All).await.unwrap().versions_removed, 1);
+    drop(stage);
+    assert_eq!(values(&platform).await, ["a"]);
+    apply(&mut platform.raw(1), &topic.all()).await;
+    assert_equal(&verified(&platform).await);
+    let before = rows(&platform).await;
+    rebuilt(&platform).await;
+    assert_eq!(rows(&platform).await, before);
+    assert_equal(&verified(&platform).await);
 }
 
 /// Random pages and repetitions of what stands before them.

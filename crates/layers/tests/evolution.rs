@@ -230,6 +230,57 @@ async fn a_dropped_column_stays_on_the_rows_that_have_it_and_may_come_back() {
     }
 }
 
+/// A row that lacked a dropped column keeps what the row before it has, also where that comes late,
+/// and whether the column is back by then or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lacked_a_dropped_column_lacks_it_in_the_same_way_once_the_column_is_back() {
+    let expected = [
+        "1 z - q [10,20) u",
+        "1 a - e [20,30) u",
+        "1 a - g [30,50) u",
+        "1 a 7 - [50,60) u",
+        "1 c - - [60,70) u",
+        "1 c - f [70,-) u",
+    ];
+    // Before the column is dropped, while it is, and when it is back.
+    for (first, split) in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2)] {
+        for lost in [false, true] {
+            let platform = Platform::quick(notes("evolve"));
+            let mut topic = Topic::of(&platform);
+            let late = |topic: &mut Topic, now: i32| {
+                if first == now {
+                    topic.mapped(&[&note(10, r#""id":1,"name":"z","mail":"q""#)]);
+                }
+                if split == now {
+                    topic.mapped(&[&note(30, r#""id":1,"name":"a","mail":"g""#)]);
+                }
+            };
+            topic.mapped(&[&note(20, r#""id":1,"name":"a","mail":"e""#)]);
+            late(&mut topic, 0);
+            topic.records(vec![told(&[], &["mail"], &[])]);
+            topic.mapped(&[&note(40, r#""id":1,"name":"a""#)]);
+            topic.mapped(&[&note(50, r#""id":1,"name":"a","size":7"#)]);
+            topic.mapped(&[&note(60, r#""id":1,"name":"c""#)]);
+            late(&mut topic, 1);
+            topic.records(vec![told(&[("mail", ColumnType::String)], &[], &[])]);
+            topic.mapped(&[&note(70, r#""id":1,"name":"c","mail":"f""#)]);
+            late(&mut topic, 2);
+            for offset in 0..topic.end() {
+                if lost {
+                    platform.index().clear().unwrap();
+                }
+                let delivery = topic.delivery(offset, offset + 1);
+                let applied = apply(&mut platform.silver(), &delivery).await;
+                assert_eq!(codes(&applied.quarantined), [""; 0]);
+            }
+            let history = platform.history(&["id", "name", "size", "mail"]).await;
+            assert_eq!(history, expected, "{first}, {split}, index lost: {lost}");
+            apply(&mut platform.raw(1), &topic.all()).await;
+            assert_equal(&verified(&platform).await);
+        }
+    }
+}
+
 /// Messages whose columns come one after the other, with what is hidden, late and deleted between.
 pub(crate) fn grown(platform: &Platform) -> Topic {
     let mut topic = Topic::of(platform);

@@ -270,9 +270,9 @@ async fn an_index_of_another_table_of_as_many_versions_is_not_believed() {
             drop(writer);
             assert_eq!(platform.silver_table().await.version(), old + further);
             if stands_by {
-                // The first look may only find out that all is different.
-                follower.follow().await.ok();
                 follower.follow().await.unwrap();
+                let reflects = standby.index.reflects().unwrap().unwrap();
+                assert!(reflects.mark.is(&platform.silver_table().await.mark()), "{reflects:?}");
             }
             drop(follower);
             topic.mapped(&[&person(50, "Last", "calm")]);
@@ -282,6 +282,48 @@ async fn an_index_of_another_table_of_as_many_versions_is_not_believed() {
             assert_eq!(open, 1, "{further}, stands by: {stands_by}: {history:?}");
             assert_eq!(history.len(), 4 + further as usize, "{history:?}");
         }
+    }
+}
+
+/// Who was away for longer than the log is kept finds neither the entry that it stood at nor the next
+/// one: the table looks as if nothing had come.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_for_longer_than_the_log_is_kept_begins_anew() {
+    for away in [1, 3] {
+        let platform = Platform::new(people());
+        let mut topic = Topic::of(&platform);
+        let standby = Standby::of(&platform);
+        let (mut writer, mut follower) = (platform.silver(), standby.stage(&platform));
+        topic.mapped(&[&person(1, "Ann", "calm")]);
+        apply(&mut writer, &topic.newest()).await;
+        follower.follow().await.unwrap();
+        mark(&standby.index);
+        for seq in 2..2 + away {
+            topic.mapped(&[&person(seq, &format!("name {seq}"), "calm")]);
+            apply(&mut writer, &topic.newest()).await;
+        }
+        drop(writer);
+        let mut table = platform.silver_table().await;
+        table.write_checkpoint(0).await.unwrap();
+        let oldest = table.version();
+        topic.mapped(&[&person(10, "Bob", "calm")]);
+        apply(&mut platform.silver(), &topic.newest()).await;
+        let mut table = platform.silver_table().await;
+        table.write_checkpoint(0).await.unwrap();
+        let later = platform.lake.clock().now().as_millisecond() + 86_400_000;
+        assert!(table.clean_log(later, 100).await.unwrap().removed > 0);
+        assert!(table.back_to(oldest - 1).await.unwrap().is_none());
+
+        follower.follow().await.unwrap();
+        let reflects = standby.index.reflects().unwrap().unwrap();
+        assert!(reflects.mark.is(&table.mark()), "away for {away}: {reflects:?}");
+        assert!(!is_marked(&standby.index));
+        // From there on it follows again.
+        mark(&standby.index);
+        topic.mapped(&[&person(20, "Cid", "calm")]);
+        apply(&mut platform.silver(), &topic.newest()).await;
+        follower.follow().await.unwrap();
+        standby.assert_followed(&platform).await;
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_layers::SilverStage;
+use alluvium_model::change::Decision;
 use alluvium_model::clock::ManualClock;
-use alluvium_model::{Change, Clock, Maintained, Op, Record, Stage, Upkeep};
+use alluvium_model::{Change, Clock, Control, Maintained, Op, Position, Record, Stage, Upkeep};
 use serde_json::json;
 
 use crate::late::{day, days, notes, record, says, tell};
-use crate::platform::{Platform, Rows, Topic, apply, change, rows};
+use crate::platform::{EPOCH, Platform, Rows, Topic, apply, change, rows};
 use crate::rebuild::{assert_equal, land, rebuilt, verified};
 use crate::upkeep::Dice;
 
@@ -154,6 +155,40 @@ async fn a_rebuild_from_less_than_the_table_had_draws_each_border_in_its_place()
     assert_eq!(quarantined.iter().map(|q| q.position.offset).collect::<Vec<_>>(), [3]);
     kept(&mut stage).await;
     assert_eq!(sorted(&platform).await, KEPT);
+}
+
+/// What a rebuild refuses behind the place that the table had got to, it refuses for good, also where
+/// it meets new columns afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_border_that_refused_something_in_a_rebuild_only_is_kept() {
+    let clock = Arc::new(ManualClock::at("2025-02-19T00:00:00Z".parse().unwrap()));
+    let mut entity = notes(json!({"history_retention": "30d"}));
+    entity["schema_evolution"] = json!("evolve");
+    let platform = Platform::by_clock(entity, Arc::clone(&clock) as Arc<dyn Clock>);
+    let mut topic = Topic::of(&platform);
+    topic.changes(vec![
+        says(1, &day(1), "gone"),
+        says(1, &day(10), "spans"),
+        says(1, &day(25), "open"),
+    ]);
+    land(&platform, &topic, &[1], &[1]).await;
+    assert_eq!(kept(&mut platform.silver()).await.versions_removed, 1);
+    topic.changes(vec![says(6, &day(19), "late")]);
+    // A batch of its own, so that the columns come in another one than what is late.
+    let position = Position { epoch: EPOCH, offset: 1, index: 0 };
+    let decision = Control::Decision { decision: Decision::Discard, position };
+    topic.records(vec![Record::Control(decision)]);
+    let row = json!({"id": 2, "v": "x", "note": "x", "town": "Oslo"});
+    topic.changes(vec![change(Op::Update, &row, vec![json!(day(26))])]);
+    apply(&mut platform.raw(1), &topic.delivery(1, 4)).await;
+    assert_eq!(rebuilt(&platform).await.progress.offset, 4);
+    assert_eq!(sorted(&platform).await, ["1 open [25,-) u", "1 spans [10,25) u", "2 x [26,-) u"]);
+    // The next border takes the place of those that refused nothing.
+    clock.advance(Duration::from_secs(10 * DAY));
+    assert_eq!(kept(&mut platform.silver()).await.versions_removed, 1);
+    assert_equal(&verified(&platform).await);
+    rebuilt(&platform).await;
+    assert_eq!(sorted(&platform).await, ["1 open [25,-) u", "2 x [26,-) u"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

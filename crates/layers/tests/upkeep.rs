@@ -12,6 +12,7 @@ use alluvium_model::{Clock, Maintained, Op, Stage, SystemClock, Upkeep};
 use serde_json::{Value, json};
 
 use crate::platform::{Platform, Rows, Topic, apply, as_rows, change, copy_folder, eager, scan};
+use crate::rebuild::rebuilt;
 
 fn parts() -> Value {
     json!({
@@ -256,6 +257,35 @@ async fn a_long_chain_of_side_files_is_looked_through_a_little_at_a_time() {
     assert_eq!(crate::platform::files_below(&folder, ".ndjson.zst").len(), there);
     platform.index().clear().unwrap();
     assert_eq!(platform.silver().progress().await.unwrap().unwrap().offset, 250);
+}
+
+/// A rebuild by another process gives the table a chain of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn side_files_of_a_table_that_was_replaced_are_collected_without_a_restart() {
+    let platform = Platform::quick(parts());
+    let mut topic = Topic::of(&platform);
+    let policy = UpkeepPolicy { keep_garbage: Duration::ZERO, ..UpkeepPolicy::default() };
+    let mut stage = platform.silver_elsewhere().with_upkeep(policy);
+    for at in 1..=5 {
+        let row = json!({"id": 1, "name": "same", "price": "1.00", "stock": 1});
+        topic.changes(vec![change(Op::Update, &row, vec![json!(at)])]);
+        apply(&mut stage, &topic.newest()).await;
+    }
+    apply(&mut platform.raw(1), &topic.all()).await;
+    let folder = platform.lake_folder().join(path::silver(&platform.id()).as_ref());
+    let side_files = || crate::platform::files_below(&folder, ".ndjson.zst");
+    stage.maintain(Upkeep::All).await.unwrap();
+    let before = side_files();
+    assert_eq!(before.len(), 4);
+    rebuilt(&platform).await;
+    assert!(side_files().len() > before.len());
+    stage.progress().await.unwrap();
+    stage.maintain(Upkeep::All).await.unwrap();
+    let after = side_files();
+    assert!(!after.is_empty() && !after.iter().any(|file| before.contains(file)), "{after:?}");
+    // All that the table remembers is still there.
+    platform.index().clear().unwrap();
+    assert_eq!(platform.silver().progress().await.unwrap().unwrap().offset, 5);
 }
 
 /// How many bytes stand in the silver table's folder.

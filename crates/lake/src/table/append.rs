@@ -9,7 +9,7 @@ impl Table {
     pub(super) fn check_certain(&self) -> Result<(), LakeError> {
         if self.doubtful {
             let what = format!("{}: an earlier commit broke off", self.path);
-            return Err(LakeError::Unavailable { what, source: "reload the table first".into() });
+            return Err(LakeError::Unavailable { what, source: "open it anew first".into() });
         }
         Ok(())
     }

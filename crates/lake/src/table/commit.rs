@@ -42,7 +42,7 @@ pub enum CommitOutcome {
         /// Bytes written in all: data, deletion vectors and log.
         bytes: u64,
     },
-    /// Another commit came first. Nothing was changed; reload, and plan again.
+    /// Another commit came first. Nothing was changed; open the table anew, and plan again.
     Conflict,
 }
 
@@ -57,7 +57,7 @@ struct Deletions {
 
 impl Table {
     /// Commits. `Written` means durable. After an error it is not known whether the entry stands in
-    /// the log: the table then refuses to commit until [`reload`](Self::reload), after which
+    /// the log: this handle then refuses to commit, and of the table opened anew
     /// [`txn`](Self::txn) and [`version`](Self::version) tell.
     pub async fn commit(&mut self, commit: Commit) -> Result<CommitOutcome, LakeError> {
         self.check_committable()?;

@@ -120,8 +120,8 @@ impl Table {
         Ok(None)
     }
 
-    /// Puts the new file in the place of those that it was made of. After an error the table
-    /// refuses to commit until [`reload`](Self::reload).
+    /// Puts the new file in the place of those that it was made of. After an error this handle
+    /// refuses to commit, as after a [`commit`](Self::commit) that broke off.
     pub async fn commit_compaction(
         &mut self,
         compacted: Compacted,

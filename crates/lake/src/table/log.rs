@@ -1,4 +1,4 @@
-//! The table's log: loaded at open, followed on reload, appended by put-if-absent.
+//! The table's log: loaded at open, read on entry by entry, appended by put-if-absent.
 
 use std::collections::BTreeMap;
 
@@ -127,14 +127,6 @@ async fn load_listed(
     }
     state.number_by_path();
     Ok(Some(state))
-}
-
-/// Takes over the entries that came since.
-pub(super) async fn follow(lake: &Lake, table: &Path, state: &mut State) -> Result<(), LakeError> {
-    while let Some(entry) = entry_at(lake, table, state.version + 1).await? {
-        state.apply(state.version + 1, entry)?;
-    }
-    deletion::read_all(lake, table, state).await
 }
 
 /// The entry of a version; `None` if there is none.

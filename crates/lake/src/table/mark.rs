@@ -31,29 +31,35 @@ impl Mark {
     }
 }
 
+/// How a table's log stands to the version that a handle is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It ends with that version.
+    Same,
+    /// It goes on behind it: [`Table::step`] follows.
+    Behind,
+    /// It does not have that version, or no longer: the entry was cleaned away, or another table
+    /// stands there. Nothing can be followed, and the table is to be opened anew.
+    Other,
+}
+
 impl Table {
     /// Which version of which table this handle is at.
     pub fn mark(&self) -> Mark {
         Mark::hashed(self.state.version, self.state.entry)
     }
 
-    /// Whether anybody has committed since.
-    ///
-    /// # Errors
-    /// [`LakeError::Unavailable`] if the log is no longer the one that was read, for another table
-    /// stands there: it is to be opened anew.
-    pub async fn is_behind(&self) -> Result<bool, LakeError> {
+    /// Looks how the log stands to that version, of which it asks for the entry and the next one.
+    pub async fn look(&self) -> Result<Standing, LakeError> {
         let (lake, path, state) = (&self.lake, &self.path, &self.state);
-        if !log::is_there(lake, path, state.version + 1).await? {
-            return Ok(false);
-        }
+        let is_next_there = log::is_there(lake, path, state.version + 1).await?;
+        // Also where nothing seems to have come: of a log that was cleaned from there on the next
+        // entry is gone as well, and of another table it may never have been.
         let there = log::hash_at(lake, path, state.version).await?;
-        match there.is_some() && there == state.entry {
-            true => Ok(true),
-            false => Err(LakeError::Unavailable {
-                what: format!("following {path} from version {}", state.version),
-                source: "its log is not the one that was read before; open it anew".into(),
-            }),
-        }
+        Ok(match there.is_some() && there == state.entry {
+            false => Standing::Other,
+            true if is_next_there => Standing::Behind,
+            true => Standing::Same,
+        })
     }
 }

@@ -39,7 +39,7 @@ pub use cleanup::LogCleaned;
 pub use commit::{Commit, CommitOutcome};
 pub use compact::{Compacted, Compaction, CompactionOutcome, CompactionPolicy, Moved};
 pub use garbage::{Garbage, GarbageRemoved};
-pub use mark::Mark;
+pub use mark::{Mark, Standing};
 pub use owner::OWNER;
 pub use read::{Scan, ScanBatch};
 pub use replace::Replacement;
@@ -85,7 +85,8 @@ pub struct Table {
     deletion_vectors: bool,
     stats: Vec<String>,
     state: State,
-    /// A commit broke off: whether its entry stands in the log is not known.
+    /// A commit broke off: whether its entry stands in the log is not known. The table is to be
+    /// opened anew.
     doubtful: bool,
 }
 
@@ -139,24 +140,6 @@ impl Table {
             state,
             doubtful: false,
         }))
-    }
-
-    /// Takes over what was committed since, by whomever, and the columns that the table has by now.
-    /// Files that are still there keep their ids.
-    ///
-    /// # Errors
-    /// [`LakeError::Unavailable`] also if another table stands there: it is to be opened anew.
-    pub async fn reload(&mut self) -> Result<(), LakeError> {
-        if self.is_behind().await? {
-            let columns = self.state.metadata.schema_string.clone();
-            log::follow(&self.lake, &self.path, &mut self.state).await?;
-            if self.state.metadata.schema_string != columns {
-                self.schema = schema::of(&self.state.metadata)?;
-            }
-        }
-        owner::admit(&self.lake, &self.path, &self.state)?;
-        self.doubtful = false;
-        Ok(())
     }
 
     /// The version of the newest log entry taken over.

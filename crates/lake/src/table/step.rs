@@ -63,7 +63,8 @@ impl Table {
     }
 
     /// Takes over the next commit, and tells what it did; `None` if there is none. The columns stay
-    /// as they are.
+    /// as they are. After an error this handle is of no use: which rows the commit deleted may be
+    /// unread, and the table is to be opened anew.
     pub async fn step(&mut self) -> Result<Option<Step>, LakeError> {
         let version = self.state.version + 1;
         let Some(entry) = log::entry_at(&self.lake, &self.path, version).await? else {

@@ -222,15 +222,13 @@ impl RowDecoder {
         Hashes { tracked, full, scope: self.scope_of(&mut digest, cell) }
     }
 
-    /// Where the columns stand that a row lacked because the source had dropped them.
+    /// Where the columns stand that a row lacked because the source had dropped them by then, whether
+    /// it has them again or not: what a row said does not change with what comes after it.
     pub(crate) fn dropped_of<'t>(
         &self,
         tags: &'t [u8],
     ) -> impl Iterator<Item = usize> + use<'_, 't> {
-        self.dropped.iter().copied().filter(|at| {
-            let tag = (self.slots[*at].tag ^ DROPPED).to_le_bytes();
-            tags.chunks_exact(8).any(|found| found == tag)
-        })
+        self.tagged(tags, DROPPED)
     }
 
     /// Whether two rows are equal in all tracked columns but those of `but`. A row is given by the
@@ -261,9 +259,16 @@ impl RowDecoder {
         &self,
         tags: &'t [u8],
     ) -> impl Iterator<Item = usize> + use<'_, 't> {
-        let tags =
-            tags.chunks_exact(8).filter_map(|tag| Some(u64::from_le_bytes(tag.try_into().ok()?)));
-        tags.filter_map(|tag| self.slots[..self.stored].iter().position(|slot| slot.tag == tag))
+        self.tagged(tags, 0)
+    }
+
+    /// Where the columns stand whose tags, with a mark on them, are among these.
+    fn tagged<'t>(&self, tags: &'t [u8], mark: u64) -> impl Iterator<Item = usize> + use<'_, 't> {
+        let slots = &self.slots[..self.stored];
+        tags.chunks_exact(8).filter_map(move |tag| {
+            let tag = u64::from_le_bytes(tag.try_into().ok()?) ^ mark;
+            slots.iter().position(|slot| slot.tag == tag)
+        })
     }
 
     fn scope_of<'c>(&self, digest: &mut Digest, cell: impl Fn(usize) -> Cell<'c>) -> u64 {

@@ -14,7 +14,8 @@ const STEP: usize = 100;
 /// The files of a table's chain, as far as they are known.
 #[derive(Default)]
 pub(super) struct Chain {
-    /// Each file before one that is among them is too.
+    /// Each file before one that is among them is too. Where a table's chain branched off from an
+    /// earlier one, files of that one's end may be among them.
     known: BTreeSet<Path>,
     walk: Option<Walk>,
 }
@@ -38,7 +39,10 @@ impl Chain {
         table: &Table,
         all: bool,
     ) -> Result<bool, LakeError> {
-        let Some(last) = table.txn(hidden::TXN) else { return Ok(true) };
+        let Some(last) = table.txn(hidden::TXN) else {
+            *self = Self::default();
+            return Ok(true);
+        };
         let place = |name| hidden::path(table.path(), name);
         let mut left = if all { usize::MAX } else { STEP };
         while !self.known.contains(&place(last)) {
@@ -46,7 +50,11 @@ impl Chain {
             let mut walk = walk.unwrap_or(Walk { next: Some(last), found: Vec::new() });
             let next = walk.next.map(place).filter(|path| !self.known.contains(path));
             let Some(path) = next else {
-                // It has come to the beginning, or to what is known.
+                // What it did not meet on its way to the beginning is of another chain, whose table
+                // has been replaced.
+                if walk.next.is_none() {
+                    self.known.clear();
+                }
                 self.known.extend(walk.found);
                 continue;
             };

@@ -10,7 +10,7 @@ mod expired;
 mod halt;
 
 use alluvium_lake::index::{Cells, KeyIndex, Reflects, continues};
-use alluvium_lake::table::Step;
+use alluvium_lake::table::{Standing, Step};
 use alluvium_lake::{FileId, Lake, Table};
 use alluvium_model::{Epoch, Layer, StageError};
 
@@ -190,10 +190,14 @@ impl<'a> Follower<'a> {
 
     /// Follows all commits that there are. The shape has the columns of the version `known`.
     async fn follow_all(&mut self, known: i64) -> Result<(), Halt> {
-        if self.place.table.is_behind().await? {
-            while self.step(known).await? {}
+        match self.place.table.look().await? {
+            Standing::Same => Ok(()),
+            Standing::Behind => {
+                while self.step(known).await? {}
+                Ok(())
+            }
+            Standing::Other => Err(Halt::unfit("the log no longer has the version it stands at")),
         }
-        Ok(())
     }
 
     /// Follows the commits up to a version. The shape has the columns of the version `known`.

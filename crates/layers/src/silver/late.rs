@@ -80,6 +80,8 @@ pub(super) struct Late {
     refused: BTreeMap<Place, Refusal>,
     /// The time of the entity's newest record so far, in microseconds since 1970.
     pub(super) newest: Option<i64>,
+    /// The same at the end of each message; empty where there is no horizon.
+    newest_at: Vec<Option<i64>>,
 }
 
 /// The word for it in quarantine.
@@ -117,6 +119,9 @@ impl Late {
             if removed {
                 closings.borders.refuse(message.epoch, message.offset);
             }
+            if horizon.is_some() {
+                late.newest_at.push(late.newest);
+            }
         }
         late
     }
@@ -129,6 +134,12 @@ impl Late {
     /// Whether a record is refused.
     pub(super) fn contains(&self, message: u32, index: u32) -> bool {
         self.refused.contains_key(&(message, index))
+    }
+
+    /// The time before which records are too late at the end of a message, by the horizon alone.
+    pub(super) fn earliest(&self, shape: &Shape, message: u32) -> Option<i64> {
+        let newest = self.newest_at.get(message as usize).copied().flatten();
+        newest.zip(shape.limits.horizon).map(|(at, by)| at.saturating_sub(by))
     }
 
     /// Why a record is refused, as code and reason.

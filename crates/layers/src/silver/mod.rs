@@ -172,7 +172,8 @@ impl SilverStage {
                 let adopted = self.index.adopt(&table.mark(), &self.shape.fingerprint);
                 adopted.map_err(index_error)?;
             }
-            if !self.inherited.is_empty() {
+            // Once they are among the closings, those tell also what they have refused since.
+            if closings.borders.is_empty() {
                 closings.borders = self.inherited.clone();
             }
             if closings.dropped != *self.shape.dropped() {
@@ -334,8 +335,8 @@ impl SilverStage {
             applied.counts.add(gather::LEFT_OUT, incoming.skip_older(&closings));
         }
         if self.shape.is_by_arrival() {
-            let again =
-                incoming.leave_out_known(&self.shape, &mut closings.borders, &self.index)?;
+            let borders = &mut closings.borders;
+            let again = incoming.leave_out_known(&self.shape, late, borders, &self.index)?;
             applied.counts.add(Outcome::Duplicate, again);
         }
         let batch = ControlBatch { shape: &self.shape, incoming, late, id: &applied.batch.0 };

@@ -126,9 +126,8 @@ struct Extra {
 impl Extra {
     /// The draft as the source says it now.
     fn say(&mut self, mut draft: Draft) -> Draft {
-        if let Draft::Schema { drops } = &mut draft {
-            // What was dropped stays so, and what nobody has heard of is not dropped.
-            *drops |= self.is_dropped;
+        if let Draft::Schema { drops } = &draft {
+            // What nobody has heard of is not dropped.
             self.is_dropped = *drops && self.is_known;
             self.is_known |= !*drops;
             return draft;

@@ -14,17 +14,18 @@ use super::{Incoming, Place};
 use crate::decode::{RecordId, id_of};
 use crate::silver::Shape;
 use crate::silver::border::Borders;
-use crate::silver::late::micros;
+use crate::silver::late::{Late, micros};
 
 /// The records that are known of a key, and when the bus took each.
 type Known = HashMap<RecordId, Option<i64>>;
 
 impl Incoming {
-    /// Leaves out the records that were delivered before. Returns how many they are. `borders` learn
-    /// which of them made one unknown.
+    /// Leaves out the records that were delivered before, and came in time: those that did not are
+    /// left out already. Returns how many they are. `borders` learn which of them made one unknown.
     pub(in crate::silver) fn leave_out_known(
         &mut self,
         shape: &Shape,
+        late: &Late,
         borders: &mut Borders,
         index: &KeyIndex,
     ) -> Result<u64, IndexError> {
@@ -52,7 +53,7 @@ impl Incoming {
                 let (message, decoded, row) = self.row(place.message, place.row);
                 let Some(id) = id_of(decoded.sequence(row)) else { continue };
                 if let Some(at) = known.get(&id)
-                    && is_remembered(*at, shape, borders, message)
+                    && is_remembered(*at, late.earliest(shape, place.message), borders, message)
                 {
                     again.push(*place);
                 } else {
@@ -87,12 +88,17 @@ impl Incoming {
     }
 }
 
-/// Whether a record that the bus took at a time is still known when a message comes. What is older
-/// than the horizon or the border may have been removed, and whether it has been must make no
-/// difference.
-fn is_remembered(at: Option<i64>, shape: &Shape, borders: &Borders, message: &Message) -> bool {
-    let horizon = shape.limits.horizon.map(|by| message.published_at_us.saturating_sub(by));
-    if horizon.is_some_and(|horizon| at < Some(horizon)) {
+/// Whether a record that the bus took at a time is still known when a message comes, at which records
+/// before `earliest` are too late. What is older than the horizon or the border may have been removed,
+/// and whether it has been must make no difference. So the horizon is the one by which it is removed:
+/// it goes by the newest record, which is newer than the message where the bus's clock was set back.
+fn is_remembered(
+    at: Option<i64>,
+    earliest: Option<i64>,
+    borders: &Borders,
+    message: &Message,
+) -> bool {
+    if earliest.is_some_and(|earliest| at < Some(earliest)) {
         return false;
     }
     let removed = borders.at(message.epoch, message.offset);
