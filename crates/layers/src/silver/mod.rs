@@ -36,6 +36,7 @@ mod versions;
 use std::sync::Arc;
 
 use alluvium_lake::index::{IndexError, KeyIndex, Writer};
+use alluvium_lake::table::Standing;
 use alluvium_lake::upkeep::UpkeepPolicy;
 use alluvium_lake::{Lake, Table};
 use alluvium_model::metadata::SnapshotOrder;
@@ -209,13 +210,15 @@ impl SilverStage {
     /// Closes the table after an error, and says what it was. A file that is missing is no damage
     /// where another program wrote the table meanwhile: it may have replaced and removed it.
     async fn given_up(&mut self, error: StageError) -> StageError {
-        let is_behind = match (&self.open, &error) {
-            (Some(open), StageError::Corrupt(_)) => open.table.is_behind().await.unwrap_or(false),
+        let went_on = match (&self.open, &error) {
+            (Some(open), StageError::Corrupt(_)) => {
+                open.table.look().await.is_ok_and(|standing| standing != Standing::Same)
+            }
             _ => false,
         };
         self.open = None;
         match error {
-            StageError::Corrupt(what) if is_behind => StageError::Unavailable(format!(
+            StageError::Corrupt(what) if went_on => StageError::Unavailable(format!(
                 "{what}; another writer committed meanwhile, planning anew"
             )),
             error => error,
