@@ -103,8 +103,6 @@ impl Engine {
         if apart {
             command.arg("--apart");
         }
-        // As the binary sets it for itself.
-        command.env("MALLOC_ARENA_MAX", "2");
         Self::start(command, limits, &folder.join("engine.log"))
     }
 

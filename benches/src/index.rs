@@ -90,12 +90,8 @@ fn at_size(args: &Args, keys: u64, folder: &Path) -> anyhow::Result<Value> {
 /// Has a process of its own open the index and look keys up.
 fn opened(index: &Path, keys: u64) -> anyhow::Result<Value> {
     let program = std::env::current_exe()?;
-    let opened = Command::new(program)
-        .arg("open-index")
-        .arg(index)
-        .arg(keys.to_string())
-        .env("MALLOC_ARENA_MAX", "2")
-        .output()?;
+    let opened =
+        Command::new(program).arg("open-index").arg(index).arg(keys.to_string()).output()?;
     ensure!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
     Ok(serde_json::from_slice(&opened.stdout)?)
 }

@@ -20,6 +20,11 @@ use clap::{Parser, Subcommand};
 
 use report::Output;
 
+/// As the binary has it.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures how fast changes land.
 #[derive(Debug, Parser)]
 struct Cli {

@@ -18,9 +18,13 @@ use clap::Parser;
 use crate::cli::Cli;
 use crate::exit::Exit;
 
+/// What was freed goes back to the system, whichever of our many threads had it.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Bootstrap first, with what may fail before anything runs; then the runtime.
 fn main() -> ExitCode {
-    share_memory();
     let cli = Cli::parse();
     // Several TLS libraries are linked in; this one is meant. Only the first call counts.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
@@ -42,19 +46,3 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     ExitCode::from(code)
 }
-
-/// The allocator of glibc gives each thread a heap of its own, and keeps there what was freed. With
-/// our many threads a first load would hold half as much memory again.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(
-    unsafe_code,
-    reason = "a call into libc that only sets a number, before any thread is there"
-)]
-fn share_memory() {
-    // SAFETY: `mallopt` takes two integers by value and may be called at any time.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
-}
-
-/// Other allocators share their memory as they are.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn share_memory() {}
