@@ -128,18 +128,14 @@ impl Table {
 impl CheckpointDraft {
     /// Writes it, durably.
     pub async fn write(self) -> Result<CheckpointWritten, LakeError> {
-        let Self { lake, table, version, info, mut lines, mut tombstones, mut actions, files } =
-            self;
+        let Self { lake, table, version, info, lines, mut tombstones, mut actions, files } = self;
         let encoded = tokio::task::spawn_blocking(move || {
             // What a file left and what its vector left may be told by one line.
             tombstones.sort_unstable_by(|a, b| a.line.cmp(&b.line));
             tombstones.dedup_by(|a, b| a.line == b.line);
-            for tombstone in &tombstones {
-                lines.push(b'\n');
-                lines.extend_from_slice(&tombstone.line);
-            }
             actions += tombstones.len();
-            encode(&lines, &info).map(|bytes| (bytes, actions))
+            let gone = tombstones.iter().map(|tombstone| &*tombstone.line);
+            encode([&*lines].into_iter().chain(gone), &info).map(|bytes| (bytes, actions))
         });
         let (bytes, actions) = encoded
             .await
@@ -179,7 +175,8 @@ pub(super) fn path(table: &Path, version: i64) -> Path {
     log::folder(table).join(format!("{version:020}.checkpoint.parquet"))
 }
 
-fn encode(lines: &[u8], info: &Value) -> Result<Vec<u8>, Failure> {
+/// Takes whole lines, one or more at a time: all of them together may be large.
+fn encode<'l>(lines: impl Iterator<Item = &'l [u8]>, info: &Value) -> Result<Vec<u8>, Failure> {
     let schema = schema();
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -187,9 +184,18 @@ fn encode(lines: &[u8], info: &Value) -> Result<Vec<u8>, Failure> {
         .build();
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
-    for batch in ReaderBuilder::new(schema).build(lines)? {
-        writer.write(&batch?)?;
+    let mut decoder = ReaderBuilder::new(schema).build_decoder()?;
+    for mut rest in lines {
+        loop {
+            rest = &rest[decoder.decode(rest)?..];
+            if rest.is_empty() {
+                break;
+            }
+            // It takes so many lines at once.
+            decoder.flush()?.map(|batch| writer.write(&batch)).transpose()?;
+        }
     }
+    decoder.flush()?.map(|batch| writer.write(&batch)).transpose()?;
     writer.close()?;
     Ok(bytes)
 }
