@@ -156,8 +156,13 @@ impl State {
         // What no path can be told of, no file is kept for.
         let vector = vector.ok().flatten();
         let file = (!self.by_path.contains_key(&remove.path)).then(|| remove.path.clone());
+        let mut paths = vector.into_iter().chain(file).peekable();
+        if paths.peek().is_none() {
+            // It stays, and has its first vector.
+            return Ok(());
+        }
         let tombstone = Arc::new(Tombstone::of(remove)?);
-        for path in vector.into_iter().chain(file) {
+        for path in paths {
             // A checkpoint tells of them in no order, and one file has the vectors of many.
             let known = self.gone.get(&path);
             if known.is_none_or(|known| known.at_ms <= tombstone.at_ms) {
