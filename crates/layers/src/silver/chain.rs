@@ -14,21 +14,22 @@ const STEP: usize = 100;
 /// The files of a table's chain, as far as they are known.
 #[derive(Default)]
 pub(super) struct Chain {
-    /// Each file before one that is among them is too.
-    known: BTreeSet<Path>,
+    /// Their names. Each file before one that is among them is too.
+    known: BTreeSet<i64>,
     walk: Option<Walk>,
 }
 
 /// A walk back to what is known.
 struct Walk {
     next: Option<i64>,
-    found: Vec<Path>,
+    found: Vec<i64>,
 }
 
 impl Chain {
-    /// The files that are known.
-    pub(super) fn known(&self) -> &BTreeSet<Path> {
-        &self.known
+    /// Whether an object is one of the files that are known, of the table at `table`.
+    pub(super) fn has(&self, table: &Path, object: &Path) -> bool {
+        let name = hidden::name_in(object).filter(|name| self.known.contains(name));
+        name.is_some_and(|name| hidden::path(table, name) == *object)
     }
 
     /// Looks at further files, some of them, or `all`. Whether the table's whole chain is known now.
@@ -39,13 +40,12 @@ impl Chain {
         all: bool,
     ) -> Result<bool, LakeError> {
         let Some(last) = table.txn(hidden::TXN) else { return Ok(true) };
-        let place = |name| hidden::path(table.path(), name);
         let mut left = if all { usize::MAX } else { STEP };
-        while !self.known.contains(&place(last)) {
+        while !self.known.contains(&last) {
             let walk = self.walk.take();
             let mut walk = walk.unwrap_or(Walk { next: Some(last), found: Vec::new() });
-            let next = walk.next.map(place).filter(|path| !self.known.contains(path));
-            let Some(path) = next else {
+            let next = walk.next.filter(|name| !self.known.contains(name));
+            let Some(name) = next else {
                 // It has come to the beginning, or to what is known.
                 self.known.extend(walk.found);
                 continue;
@@ -55,10 +55,10 @@ impl Chain {
                 return Ok(false);
             }
             left -= 1;
-            match before(lake, &path).await {
+            match before(lake, &hidden::path(table.path(), name)).await {
                 Ok(before) => {
                     walk.next = before;
-                    walk.found.push(path);
+                    walk.found.push(name);
                     self.walk = Some(walk);
                 }
                 // Another chain may have taken its place: the next step begins anew.
