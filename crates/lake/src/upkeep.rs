@@ -1,7 +1,6 @@
 //! Upkeep of a table by its writer: what is due, begun beside the writer and brought in by it, a
 //! step at a time.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use object_store::path::Path;
@@ -177,13 +176,13 @@ impl TableUpkeep {
         self.compaction.is_none() && self.collecting.is_due(table, self.policy.look_every, all)
     }
 
-    /// Removes some files that nothing refers to. `keep` are the objects to keep in the folder
-    /// `beside`. Returns how many, and whether there is more to look at.
+    /// Removes some files that nothing refers to. `keep` tells which objects in the folder `beside`
+    /// stay. Returns how many, and whether there is more to look at.
     pub async fn collect(
         &mut self,
         table: &mut Table,
         beside: &str,
-        keep: &BTreeSet<Path>,
+        keep: &(dyn Fn(&Path) -> bool + Sync),
     ) -> Result<(u64, bool), LakeError> {
         let before_ms = ago(table, self.policy.keep_garbage);
         let after = self.after.take();

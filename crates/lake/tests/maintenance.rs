@@ -300,7 +300,8 @@ async fn cleanup_leaves_what_the_last_checkpoint_but_one_needs() {
 
 async fn collect(table: &mut Table, before_ms: i64, limit: usize) -> GarbageRemoved {
     let root = table.path().clone().join("_alluvium").join("hidden");
-    let keep = BTreeSet::from([root.join("kept")]);
+    let kept = root.join("kept");
+    let keep = |path: &Path| *path == kept;
     let mut after: Option<Path> = None;
     let mut all = GarbageRemoved::default();
     loop {

@@ -193,7 +193,7 @@ async fn what_a_store_with_a_slow_clock_calls_old_is_not_taken_for_garbage() {
     let now = clock.now().as_millisecond();
     let day = 86_400_000;
     let opened = Lake::s3(&settings(&server.endpoint(), "a"), Arc::new(clock)).unwrap();
-    let keep = std::collections::BTreeSet::new();
+    let keep = |_: &Path| false;
     let collect = |before_ms| Garbage { before_ms, after: None, limit: 9, beside: "", keep: &keep };
     let mut table = open(&opened.fit_to_write().await.unwrap()).await;
     table.stage_file(&rows(&[(1, 1)]), Some(true)).await.unwrap();

@@ -1,6 +1,5 @@
 //! Bronze: one append-only Delta table of documents per entity.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alluvium_lake::table::CompactionOutcome;
@@ -14,6 +13,7 @@ use alluvium_model::{
 use arrow::array::{StringBuilder, TimestampMicrosecondBuilder};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use object_store::path::Path;
 use rayon::prelude::*;
 
 use crate::decode::{self, Decoded, RowDecoder};
@@ -136,8 +136,8 @@ impl BronzeStage {
         let of_table = &mut self.upkeep;
         upkeep::keep_log(of_table, table, all, &mut done).await.map_err(lake_error)?;
         if of_table.is_garbage_due(table, all) {
-            let nothing = BTreeSet::new();
-            let collected = upkeep::collect(of_table, table, ("", &nothing), all, &mut done);
+            let nothing: &(dyn Fn(&Path) -> bool + Sync) = &|_: &Path| false;
+            let collected = upkeep::collect(of_table, table, ("", nothing), all, &mut done);
             collected.await.map_err(lake_error)?;
         }
         // The next one is prepared while batches come.

@@ -1,8 +1,6 @@
 //! What bronze and silver have in common as the writers of their tables: taking them over, and
 //! upkeep, told in the words of the port.
 
-use std::collections::BTreeSet;
-
 use alluvium_lake::table::{Compacted, CompactionOutcome};
 use alluvium_lake::upkeep::TableUpkeep;
 use alluvium_lake::{CommitOutcome, LakeError, Table};
@@ -44,12 +42,12 @@ pub(crate) async fn commit(
     Ok(outcome)
 }
 
-/// Removes files that nothing refers to but `keep`, the objects to keep in the folder `beside`; some
+/// Removes files that nothing refers to; `keep` tells which objects in the folder `beside` stay. Some
 /// of them, or `all`.
 pub(crate) async fn collect(
     upkeep: &mut TableUpkeep,
     table: &mut Table,
-    (beside, keep): (&str, &BTreeSet<Path>),
+    (beside, keep): (&str, &(dyn Fn(&Path) -> bool + Sync)),
     all: bool,
     done: &mut Maintained,
 ) -> Result<(), LakeError> {

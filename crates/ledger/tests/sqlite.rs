@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alluvium_ledger::contract::{self, DatabaseTime, Fixture, Given};
 use alluvium_ledger::{Ledger, LedgerError, LedgerTables, RunFilter, SqlLedger};
 use alluvium_model::clock::ManualClock;
 use alluvium_model::{Clock, SystemSpec};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -53,6 +54,40 @@ impl Fixture for Files {
 async fn sqlite_keeps_the_contract() {
     let files = Files { folder: TempDir::new().unwrap(), next: Mutex::default() };
     Box::pin(contract::all(&files)).await;
+}
+
+/// A clock by which much time passes between two looks.
+#[derive(Debug)]
+struct Running(Arc<ManualClock>);
+
+impl Clock for Running {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn instant(&self) -> Instant {
+        self.0.advance(Duration::from_secs(1));
+        self.0.instant()
+    }
+}
+
+/// Files of processes whose time runs.
+struct Hurried(Files);
+
+#[async_trait]
+impl Fixture for Hurried {
+    async fn given(&self) -> Given {
+        let (clock, path) = (clock(), self.0.path());
+        let running = Arc::new(Running(clock.clone()));
+        let open = async || Arc::new(SqlLedger::open(&path, running.clone()).await.unwrap());
+        Given { ledger: open().await, other: open().await, time: Box::new(Hands(clock)) }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_file_gets_its_turn_while_another_process_writes_for_long() {
+    let files = Files { folder: TempDir::new().unwrap(), next: Mutex::default() };
+    Box::pin(contract::in_turns(&Hurried(files))).await;
 }
 
 #[tokio::test]

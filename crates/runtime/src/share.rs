@@ -41,18 +41,23 @@ async fn turn(context: &Arc<Context>, workforce: &Workforce, schedules: &Schedul
     let asked = context.platform.clock.instant();
     match workforce.beat().await {
         Ok(beat) => {
-            // A layer that starts anew lands first what it has in hand: no lease may run out over it.
-            tokio::select! {
-                () = attend(context, workforce, schedules, &beat) => {}
-                never = keep(workforce) => match never {},
-            }
+            keeping(workforce, attend(context, workforce, schedules, &beat)).await;
             let (workers, revision) = (beat.workers, beat.revision);
             workforce.roster.send_replace(Roster { workers, revision, asked: Some(asked) });
         }
         Err(error) => {
             tracing::warn!(%error, "the ledger did not hear that this worker is alive");
-            drop_lost(context, workforce).await;
+            keeping(workforce, drop_lost(context, workforce)).await;
         }
+    }
+}
+
+/// Does something, and keeps meanwhile what is held: it may have to wait for a layer that starts anew,
+/// which lands first what it has in hand, and no lease may run out over that.
+async fn keeping(workforce: &Workforce, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        never = keep(workforce) => match never {},
     }
 }
 

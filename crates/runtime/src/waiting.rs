@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alluvium_ledger::LayerStop;
+use alluvium_ledger::{LayerStop, LayerTotals, Ledger, LedgerError};
 use alluvium_model::{EntityId, Layer, Position};
 use futures::future::select_all;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use crate::board::{LayerPhase, LayerState};
 use crate::context::Context;
 use crate::crew::layers_of;
 use crate::error::RuntimeError;
+use crate::retry::Attempts;
 use crate::workforce::Workforce;
 
 /// How often it is looked how far layers elsewhere are.
@@ -96,13 +97,27 @@ async fn wait_anywhere(
     let layers: Vec<_> = layers_of(&context.entity(entity)?).collect();
     let (ledger, clock) = (&context.platform.ledger, &context.platform.clock);
     let tries = context.platform.settings.retry.attempts;
+    let mut attempts = Attempts::new(&context.platform.settings.retry);
     let mut asked = None;
     loop {
-        if asked.is_none_or(|asked| clock.since(asked) >= ASK_AGAIN) {
-            ledger.want(entity, target).await?;
+        let is_due = asked.is_none_or(|asked| clock.since(asked) >= ASK_AGAIN);
+        let (totals, stops) = match ask(&**ledger, entity, is_due.then_some(target)).await {
+            Ok(told) => told,
+            Err(error) => {
+                let stop = &context.stop.all;
+                if attempts.pause(error.remedy(), stop).await.is_err() {
+                    return Err(error.into());
+                }
+                if stop.is_cancelled() {
+                    return Err(RuntimeError::Stopping);
+                }
+                continue;
+            }
+        };
+        attempts.succeeded();
+        if is_due {
             asked = Some(clock.instant());
         }
-        let (totals, stops) = (ledger.totals(entity).await?, ledger.stops().await?);
         let mut all = true;
         for layer in &layers {
             let slot = context.board.slot(entity, *layer);
@@ -129,6 +144,18 @@ async fn wait_anywhere(
             return Err(RuntimeError::Stopping);
         }
     }
+}
+
+/// Tells the ledger what is waited for, where it is time, and hears how far the layers are.
+async fn ask(
+    ledger: &dyn Ledger,
+    entity: &EntityId,
+    target: Option<Position>,
+) -> Result<(Vec<LayerTotals>, Vec<LayerStop>), LedgerError> {
+    if let Some(target) = target {
+        ledger.want(entity, target).await?;
+    }
+    Ok((ledger.totals(entity).await?, ledger.stops().await?))
 }
 
 /// What the ledger tells of a layer that is not at work here.

@@ -37,7 +37,8 @@ pub(crate) struct Workforce {
     unfit: Mutex<BTreeMap<Unit, Instant>>,
     pub(crate) roster: watch::Sender<Roster>,
     pub(crate) wake: Notify,
-    /// Work that is being given back.
+    /// Work that is being given back, and looks at tables of others: all that has to come to its end
+    /// before this worker is gone.
     pub(crate) leaving: TaskTracker,
 }
 
@@ -101,9 +102,11 @@ impl Workforce {
         let needs_index = |unit: &&Unit| unit.needs_index();
         let keeps: BTreeSet<LeaseName> =
             self.posts().keys().filter(needs_index).map(Unit::lease).filter(holds).collect();
-        let standby = self.standby();
-        let ready = standby.iter().filter(|(_, state)| state.is_ready);
-        let ready = ready.map(|(entity, _)| LeaseName::layer(Layer::Silver, entity)).collect();
+        let ready = {
+            let standby = self.standing_by();
+            let ready = standby.iter().filter(|(_, state)| state.is_ready);
+            ready.map(|(entity, _)| LeaseName::layer(Layer::Silver, entity)).collect()
+        };
         let unfit = self.unfit().keys().map(Unit::lease).collect();
         self.pulse.tell(|worker| {
             worker.keeps = keeps;
@@ -128,7 +131,12 @@ impl Workforce {
 
     /// How far it is with the tables for which it stands by.
     pub(crate) fn standby(&self) -> BTreeMap<EntityId, StandbyState> {
-        self.standby.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.standing_by().clone()
+    }
+
+    /// Whether anything was noted of a table yet.
+    pub(crate) fn stands_by_for(&self, entity: &EntityId) -> bool {
+        self.standing_by().contains_key(entity)
     }
 
     /// Notes how far it is with one of them, `None` where it stands by no more; tells what was noted
@@ -138,7 +146,7 @@ impl Workforce {
         entity: &EntityId,
         state: Option<StandbyState>,
     ) -> Option<StandbyState> {
-        let mut standby = self.standby.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standby = self.standing_by();
         match state {
             Some(state) => standby.insert(entity.clone(), state),
             None => standby.remove(entity),
@@ -216,6 +224,10 @@ impl Workforce {
 
     pub(crate) fn posts(&self) -> MutexGuard<'_, BTreeMap<Unit, Post>> {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn standing_by(&self) -> MutexGuard<'_, BTreeMap<EntityId, StandbyState>> {
+        self.standby.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What could not be done here; what is long ago may be tried again.

@@ -8,6 +8,7 @@ use alluvium_model::{Clock, Column, ColumnType, EntityId, Layer, StageError, Sys
 use alluvium_runtime::testkit::lake::Fault;
 use alluvium_runtime::testkit::{PATIENCE, World, id, until};
 use alluvium_runtime::{Runtime, RuntimeError, RuntimeHandle, StandbyStatus, Triggers};
+use tokio::sync::oneshot;
 
 use crate::fleet::{entities, holds, layers, publish, shared};
 
@@ -29,6 +30,30 @@ async fn who_is_to_take_a_silver_table_over_follows_it_until_then() {
     })
     .await;
     assert_eq!(followed(Layer::Bronze), [0; 6], "there is nothing to keep");
+    b.shutdown(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_table_that_takes_long_to_follow_holds_up_no_other() {
+    let mut world = World::new().await;
+    let entities = entities(&mut world, 6);
+    let a = world.join("a").await;
+    shared(&[&a], 6).await;
+    let (go_on, held) = oneshot::channel();
+    world.lake.with("shop.table0", Layer::Silver, |silver| silver.held_follow = Some(held));
+    let b = world.join("b").await;
+    let followed =
+        |id: &EntityId| world.lake.with(&id.to_string(), Layer::Silver, |silver| silver.followed);
+    let is_looked_at =
+        || world.lake.with("shop.table0", Layer::Silver, |silver| silver.held_follow.is_none());
+    until("who joined looks at the table", is_looked_at).await;
+    let before: Vec<u64> = entities.iter().map(followed).collect();
+    until("all others are followed, again and again", || {
+        entities.iter().zip(&before).skip(1).all(|(id, before)| followed(id) > before + 1)
+    })
+    .await;
+    drop(go_on);
+    until("the held one is followed too", || followed(&entities[0]) > 1).await;
     b.shutdown(PATIENCE).await;
 }
 

@@ -61,7 +61,7 @@ async fn migrate(
     may_leave(left.as_ref(), &to.to_string()).map_err(UsageError)?;
     // A bus that was left is nobody's.
     let is_left = matches!(left, Some(Mark::Left(_)));
-    let _tenancy = match wired.bus.is_shared() && !is_left {
+    let tenancy = match wired.bus.is_shared() && !is_left {
         true => Some(Tenancy::take(&wired.bus, wired.ledger.as_ref()).await?),
         false => None,
     };
@@ -76,7 +76,7 @@ async fn migrate(
         new = buses::open_anew(there, new, clock).await?;
     }
     let migration = Migration { cli, settings, wired, to, new };
-    let moved = migration.go(stands).await;
+    let moved = migration.go(stands, tenancy).await;
     migration.new.close().await;
     moved
 }
@@ -101,21 +101,23 @@ struct Migration<'a> {
 
 impl Migration<'_> {
     /// Goes on from where the move stands, to its end.
-    async fn go(&self, stands: Standing) -> anyhow::Result<Vec<Row>> {
+    async fn go(&self, stands: Standing, tenancy: Option<Tenancy>) -> anyhow::Result<Vec<Row>> {
         match stands {
-            Standing::Before | Standing::BeforeAnew => self.finish(self.leave().await?).await,
+            Standing::Before | Standing::BeforeAnew => {
+                self.finish(self.leave(tenancy).await?).await
+            }
             Standing::Counts(made) => self.finish(made).await,
             Standing::Done(_) => self.rows().await,
         }
     }
 
     /// Everything up to the moment at which the move counts.
-    async fn leave(&self) -> anyhow::Result<Move> {
+    async fn leave(&self, tenancy: Option<Tenancy>) -> anyhow::Result<Move> {
         let entities = self.entities().await?;
         Sole::take(self.wired, &entities, self.to).await?.give_back().await;
         self.land(&entities).await?;
         let sole = Sole::take(self.wired, &entities, self.to).await?;
-        let left = self.prepare_and_leave(&sole).await;
+        let left = self.prepare_and_leave(&sole, tenancy).await;
         sole.give_back().await;
         left
     }
@@ -150,7 +152,11 @@ impl Migration<'_> {
     }
 
     /// What is prepared here is of no account before the last step.
-    async fn prepare_and_leave(&self, sole: &Sole) -> anyhow::Result<Move> {
+    async fn prepare_and_leave(
+        &self,
+        sole: &Sole,
+        tenancy: Option<Tenancy>,
+    ) -> anyhow::Result<Move> {
         let ids = self.topics().await?;
         let of = ids.len() as u64;
         let bar = Bar::new(self.cli.quiet, "making the topics");
@@ -173,6 +179,8 @@ impl Migration<'_> {
         bar.finish();
         self.check_still(&made, &topics).await?;
         sole.check().await?;
+        // A bus that was left is nobody's, and we are not to be told that it is ours no more.
+        drop(tenancy);
         self.wired.bus.put_mark(&Mark::Left(made.clone())).await?;
         Ok(made)
     }

@@ -172,9 +172,15 @@ async fn chosen(
             limit: AT_ONCE,
             ..QuarantineFilter::default()
         };
-        rows.extend(ledger.quarantine_list(&filter).await?.into_iter().filter(may));
+        let waiting = ledger.quarantine_list(&filter).await?;
+        if waiting.len() >= AT_ONCE as usize {
+            eprintln!("{AT_ONCE} records at once: give the command again, should more wait");
+        }
+        rows.extend(waiting.into_iter().filter(may));
     }
-    rows.sort_by_key(|row| row.position);
+    rows.sort_by_key(|row| (row.position, row.id));
+    // Named twice, or by number and with its entity: decided on once.
+    rows.dedup_by_key(|row| row.id);
     Ok(rows)
 }
 

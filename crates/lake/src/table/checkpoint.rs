@@ -19,7 +19,7 @@ use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 
 use super::entry::{Draft, Entry};
-use super::state::Tombstone;
+use super::tombstone::{Tombstone, Unpacker};
 use super::{Table, log};
 use crate::store::Blob;
 use crate::{Lake, LakeError};
@@ -128,18 +128,13 @@ impl Table {
 impl CheckpointDraft {
     /// Writes it, durably.
     pub async fn write(self) -> Result<CheckpointWritten, LakeError> {
-        let Self { lake, table, version, info, mut lines, mut tombstones, mut actions, files } =
-            self;
+        let Self { lake, table, version, info, lines, mut tombstones, mut actions, files } = self;
         let encoded = tokio::task::spawn_blocking(move || {
             // What a file left and what its vector left may be told by one line.
-            tombstones.sort_unstable_by(|a, b| a.line.cmp(&b.line));
-            tombstones.dedup_by(|a, b| a.line == b.line);
-            for tombstone in &tombstones {
-                lines.push(b'\n');
-                lines.extend_from_slice(&tombstone.line);
-            }
+            tombstones.sort_unstable_by(|a, b| a.packed.cmp(&b.packed));
+            tombstones.dedup_by(|a, b| a.packed == b.packed);
             actions += tombstones.len();
-            encode(&lines, &info).map(|bytes| (bytes, actions))
+            encode(&lines, &tombstones, &info).map(|bytes| (bytes, actions))
         });
         let (bytes, actions) = encoded
             .await
@@ -179,7 +174,8 @@ pub(super) fn path(table: &Path, version: i64) -> Path {
     log::folder(table).join(format!("{version:020}.checkpoint.parquet"))
 }
 
-fn encode(lines: &[u8], info: &Value) -> Result<Vec<u8>, Failure> {
+/// Tombstones go in one by one: all of their lines together may be large.
+fn encode(lines: &[u8], tombstones: &[Arc<Tombstone>], info: &Value) -> Result<Vec<u8>, Failure> {
     let schema = schema();
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -187,8 +183,26 @@ fn encode(lines: &[u8], info: &Value) -> Result<Vec<u8>, Failure> {
         .build();
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties))?;
-    for batch in ReaderBuilder::new(schema).build(lines)? {
-        writer.write(&batch?)?;
+    let mut rows = ReaderBuilder::new(schema).build_decoder()?;
+    let mut put = |mut lines: &[u8]| -> Result<(), Failure> {
+        loop {
+            lines = &lines[rows.decode(lines)?..];
+            if lines.is_empty() {
+                return Ok(());
+            }
+            // It holds so many rows and no more.
+            if let Some(batch) = rows.flush()? {
+                writer.write(&batch)?;
+            }
+        }
+    };
+    put(lines)?;
+    let mut unpacker = Unpacker::new()?;
+    for tombstone in tombstones {
+        put(&unpacker.line(tombstone)?)?;
+    }
+    if let Some(batch) = rows.flush()? {
+        writer.write(&batch)?;
     }
     writer.close()?;
     Ok(bytes)

@@ -202,7 +202,7 @@ impl Draft {
     }
 
     fn push(&mut self, line: &impl Serialize) -> Result<(), LakeError> {
-        self.lines.push(serde_json::to_vec(line).map_err(writing)?);
+        self.lines.push(line_of(line)?);
         Ok(())
     }
 
@@ -221,6 +221,15 @@ impl Draft {
         entry.push(b'\n');
         Ok(entry)
     }
+}
+
+/// The line that tells of something that was removed.
+pub(super) fn removal(remove: Remove) -> Result<Vec<u8>, LakeError> {
+    line_of(&Action::Remove(remove))
+}
+
+fn line_of(line: &impl Serialize) -> Result<Vec<u8>, LakeError> {
+    serde_json::to_vec(line).map_err(writing)
 }
 
 impl Protocol {

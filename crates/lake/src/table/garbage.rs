@@ -1,7 +1,7 @@
 //! Files that nothing refers to: what crashes leave behind, what compaction replaced, and vectors
 //! that were written anew.
 
-use std::collections::{BTreeSet, BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
@@ -11,7 +11,7 @@ use super::{Table, deletion};
 use crate::LakeError;
 
 /// What is to be looked at for garbage.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Garbage<'a> {
     /// Only what was written, and left the table, before this goes: milliseconds since 1970.
     pub before_ms: i64,
@@ -22,8 +22,8 @@ pub struct Garbage<'a> {
     /// The folder, relative to the table, of what the caller keeps beside it; no other objects than
     /// the table's own and these are ever removed.
     pub beside: &'a str,
-    /// The objects in that folder to keep, by their whole path.
-    pub keep: &'a BTreeSet<Path>,
+    /// Whether an object in that folder, told by its whole path, is to be kept.
+    pub keep: &'a (dyn Fn(&Path) -> bool + Sync),
 }
 
 /// What was removed.
@@ -93,7 +93,7 @@ impl Table {
         }
         !garbage.beside.is_empty()
             && relative.starts_with(&format!("{}/", garbage.beside))
-            && !garbage.keep.contains(&meta.location)
+            && !(garbage.keep)(&meta.location)
     }
 
     /// The first objects after the given one, by path; the log's are left out.

@@ -25,6 +25,7 @@ mod stage;
 mod state;
 mod stats;
 mod step;
+mod tombstone;
 mod travel;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::deletion;
-use super::entry::{Draft, Entry, Protocol, TableMetadata};
+use super::entry::{Entry, Protocol, TableMetadata};
+use super::tombstone::Tombstone;
 use crate::LakeError;
 
 /// A file of a table, as one handle calls it. Another handle may call it otherwise: what lasts is
@@ -47,25 +48,6 @@ pub struct DataFile {
     pub written_at_ms: i64,
     /// What its log entry says of the values, as JSON.
     pub stats: String,
-}
-
-/// What is told of something that was removed, for as long as others may still read it. There are
-/// many of them: each commit that deletes rows leaves some.
-#[derive(Debug)]
-pub(super) struct Tombstone {
-    /// When it was removed, in milliseconds since 1970.
-    pub(super) at_ms: Option<i64>,
-    /// The line of a checkpoint.
-    pub(super) line: Box<[u8]>,
-}
-
-impl Tombstone {
-    fn of(remove: Remove) -> Result<Self, LakeError> {
-        let at_ms = remove.deletion_timestamp;
-        let mut draft = Draft::new("CHECKPOINT", 0);
-        draft.remove(Remove { data_change: false, ..remove })?;
-        Ok(Self { at_ms, line: draft.into_lines().0.into() })
-    }
 }
 
 /// The table at one version.
@@ -174,9 +156,18 @@ impl State {
         // What no path can be told of, no file is kept for.
         let vector = vector.ok().flatten();
         let file = (!self.by_path.contains_key(&remove.path)).then(|| remove.path.clone());
+        let mut paths = vector.into_iter().chain(file).peekable();
+        if paths.peek().is_none() {
+            // It stays, and has its first vector.
+            return Ok(());
+        }
         let tombstone = Arc::new(Tombstone::of(remove)?);
-        for path in vector.into_iter().chain(file) {
-            self.gone.insert(path, Arc::clone(&tombstone));
+        for path in paths {
+            // A checkpoint tells of them in no order, and one file has the vectors of many.
+            let known = self.gone.get(&path);
+            if known.is_none_or(|known| known.at_ms <= tombstone.at_ms) {
+                self.gone.insert(path, Arc::clone(&tombstone));
+            }
         }
         Ok(())
     }

@@ -14,22 +14,23 @@ const STEP: usize = 100;
 /// The files of a table's chain, as far as they are known.
 #[derive(Default)]
 pub(super) struct Chain {
-    /// Each file before one that is among them is too. Where a table's chain branched off from an
-    /// earlier one, files of that one's end may be among them.
-    known: BTreeSet<Path>,
+    /// Their names. Each file before one that is among them is too. Where a table's chain branched off
+    /// from an earlier one, files of that one's end may be among them.
+    known: BTreeSet<i64>,
     walk: Option<Walk>,
 }
 
 /// A walk back to what is known.
 struct Walk {
     next: Option<i64>,
-    found: Vec<Path>,
+    found: Vec<i64>,
 }
 
 impl Chain {
-    /// The files that are known.
-    pub(super) fn known(&self) -> &BTreeSet<Path> {
-        &self.known
+    /// Whether an object is one of the files that are known, of the table at `table`.
+    pub(super) fn has(&self, table: &Path, object: &Path) -> bool {
+        let name = hidden::name_in(object).filter(|name| self.known.contains(name));
+        name.is_some_and(|name| hidden::path(table, name) == *object)
     }
 
     /// Looks at further files, some of them, or `all`. Whether the table's whole chain is known now.
@@ -43,13 +44,12 @@ impl Chain {
             *self = Self::default();
             return Ok(true);
         };
-        let place = |name| hidden::path(table.path(), name);
         let mut left = if all { usize::MAX } else { STEP };
-        while !self.known.contains(&place(last)) {
+        while !self.known.contains(&last) {
             let walk = self.walk.take();
             let mut walk = walk.unwrap_or(Walk { next: Some(last), found: Vec::new() });
-            let next = walk.next.map(place).filter(|path| !self.known.contains(path));
-            let Some(path) = next else {
+            let next = walk.next.filter(|name| !self.known.contains(name));
+            let Some(name) = next else {
                 // What it did not meet on its way to the beginning is of another chain, whose table
                 // has been replaced.
                 if walk.next.is_none() {
@@ -63,10 +63,10 @@ impl Chain {
                 return Ok(false);
             }
             left -= 1;
-            match before(lake, &path).await {
+            match before(lake, &hidden::path(table.path(), name)).await {
                 Ok(before) => {
                     walk.next = before;
-                    walk.found.push(path);
+                    walk.found.push(name);
                     self.walk = Some(walk);
                 }
                 // Another chain may have taken its place: the next step begins anew.

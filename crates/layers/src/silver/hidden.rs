@@ -18,6 +18,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The application id of the `txn` that names the last side file.
 pub(super) const TXN: &str = "alluvium/hidden";
 
+/// How the names of their objects end.
+const ENDING: &str = ".ndjson.zst";
+
 /// No side file is larger than this once decompressed: it holds part of one batch.
 const LARGEST: u64 = 1 << 30;
 
@@ -223,5 +226,10 @@ fn name_of(lines: &str) -> i64 {
 
 /// Where a side file stands.
 pub(super) fn path(table: &Path, name: i64) -> Path {
-    table.clone().join("_alluvium").join("hidden").join(format!("{name:016x}.ndjson.zst"))
+    table.clone().join("_alluvium").join("hidden").join(format!("{name:016x}{ENDING}"))
+}
+
+/// The name of the side file at a path, if it could be one.
+pub(super) fn name_in(path: &Path) -> Option<i64> {
+    i64::from_str_radix(path.filename()?.strip_suffix(ENDING)?, 16).ok()
 }

@@ -3,6 +3,7 @@
 use alluvium_lake::table::CompactionOutcome;
 use alluvium_lake::upkeep::{TableUpkeep, UpkeepPolicy};
 use alluvium_model::{Maintained, StageError, Upkeep};
+use object_store::path::Path;
 
 use super::chain::Chain;
 use super::expire::Expiry;
@@ -44,8 +45,9 @@ impl SilverStage {
         if of_table.is_garbage_due(table, all)
             && side.look(&self.lake, table, all).await.map_err(lake_error)?
         {
-            let keep = (SIDE_FILES, side.known());
-            let collected = upkeep::collect(of_table, table, keep, all, &mut done);
+            let (side, place) = (&*side, table.path().clone());
+            let keep: &(dyn Fn(&Path) -> bool + Sync) = &|path: &Path| side.has(&place, path);
+            let collected = upkeep::collect(of_table, table, (SIDE_FILES, keep), all, &mut done);
             collected.await.map_err(lake_error)?;
         }
         if all {

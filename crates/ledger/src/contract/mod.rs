@@ -92,8 +92,8 @@ pub async fn all(fixture: &dyn Fixture) {
     together::of_cursors_noted_at_once_the_youngest_is_kept(fixture.given().await).await;
 }
 
-/// The same for what only a server promises: whoever waits for it gets its turn. A file is written by
-/// whoever asks at the right moment.
+/// The same for who writes for long: others get their turn meanwhile. A server sees to that at once;
+/// for a file it is to be run with a clock that moves.
 pub async fn in_turns(fixture: &dyn Fixture) {
     let given = fixture.given().await;
     together::many_records_that_are_refused_keep_nobody_from_telling_that_it_lives(given).await;

@@ -20,6 +20,9 @@ const NOW: &str = include_str!("../../queries/postgres/now.sql");
 const UNLIMITED: &str = include_str!("../../queries/postgres/unlimited.sql");
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
+/// Whoever waits for a file of SQLite looks every tenth of a second whether it is free.
+const PAUSE: Duration = Duration::from_millis(150);
+
 /// What has no limit on the server ends here all the same: a server that is gone says nothing.
 const AT_MOST: Duration = Duration::from_secs(60 * 60);
 
@@ -77,6 +80,15 @@ impl Database {
             Self::Postgres { pool, patience } => {
                 begin_postgres(pool, *patience, doing).await?.without_limit(doing).await
             }
+        }
+    }
+
+    /// Lets others have a turn, for who writes one transaction after the other for long. A server has
+    /// them wait in a line; a file is written by whoever finds it free, and one who takes it up again
+    /// at once leaves no moment for that.
+    pub(super) async fn give_way(&self) {
+        if let Self::Sqlite { .. } = self {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Quarantine.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use alluvium_model::{BatchId, EntityId, Layer, Position, Quarantined, RunId};
@@ -21,6 +23,8 @@ const SIZES: &str = include_str!("../../queries/quarantine_sizes.sql");
 /// So many records are put here in one transaction. Others write to the ledger too: a worker that
 /// cannot tell in time that it is alive loses its work.
 pub(super) const AT_ONCE: usize = 500;
+/// For so long one transaction after the other may be written before others get a turn.
+const STRETCH: Duration = Duration::from_millis(500);
 
 /// The batch that records in quarantine come from.
 #[derive(Clone, Copy)]
@@ -71,7 +75,12 @@ pub(super) async fn late(
     at: Timestamp,
 ) -> Result<(), LedgerError> {
     const DOING: &str = "quarantine records";
+    let mut since = ledger.clock.instant();
     for part in records.chunks(AT_ONCE) {
+        if ledger.clock.since(since) >= STRETCH {
+            ledger.database.give_way().await;
+            since = ledger.clock.instant();
+        }
         let mut tx = ledger.begin(DOING).await?;
         put(&mut tx, from, part, at).await?;
         tx.commit(DOING).await?;

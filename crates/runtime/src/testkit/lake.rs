@@ -57,6 +57,8 @@ pub struct Landed {
     pub frozen_progress: Option<mpsc::Receiver<()>>,
     /// How often somebody looked after it who does not write it.
     pub followed: u64,
+    /// The next look of who does not write it waits until the other end is used or dropped.
+    pub held_follow: Option<oneshot::Receiver<()>>,
     /// Why nobody can follow it, as long as nobody can.
     pub unfollowable: Option<String>,
     /// By whom the stage was opened, and with which metadata.
@@ -324,6 +326,10 @@ impl Stage for Fake {
     }
 
     async fn follow(&mut self) -> Result<(), StageError> {
+        let held = self.lake.with(&self.name, self.layer, |landed| landed.held_follow.take());
+        if let Some(held) = held {
+            drop(held.await);
+        }
         self.lake.with(&self.name, self.layer, |landed| match &landed.unfollowable {
             Some(reason) => Err(StageError::Unavailable(reason.clone())),
             None => {

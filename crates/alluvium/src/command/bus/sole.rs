@@ -13,6 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::destination::Destination;
 use crate::wiring::Wired;
 
+/// How the one who moves is called among the processes, before the place that is moved to.
+const MOVE: &str = "bus migrate --to ";
 /// Should we be killed, others wait no longer.
 const TTL: Duration = Duration::from_secs(60);
 /// How often the leases are prolonged.
@@ -30,8 +32,8 @@ pub(super) struct Sole {
 struct Hand {
     ledger: Arc<dyn Ledger>,
     worker: Worker,
-    /// Whether there may be other processes at all.
-    shared: bool,
+    /// How long the leases of others last, if there may be others at all.
+    others: Option<Duration>,
     held: Vec<(LeaseName, FencingToken)>,
 }
 
@@ -46,7 +48,7 @@ impl Sole {
         let settings = &wired.platform.settings;
         // The same whenever the move is gone on with, so that it takes up what it had.
         let id = match settings.shared {
-            true => format!("bus migrate --to {to}"),
+            true => format!("{MOVE}{to}"),
             false => settings.holder.clone(),
         };
         let worker = Worker {
@@ -56,9 +58,9 @@ impl Sole {
             ..Worker::default()
         };
         let ledger = Arc::clone(&wired.ledger);
-        let mut hand = Hand { ledger, worker, shared: settings.shared, held: Vec::new() };
-        let patience = if settings.shared { settings.lease_ttl + BEAT } else { Duration::ZERO };
-        if let Err(error) = hand.fill(&names(wired, entities), patience).await {
+        let others = settings.shared.then_some(settings.lease_ttl);
+        let mut hand = Hand { ledger, worker, others, held: Vec::new() };
+        if let Err(error) = hand.fill(&names(wired, entities)).await {
             hand.open().await;
             return Err(error);
         }
@@ -70,7 +72,7 @@ impl Sole {
     /// Fails if somebody else has come to be at work.
     pub(super) async fn check(&self) -> anyhow::Result<()> {
         match self.lost.is_cancelled() {
-            true => Err(at_work("somebody has taken over what was in hand")),
+            true => Err(at_work("somebody has taken over what was in hand".to_owned())),
             false => self.hand.beat().await,
         }
     }
@@ -83,33 +85,40 @@ impl Sole {
 }
 
 impl Hand {
-    async fn fill(&mut self, names: &[LeaseName], patience: Duration) -> anyhow::Result<()> {
+    async fn fill(&mut self, names: &[LeaseName]) -> anyhow::Result<()> {
         let since = SystemClock.instant();
+        let mut patience = Duration::ZERO;
         loop {
-            let taken = match self.shared {
-                true => self.beat().await,
-                false => Ok(()),
-            };
-            let taken = match taken {
-                Ok(()) => self.acquire(names).await,
-                refused => refused,
-            };
-            match taken {
-                Err(error) if error.is::<AtWork>() && SystemClock.since(since) < patience => {
-                    tracing::info!("{error:#}; waiting whether it has just died");
-                    tokio::time::sleep(LOOK).await;
-                }
-                other => return other,
+            let Err(error) = self.try_to_fill(names).await else { return Ok(()) };
+            let Some(found) = error.downcast_ref::<AtWork>() else { return Err(error) };
+            let needed = needed_patience(self.others, found);
+            if needed > patience {
+                patience = needed;
+                let seconds = patience.as_secs();
+                tracing::warn!(
+                    "{}; waiting up to {seconds} s whether it has just died",
+                    found.what
+                );
             }
+            if SystemClock.since(since) >= patience {
+                return Err(error);
+            }
+            tokio::time::sleep(LOOK).await;
         }
+    }
+
+    async fn try_to_fill(&mut self, names: &[LeaseName]) -> anyhow::Result<()> {
+        if self.others.is_some() {
+            self.beat().await?;
+        }
+        self.acquire(names).await
     }
 
     /// Takes what is not in hand yet.
     async fn acquire(&mut self, names: &[LeaseName]) -> anyhow::Result<()> {
         for name in &names[self.held.len()..] {
             let token = self.ledger.acquire_lease(name, &self.worker.id, TTL).await?;
-            let token =
-                token.ok_or_else(|| at_work(&format!("another process works on {name}")))?;
+            let token = token.ok_or_else(|| at_work(format!("another process works on {name}")))?;
             self.held.push((name.clone(), token));
         }
         Ok(())
@@ -119,10 +128,13 @@ impl Hand {
     async fn beat(&self) -> anyhow::Result<()> {
         let beat = self.ledger.beat(&self.worker, &self.held, TTL).await?;
         if let Some(lost) = beat.lost.first() {
-            return Err(at_work(&format!("another process works on {lost}")));
+            return Err(at_work(format!("another process works on {lost}")));
         }
         match beat.workers.iter().find(|worker| worker.id != self.worker.id) {
-            Some(other) => Err(at_work(&format!("the process {} is at work", other.id))),
+            Some(Worker { id, .. }) if id.starts_with(MOVE) => {
+                Err(AtWork { what: format!("another `{id}` is at work"), is_move: true }.into())
+            }
+            Some(other) => Err(at_work(format!("the process {} is at work", other.id))),
             None => Ok(()),
         }
     }
@@ -132,6 +144,16 @@ impl Hand {
         if let Err(error) = released.and(self.ledger.sign_off(&self.worker.id).await) {
             tracing::debug!(%error, "leases were left to run out");
         }
+    }
+}
+
+/// For how long, at most, somebody seems to be at work who has just died; `others` is how long the
+/// leases of processes last that share the work.
+fn needed_patience(others: Option<Duration>, found: &AtWork) -> Duration {
+    match others {
+        Some(_) if found.is_move => TTL + BEAT,
+        Some(ttl) => ttl + BEAT,
+        None => Duration::ZERO,
     }
 }
 
@@ -159,9 +181,54 @@ fn names(wired: &Wired, entities: &BTreeSet<EntityId>) -> Vec<LeaseName> {
 
 /// Somebody else is at work.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}: stop all that use this bus, then give the command again")]
-struct AtWork(String);
+#[error("{what}: stop all that use this bus, then give the command again")]
+struct AtWork {
+    what: String,
+    /// Whether that is known to move, too: what such a one leaves behind lasts longer.
+    is_move: bool,
+}
 
-fn at_work(what: &str) -> anyhow::Error {
-    AtWork(what.to_owned()).into()
+fn at_work(what: String) -> anyhow::Error {
+    AtWork { what, is_move: false }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_ledger::SqlLedger;
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    fn hand(ledger: &Arc<dyn Ledger>, id: &str) -> Hand {
+        let worker = Worker { id: id.to_owned(), ..Worker::default() };
+        Hand { ledger: Arc::clone(ledger), worker, others: Some(LEASE), held: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn a_move_that_was_killed_is_waited_for_until_what_it_left_has_run_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SqlLedger::open(folder.path().join("ledger.db"), Arc::new(SystemClock)).await;
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger.unwrap());
+        let needed = async |hand: &Hand| {
+            let error = hand.beat().await.unwrap_err();
+            needed_patience(Some(LEASE), error.downcast_ref().unwrap())
+        };
+        let ours = hand(&ledger, "bus migrate --to embedded");
+        ours.beat().await.unwrap();
+        let elsewhere = hand(&ledger, "bus migrate --to nats://127.0.0.1:9");
+        assert!(needed(&elsewhere).await > TTL);
+        ours.open().await;
+        elsewhere.beat().await.unwrap();
+        elsewhere.open().await;
+        let worker = hand(&ledger, "7-abc");
+        worker.beat().await.unwrap();
+        assert!(needed(&ours).await < TTL, "a worker's leases last no longer than it was set");
+    }
+
+    #[test]
+    fn where_nobody_else_can_be_nobody_is_waited_for() {
+        let found = AtWork { what: "another".to_owned(), is_move: false };
+        assert_eq!(needed_patience(None, &found), Duration::ZERO);
+    }
 }
