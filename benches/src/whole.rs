@@ -31,6 +31,7 @@ impl Whole {
 
     /// Publishes a file. Start and stop of the process count.
     pub(crate) fn file(&self, file: &Path) -> anyhow::Result<Turn> {
+        let log = self.folder.join("engine.log");
         let started = SystemClock.instant();
         // What children have used is ours once they have ended, and we do nothing meanwhile.
         let (cpu, written) = (Usage::cpu_of_children(), Usage::of("self").written);
@@ -41,7 +42,7 @@ impl Whole {
             .arg(file)
             .args(["--map", "op=op,sequence=seq,row=after", "--wait", "--quiet", "-o", "json"])
             .stdout(Stdio::null())
-            .stderr(File::create(self.folder.join("engine.log"))?)
+            .stderr(File::create(&log)?)
             .spawn()
             .with_context(|| format!("cannot start {}", self.alluvium.display()))?;
         let mut last = Usage::default();
@@ -56,11 +57,17 @@ impl Whole {
             std::thread::sleep(Duration::from_millis(10));
         };
         let wall = SystemClock.since(started);
-        ensure!(ended.success(), "alluvium publish ended with {ended}");
+        ensure!(ended.success(), "alluvium publish ended with {ended}: {}", last_line(&log));
         let cpu = Usage::cpu_of_children().saturating_sub(cpu);
         let written = Usage::of("self").written.saturating_sub(written);
         let cost = Cost { wall, cpu, written };
         let (resident, peak) = (last.resident, last.peak);
         Ok(Turn { cost, resident, peak, steps: Vec::new(), answer: Value::Null })
     }
+}
+
+/// What it said at last.
+fn last_line(log: &Path) -> String {
+    let said = fs::read_to_string(log).unwrap_or_default();
+    said.trim_end().lines().next_back().unwrap_or_default().to_owned()
 }
