@@ -16,7 +16,11 @@ use crate::LedgerError;
 /// How long a writer waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
-/// Two processes that create the file at the same time meet in the first migration; who comes
+/// Two processes that create the file at the same time meet where it gets its write-ahead log, for
+/// which SQLite lets nobody wait. So often it is tried, and so long after each other.
+const OPENING_TRIES: u32 = 50;
+const OPENING_PAUSE: Duration = Duration::from_millis(100);
+/// They meet once more in the first migration; who comes
 /// second finds it done when it looks again.
 const MIGRATION_TRIES: u32 = 5;
 
@@ -26,7 +30,7 @@ pub(super) async fn open(path: &Path) -> Result<Database, LedgerError> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal);
-    let writer = pool(1, options.clone()).await?;
+    let writer = writer(options.clone()).await?;
     migrate(&writer).await?;
     // Readers cannot write by mistake: `query_only` holds whatever the statement says.
     let readers = pool(READERS, options.pragma("query_only", "on")).await?;
@@ -44,6 +48,17 @@ pub(super) async fn reader(
 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true)
+}
+
+async fn writer(options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
+    let mut tries = 1;
+    loop {
+        match pool(1, options.clone()).await {
+            Err(LedgerError::Unavailable { .. }) if tries < OPENING_TRIES => tries += 1,
+            opened => return opened,
+        }
+        tokio::time::sleep(OPENING_PAUSE).await;
+    }
 }
 
 async fn pool(size: u32, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
