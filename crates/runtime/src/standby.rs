@@ -23,6 +23,9 @@ use crate::workforce::Workforce;
 /// to hold up all others.
 const AT_LEAST: usize = 2;
 
+/// Who looks at a table for longer than this part of a lease is not ready for it meanwhile.
+const BEHIND: u32 = 2;
+
 /// How far a process is that stands by for a silver table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StandbyState {
@@ -91,13 +94,30 @@ async fn look(
         // To make an index anew may take long.
         note(context, workforce, entity, Some(StandbyState::default()));
     }
-    let error = match AssertUnwindSafe(follow(context, entity, followed)).catch_unwind().await {
+    let error = match follow_on(context, workforce, entity, followed).await {
         Ok(Ok(is_ready)) => return Some(StandbyState { is_ready, error: None }),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "following it panicked; this is a defect of Alluvium".to_owned(),
     };
     *followed = None;
     Some(StandbyState { is_ready: false, error: Some(error) })
+}
+
+/// Follows a table, for which it is not ready where that takes long. An error if that panicked.
+async fn follow_on(
+    context: &Context,
+    workforce: &Workforce,
+    entity: &EntityId,
+    followed: &mut Option<Followed>,
+) -> std::thread::Result<Result<bool, StageError>> {
+    let following = AssertUnwindSafe(follow(context, entity, followed)).catch_unwind();
+    let mut following = std::pin::pin!(following);
+    let part_of_lease = workforce.pulse.ttl() / BEHIND;
+    if let Ok(ended) = tokio::time::timeout(part_of_lease, &mut following).await {
+        return ended;
+    }
+    note(context, workforce, entity, Some(StandbyState::default()));
+    following.await
 }
 
 /// Follows a table by the metadata that hold now. False where they are not known.

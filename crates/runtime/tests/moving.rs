@@ -57,6 +57,24 @@ async fn a_table_that_takes_long_to_follow_holds_up_no_other() {
     b.shutdown(PATIENCE).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_has_much_to_follow_is_not_ready_until_it_has() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]);
+    let a = world.join("a").await;
+    let b = world.join("b").await;
+    let is_ready = |ready: bool| {
+        let of = [standby(&a), standby(&b)].concat();
+        of.len() == 1 && of[0].state.is_ready == ready
+    };
+    until("one stands by for what the other has", || is_ready(true)).await;
+    let (go_on, held) = oneshot::channel();
+    world.lake.with("shop.orders", Layer::Silver, |silver| silver.held_follow = Some(held));
+    until("it is behind", || is_ready(false)).await;
+    drop(go_on);
+    until("it has caught up", || is_ready(true)).await;
+}
+
 /// For what a worker stands by.
 fn standby(runtime: &RuntimeHandle) -> Vec<StandbyStatus> {
     runtime.status().worker.unwrap().stands_by
