@@ -100,26 +100,50 @@ struct Migration<'a> {
 }
 
 impl Migration<'_> {
-    /// Goes on from where the move stands, to its end.
+    /// Goes on from where the move stands, to its end. Nobody else gets any work before that: who
+    /// has opened the bus before it was left would do it there.
     async fn go(&self, stands: Standing, tenancy: Option<Tenancy>) -> anyhow::Result<Vec<Row>> {
-        match stands {
-            Standing::Before | Standing::BeforeAnew => {
-                self.finish(self.leave(tenancy).await?).await
-            }
-            Standing::Counts(made) => self.finish(made).await,
-            Standing::Done(_) => self.rows().await,
+        if matches!(stands, Standing::Done(_)) {
+            return self.rows().await;
         }
-    }
-
-    /// Everything up to the moment at which the move counts.
-    async fn leave(&self, tenancy: Option<Tenancy>) -> anyhow::Result<Move> {
         let entities = self.entities().await?;
         Sole::take(self.wired, &entities, self.to).await?.give_back().await;
-        self.land(&entities).await?;
+        if !matches!(stands, Standing::Counts(_)) || self.is_behind(&entities).await? {
+            self.land(&entities).await?;
+        }
         let sole = Sole::take(self.wired, &entities, self.to).await?;
-        let left = self.prepare_and_leave(&sole, tenancy).await;
+        let moved = self.go_alone(&sole, stands, tenancy).await;
         sole.give_back().await;
-        left
+        moved
+    }
+
+    async fn go_alone(
+        &self,
+        sole: &Sole,
+        stands: Standing,
+        tenancy: Option<Tenancy>,
+    ) -> anyhow::Result<Vec<Row>> {
+        let made = match stands {
+            Standing::Counts(made) | Standing::Done(made) => made,
+            Standing::Before | Standing::BeforeAnew => self.leave(sole, tenancy).await?,
+        };
+        self.finish(sole, made).await
+    }
+
+    /// Whether raw lacks something of these. Where the bus was left already, somebody has published
+    /// at the very moment.
+    async fn is_behind(&self, entities: &BTreeSet<EntityId>) -> anyhow::Result<bool> {
+        for id in entities {
+            if self.lacks(id).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn lacks(&self, id: &EntityId) -> anyhow::Result<bool> {
+        let (epoch, end) = self.wired.bus.end(id).await?;
+        Ok(epoch::landed(&self.wired.lake, id, epoch).await? < end)
     }
 
     /// Runs the layers until each has applied all that is on the bus.
@@ -151,12 +175,9 @@ impl Migration<'_> {
         Ok(())
     }
 
-    /// What is prepared here is of no account before the last step.
-    async fn prepare_and_leave(
-        &self,
-        sole: &Sole,
-        tenancy: Option<Tenancy>,
-    ) -> anyhow::Result<Move> {
+    /// Everything up to the moment at which the move counts. What is prepared here is of no account
+    /// before.
+    async fn leave(&self, sole: &Sole, tenancy: Option<Tenancy>) -> anyhow::Result<Move> {
         let ids = self.topics().await?;
         let of = ids.len() as u64;
         let bar = Bar::new(self.cli.quiet, "making the topics");
@@ -211,11 +232,7 @@ impl Migration<'_> {
         for topic in topics {
             let end = self.wired.bus.end(&topic.id).await?;
             if end != topic.end || self.wired.bus.cursor(&topic.id).await? != topic.cursor {
-                anyhow::bail!(
-                    "{} was published meanwhile: stop all that use this bus, then give the command \
-                     again",
-                    topic.id
-                );
+                return Err(published_meanwhile(&topic.id));
             }
         }
         Ok(())
@@ -235,8 +252,11 @@ impl Migration<'_> {
     }
 
     /// The move counts: leads the lake to the new topics, and then lets the new bus be used.
-    async fn finish(&self, made: Move) -> anyhow::Result<Vec<Row>> {
+    async fn finish(&self, sole: &Sole, made: Move) -> anyhow::Result<Vec<Row>> {
+        // Who has found the bus unmarked is seen by now: first it told that it is there.
+        sole.check().await?;
         let topics = self.topics().await?;
+        self.check_whole(&topics).await?;
         let bar = Bar::new(self.cli.quiet, "leading the lake to the new topics");
         for (topic, done) in topics.iter().zip(0..) {
             bar.set(done, topics.len() as u64);
@@ -246,6 +266,18 @@ impl Migration<'_> {
         bar.finish();
         self.new.put_mark(&Mark::Arrived(made)).await?;
         self.rows().await
+    }
+
+    /// What came at the very moment at which the bus was left goes along, too: raw must have it, and
+    /// the source is read on after it.
+    async fn check_whole(&self, topics: &[EntityId]) -> anyhow::Result<()> {
+        for topic in topics {
+            if self.lacks(topic).await? {
+                return Err(published_meanwhile(topic));
+            }
+            carry(self.wired.bus.as_ref(), self.new.as_ref(), topic).await?;
+        }
+        Ok(())
     }
 
     /// What became of each topic.
@@ -266,11 +298,12 @@ impl Migration<'_> {
         Ok(rows)
     }
 
-    /// All entities that are declared, that a source told of, or that have a topic.
+    /// All entities that are declared, that a source told of, or that have a topic: one that is
+    /// declared no more may have messages there that nobody has landed.
     async fn entities(&self) -> anyhow::Result<BTreeSet<EntityId>> {
         let known = known(self.settings, self.wired.ledger.as_ref()).await?;
         let mut ids: BTreeSet<EntityId> = known.iter().map(|known| known.spec.id()).collect();
-        ids.extend(self.wired.bus.topic_stats().into_iter().map(|stats| stats.topic));
+        ids.extend(self.wired.bus.topics().await?);
         Ok(ids)
     }
 
@@ -286,4 +319,10 @@ impl Migration<'_> {
         }
         Ok(topics)
     }
+}
+
+fn published_meanwhile(topic: &EntityId) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{topic} was published meanwhile: stop all that use this bus, then give the command again"
+    )
 }
