@@ -136,6 +136,15 @@ fn a_house_moves_to_kafka_and_on_from_there() {
     assert_proved(&platform);
 }
 
+/// The lake has nothing of what happens meanwhile, as if nobody had landed it yet.
+fn set_lake_back(platform: &TestPlatform, meanwhile: impl FnOnce()) {
+    let (lake, kept) = (platform.folder().join("data/lake"), platform.folder().join("kept"));
+    copy(&lake, &kept);
+    meanwhile();
+    fs::remove_dir_all(&lake).unwrap();
+    fs::rename(&kept, &lake).unwrap();
+}
+
 #[test]
 fn what_waits_of_a_system_that_is_declared_no_more_is_not_left_behind() {
     let Some(server) = NatsServer::start() else { return };
@@ -144,12 +153,7 @@ fn what_waits_of_a_system_that_is_declared_no_more_is_not_left_behind() {
     platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
     let files = changes.files(&platform, 2_000, 1, 1_000);
     platform.publish(&files[0]).ok();
-    // The lake loses what landed last, as if nobody had landed it before the system was taken out.
-    let lake = platform.folder().join("data/lake");
-    copy(&lake, &platform.folder().join("kept"));
-    platform.publish(&files[1]).ok();
-    fs::remove_dir_all(&lake).unwrap();
-    fs::rename(platform.folder().join("kept"), &lake).unwrap();
+    set_lake_back(&platform, || drop(platform.publish(&files[1]).ok()));
 
     let declared = ["systems.json", "entities.json"]
         .map(|name| (name, fs::read_to_string(platform.folder().join(name)).unwrap()));
@@ -278,6 +282,13 @@ mark["state"] = "arriving"
 assert "seq" in ask(subject, json.dumps(mark).encode())
 "#;
 
+fn unfinish(server: &NatsServer) {
+    let url = server.url();
+    let port = url.rsplit(':').next().unwrap();
+    let done = Command::new("python3").args(["-c", UNFINISH, port]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 /// The files in a folder and below that are called so.
 fn called(name: &str, folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -297,10 +308,8 @@ fn between_the_houses_neither_bus_can_be_used_until_the_move_is_at_its_end() {
     let platform = workload(&mut changes);
     let moved = migrate(&platform, &server.url(), &[]);
     // As if the process had been killed once the old bus was left, before the lake was led on.
+    unfinish(&server);
     let url = server.url();
-    let port = url.rsplit(':').next().unwrap();
-    let done = Command::new("python3").args(["-c", UNFINISH, port]).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let mut steps = Vec::new();
     called("follows.json", &platform.folder().join("data/lake/raw"), &mut steps);
     assert_eq!(steps.len(), 1, "{steps:?}");
@@ -314,6 +323,26 @@ fn between_the_houses_neither_bus_can_be_used_until_the_move_is_at_its_end() {
     platform.write("alluvium.toml", QUIET);
     assert_eq!(migrate(&platform, &url, &[]), moved);
     assert!(steps[0].exists());
+    platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
+    assert_goes_on(&platform, &mut changes);
+}
+
+#[test]
+fn what_came_at_the_moment_at_which_the_bus_was_left_goes_along() {
+    let Some(server) = NatsServer::start() else { return };
+    let mut changes = Workload::new(55);
+    let platform = TestPlatform::shop();
+    let files = changes.files(&platform, 2_000, 1, 1_000);
+    platform.publish(&files[0]).ok();
+    set_lake_back(&platform, || {
+        platform.publish(&files[1]).ok();
+        migrate(&platform, &server.url(), &[]);
+        unfinish(&server);
+    });
+    let before = versions(&platform).len();
+    let moved = migrate(&platform, &server.url(), &[]);
+    assert_ne!(moved["topics"][0]["from_end"], json!(0), "{moved:#}");
+    assert!(versions(&platform).len() > before, "it was landed");
     platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
     assert_goes_on(&platform, &mut changes);
 }

@@ -157,7 +157,8 @@ impl Shared {
     async fn is_marked(&self, entity: &EntityId) -> Result<bool, BusError> {
         let name = self.settings.topic(entity);
         let Some(marks) = self.looker.marks(&name).await? else { return Ok(false) };
-        Ok(matches!(self.beginning(&name, marks).await?, Some(Beginning::Mark(_))))
+        let beginning = self.beginning(&name, marks).await?;
+        Ok(matches!(beginning, Some(Beginning::Mark(_) | Beginning::Message(Some(_)))))
     }
 
     pub(super) fn now_us(&self) -> i64 {
