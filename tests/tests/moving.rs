@@ -151,7 +151,7 @@ fn what_waits_of_a_system_that_is_declared_no_more_is_not_left_behind() {
     let mut changes = Workload::new(53);
     let platform = TestPlatform::shop();
     platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
-    let files = changes.files(&platform, 2_000, 1, 1_000);
+    let files = changes.files(&platform, 2_000, 2, 1_000);
     platform.publish(&files[0]).ok();
     set_lake_back(&platform, || drop(platform.publish(&files[1]).ok()));
 
@@ -169,6 +169,8 @@ fn what_waits_of_a_system_that_is_declared_no_more_is_not_left_behind() {
     for (name, text) in &declared {
         platform.write(name, text);
     }
+    // The ledger had heard of what the lake has no more; it is told so when somebody lands on.
+    platform.publish(&files[2]).ok();
     let moved = migrate(&platform, "embedded", &[]);
     let topics = moved["topics"].as_array().unwrap().iter().map(|topic| &topic["entity"]);
     assert_eq!(topics.collect::<Vec<_>>(), ["other.customers", "shop.customers"]);

@@ -40,7 +40,7 @@ impl Publisher for Gate {
         page: EncodedPage,
         cursor: Option<CursorRecord>,
     ) -> Result<Published, BusError> {
-        // Who has a cursor has a lease, and has asked for the cursor before the one that stands there.
+        // Who has a cursor has a lease, and has asked with it where the one before stands.
         if cursor.is_none() {
             self.check().await?;
         }
