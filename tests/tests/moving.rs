@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use alluvium_testkit::{NatsServer, free_port};
+use alluvium_testkit::{KafkaMock, NatsServer, free_port};
 use alluvium_tests::http::get;
-use alluvium_tests::platform::{QUIET, on_nats};
+use alluvium_tests::platform::{MAP, QUIET, copy, on_nats};
 use alluvium_tests::workload::Random;
 use alluvium_tests::{TestPlatform, Workload, until};
 use serde_json::{Value, json};
@@ -85,6 +85,97 @@ fn a_house_moves_there_and_back_and_sources_are_read_on_from_where_they_were() {
     assert_eq!(orders.len(), 5, "{orders:#?}");
     assert!(orders.iter().all(|row| row["open"] == true), "{orders:#?}");
     assert_proved(&platform);
+}
+
+/// The topics of a shop, on a cluster that makes none by itself.
+const ON_KAFKA: [&str; 4] =
+    ["alluvium.audit", "alluvium.cursors", "alluvium.shop.orders", "alluvium.shop.people"];
+
+/// The mock cluster knows no transactions and forgets nothing: what these do is shown on real brokers,
+/// in the bus's own tests.
+#[test]
+fn a_house_moves_to_kafka_and_on_from_there() {
+    let Some(server) = NatsServer::start() else { return };
+    let cluster = KafkaMock::with_topics(ON_KAFKA);
+    let (brokers, platform) = (cluster.servers(), shop());
+    platform.run(&["ingest", "shop"]).ok();
+
+    let there = format!("kafka://{brokers}");
+    let moved = migrate(&platform, &there, &[]);
+    assert_eq!(moved["topics"].as_array().unwrap().len(), 2, "{moved:#}");
+    let expected = json!([
+        {"setting": "bus.type", "value": "kafka"},
+        {"setting": "bus.kafka.bootstrap_servers", "value": brokers}
+    ]);
+    assert_eq!(moved["settings"], expected);
+    assert_eq!(migrate(&platform, &there, &[]), moved, "given again, it tells the same");
+    platform.run(&["ingest", "shop"]).ended(2).told(&[&format!("the bus has moved to {there}")]);
+
+    let on_kafka = format!(
+        "{SETTINGS}\n[bus]\ntype = \"kafka\"\n\n[bus.kafka]\nbootstrap_servers = {brokers:?}\n"
+    );
+    platform.write("alluvium.toml", &on_kafka);
+    sqlite(&platform, "INSERT INTO orders VALUES (3, 30)");
+    assert_eq!(polled(&platform), 2, "from the cursor on, its last row once more");
+    assert_proved(&platform);
+
+    let moved = migrate(&platform, &server.url(), &[]);
+    for topic in moved["topics"].as_array().unwrap() {
+        let epochs = [&topic["from_epoch"], &topic["to_epoch"]].map(|e| e.as_u64().unwrap());
+        assert!(epochs[0] < epochs[1] && topic["from_end"] != 0, "{topic}");
+    }
+    let refusal = format!("the bus has moved to {}", server.url());
+    platform.run(&["ingest", "shop"]).ended(2).told(&[&refusal]);
+    platform.write("alluvium.toml", &on_nats(SETTINGS, &server, "alluvium"));
+    sqlite(&platform, "INSERT INTO orders VALUES (4, 40)");
+    assert_eq!(polled(&platform), 2);
+    let expected: Vec<Value> =
+        (1..=4).map(|id| json!({"id": id, "total": id * 10, "open": true})).collect();
+    assert_eq!(rows(&platform, "orders", "id, total"), expected);
+    assert_eq!(rows(&platform, "people", "id").len(), 2);
+    assert_proved(&platform);
+}
+
+/// The lake has nothing of what happens meanwhile, as if nobody had landed it yet.
+fn set_lake_back(platform: &TestPlatform, meanwhile: impl FnOnce()) {
+    let (lake, kept) = (platform.folder().join("data/lake"), platform.folder().join("kept"));
+    copy(&lake, &kept);
+    meanwhile();
+    fs::remove_dir_all(&lake).unwrap();
+    fs::rename(&kept, &lake).unwrap();
+}
+
+#[test]
+fn what_waits_of_a_system_that_is_declared_no_more_is_not_left_behind() {
+    let Some(server) = NatsServer::start() else { return };
+    let mut changes = Workload::new(53);
+    let platform = TestPlatform::shop();
+    platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
+    let files = changes.files(&platform, 2_000, 2, 1_000);
+    platform.publish(&files[0]).ok();
+    set_lake_back(&platform, || drop(platform.publish(&files[1]).ok()));
+
+    let declared = ["systems.json", "entities.json"]
+        .map(|name| (name, fs::read_to_string(platform.folder().join(name)).unwrap()));
+    for (name, text) in &declared {
+        platform.write(name, &text.replace("\"shop\"", "\"other\""));
+    }
+    let other = platform.write("other.ndjson", &Workload::new(54).inserts(10));
+    let other = other.to_str().unwrap();
+    platform.run(&["publish", "other.customers", other, "--map", MAP, "--wait"]).ok();
+    let refused = platform.run(&["bus", "migrate", "--to", "embedded"]).ended(1);
+    refused.told(&["shop.customers goes up to offset", "declare it again"]);
+
+    for (name, text) in &declared {
+        platform.write(name, text);
+    }
+    // The ledger had heard of what the lake has no more; it is told so when somebody lands on.
+    platform.publish(&files[2]).ok();
+    let moved = migrate(&platform, "embedded", &[]);
+    let topics = moved["topics"].as_array().unwrap().iter().map(|topic| &topic["entity"]);
+    assert_eq!(topics.collect::<Vec<_>>(), ["other.customers", "shop.customers"]);
+    platform.write("alluvium.toml", QUIET);
+    assert_goes_on(&platform, &mut changes);
 }
 
 #[test]
@@ -193,6 +284,13 @@ mark["state"] = "arriving"
 assert "seq" in ask(subject, json.dumps(mark).encode())
 "#;
 
+fn unfinish(server: &NatsServer) {
+    let url = server.url();
+    let port = url.rsplit(':').next().unwrap();
+    let done = Command::new("python3").args(["-c", UNFINISH, port]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 /// The files in a folder and below that are called so.
 fn called(name: &str, folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -212,10 +310,8 @@ fn between_the_houses_neither_bus_can_be_used_until_the_move_is_at_its_end() {
     let platform = workload(&mut changes);
     let moved = migrate(&platform, &server.url(), &[]);
     // As if the process had been killed once the old bus was left, before the lake was led on.
+    unfinish(&server);
     let url = server.url();
-    let port = url.rsplit(':').next().unwrap();
-    let done = Command::new("python3").args(["-c", UNFINISH, port]).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let mut steps = Vec::new();
     called("follows.json", &platform.folder().join("data/lake/raw"), &mut steps);
     assert_eq!(steps.len(), 1, "{steps:?}");
@@ -229,6 +325,26 @@ fn between_the_houses_neither_bus_can_be_used_until_the_move_is_at_its_end() {
     platform.write("alluvium.toml", QUIET);
     assert_eq!(migrate(&platform, &url, &[]), moved);
     assert!(steps[0].exists());
+    platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
+    assert_goes_on(&platform, &mut changes);
+}
+
+#[test]
+fn what_came_at_the_moment_at_which_the_bus_was_left_goes_along() {
+    let Some(server) = NatsServer::start() else { return };
+    let mut changes = Workload::new(55);
+    let platform = TestPlatform::shop();
+    let files = changes.files(&platform, 2_000, 1, 1_000);
+    platform.publish(&files[0]).ok();
+    set_lake_back(&platform, || {
+        platform.publish(&files[1]).ok();
+        migrate(&platform, &server.url(), &[]);
+        unfinish(&server);
+    });
+    let before = versions(&platform).len();
+    let moved = migrate(&platform, &server.url(), &[]);
+    assert_ne!(moved["topics"][0]["from_end"], json!(0), "{moved:#}");
+    assert!(versions(&platform).len() > before, "it was landed");
     platform.write("alluvium.toml", &on_nats(QUIET, &server, "alluvium"));
     assert_goes_on(&platform, &mut changes);
 }

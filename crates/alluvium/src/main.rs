@@ -6,6 +6,7 @@ mod command;
 mod demo;
 mod destination;
 mod exit;
+mod gate;
 mod output;
 mod push;
 mod tenancy;

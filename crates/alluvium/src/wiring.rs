@@ -28,6 +28,7 @@ use self::engines::{make_folder, open_index};
 use self::stages::stages;
 use crate::buses::{self, Opened};
 use crate::cli::Cli;
+use crate::gate::Gate;
 use crate::tenancy::Tenancy;
 
 /// The connectors that this binary has.
@@ -156,6 +157,9 @@ pub(crate) async fn wire(settings: &Settings, metadata: Metadata) -> anyhow::Res
             );
         }
         wired.tenancy = Some(Tenancy::take(&wired.bus, wired.ledger.as_ref()).await?);
+        let gate = Arc::new(Gate::of(&wired.bus));
+        wired.platform.publisher = Arc::clone(&gate) as _;
+        wired.platform.subscribe = gate;
     }
     Ok(wired)
 }

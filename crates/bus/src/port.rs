@@ -1,7 +1,7 @@
 //! A bus as a whole.
 
 use alluvium_model::port::Subscribe;
-use alluvium_model::{BusError, Publisher};
+use alluvium_model::{BusError, EntityId, Publisher};
 use async_trait::async_trait;
 
 use crate::{Mark, Tenant, TopicStats};
@@ -13,6 +13,10 @@ pub trait Bus: Publisher + Subscribe {
     /// The topics as far as this process knows them, in the order of their names. Answers at once,
     /// from memory: a bus on another machine is asked beside, every few seconds.
     fn topic_stats(&self) -> Vec<TopicStats>;
+
+    /// All topics that the bus has, in the order of their names, whoever made them: also those that
+    /// this process has never asked for.
+    async fn topics(&self) -> Result<Vec<EntityId>, BusError>;
 
     /// Whether several processes may have it open at the same time.
     fn is_shared(&self) -> bool;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium_bus::EmbeddedBus;
 use alluvium_bus::contract::{AgingBus, BusUnderTest, Ends, settings};
+use alluvium_bus::{Bus, EmbeddedBus};
 use alluvium_model::clock::ManualClock;
 use async_trait::async_trait;
 use tempfile::TempDir;
@@ -30,6 +30,10 @@ impl BusUnderTest for Embedded {
         let bus = EmbeddedBus::open(self.folder.path(), settings(), clock).unwrap();
         *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
         (Arc::clone(&bus) as _, bus)
+    }
+
+    fn whole(&self) -> Arc<dyn Bus> {
+        self.bus.lock().unwrap().clone().unwrap()
     }
 
     async fn restart(&self) -> Ends {

@@ -1,4 +1,26 @@
-//! Addresses of the web: whether a text is one, and whether it tells more than it may.
+//! Addresses of the web and of databases: whether a text is one, and whether it tells more than it
+//! may.
+
+use crate::nearest::suggestion;
+
+/// What may stand behind the `?` of a database's address, `password` excepted. The driver tells what
+/// it does not know in the log, with its value, and that may be a password by another name.
+const PARAMETERS: [&str; 12] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "options",
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "dbname",
+    "statement-cache-capacity",
+];
+/// Other names that the driver has for some of them.
+const ALIASES: [&str; 5] = ["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
 
 /// What is wrong with the address of a web API. References to secrets may stand in it.
 pub(crate) fn wrong(address: &str) -> Option<&'static str> {
@@ -15,25 +37,49 @@ pub(crate) fn wrong(address: &str) -> Option<&'static str> {
 }
 
 /// What is wrong with the address of a PostgreSQL database.
-pub(crate) fn wrong_database(address: &str) -> Option<&'static str> {
+pub(crate) fn wrong_database(address: &str) -> Option<String> {
     let Some((scheme, rest)) = address.split_once("://") else {
-        return Some("this is no address of a database");
+        return Some("this is no address of a database".to_owned());
     };
     if !["postgres", "postgresql"].contains(&scheme) {
-        return Some("only databases of PostgreSQL are asked");
+        return Some("only databases of PostgreSQL are asked".to_owned());
     }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let user = authority(rest).rsplit_once('@').map_or("", |(user, _)| user);
     if user.contains(':') || query.split('&').any(|part| part.starts_with("password=")) {
-        return Some("an address must not hold a password");
+        return Some("an address must not hold a password".to_owned());
+    }
+    if let Some(problem) = wrong_parameter(query) {
+        return Some(problem);
     }
     // A socket in the file system stands in the query.
     let socket = host(rest).is_empty() && query.split('&').any(|part| part.starts_with("host="));
-    match path.split_once('/') {
+    let problem = match path.split_once('/') {
         Some((_, database)) if !database.is_empty() && socket => None,
         Some((_, database)) if !database.is_empty() => wrong_host(host(rest)),
         _ => Some("this address has no database"),
-    }
+    };
+    problem.map(str::to_owned)
+}
+
+/// Names the first parameter that is not known, and never what it is set to.
+fn wrong_parameter(query: &str) -> Option<String> {
+    let mut parts = query.split('&').filter(|part| !part.is_empty());
+    parts.find_map(|part| match part.split_once('=') {
+        Some((key, _)) if is_parameter(key) => None,
+        Some((key, _)) => {
+            let known = suggestion(key, "known are", PARAMETERS).unwrap_or_default();
+            Some(format!("`{key}` is no parameter of this address; {known}"))
+        }
+        None => {
+            Some("behind the `?` of this address stands what is no `parameter=value`".to_owned())
+        }
+    })
+}
+
+fn is_parameter(key: &str) -> bool {
+    let is_option = key.strip_prefix("options[").is_some_and(|rest| rest.ends_with(']'));
+    is_option || PARAMETERS.contains(&key) || ALIASES.contains(&key)
 }
 
 fn host(rest: &str) -> &str {
@@ -131,6 +177,8 @@ mod tests {
             "postgres://alluvium@db.example:5432/ledger?sslmode=verify-full",
             "postgresql://[::1]/ledger",
             "postgres:///ledger?host=/run/postgresql",
+            "postgres://db/ledger?",
+            "postgres://db/ledger?ssl-mode=require&options[search_path]=a&options=-c%20x=1",
         ] {
             assert_eq!(wrong_database(address), None, "{address}");
         }
@@ -146,6 +194,24 @@ mod tests {
         ] {
             let said = wrong_database(address).unwrap_or_default();
             assert!(said.contains(told), "{address}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_the_driver_does_not_know_is_named_without_its_value() {
+        for (parameters, told) in [
+            ("sslpassword=hunter2", "`sslpassword`"),
+            ("sslmode=require&passwd=hunter2", "`passwd`"),
+            ("pass%77ord=hunter2", "`pass%77ord`"),
+            ("Password=hunter2", "`Password`"),
+            ("sslmod=hunter2", "did you mean `sslmode`?"),
+            ("connect_timeout=hunter2", "known are: "),
+            ("options[a=hunter2", "`options[a`"),
+            ("hunter2", "no `parameter=value`"),
+        ] {
+            let said = wrong_database(&format!("postgres://me@db/ledger?{parameters}"));
+            let said = said.unwrap_or_default();
+            assert!(said.contains(told) && !said.contains("hunter2"), "{parameters}: {said}");
         }
     }
 

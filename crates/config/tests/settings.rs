@@ -240,6 +240,7 @@ fn a_password_in_the_open_is_refused_and_shown_nowhere() {
         "[ledger]\nurl = \"postgres://a@db/x\"\npassword = \"hunter2\"\n",
         "[ledger]\nurl = \"postgres://a:hunter2@db/x\"\n",
         "[ledger]\nurl = \"postgres://a@db/x?password=hunter2\"\n",
+        "[ledger]\nurl = \"postgres://a@db/x?sslpassword=hunter2\"\n",
         "[ledger]\npassword = \"hunter2\"\nretention = \"x\"\n",
         "[ledger]\npassword = \"hunter2\n",
     ] {
@@ -252,6 +253,10 @@ fn a_password_in_the_open_is_refused_and_shown_nowhere() {
     let error = load(folder.path(), &[], &[("ledger.password", "hunter2")]).unwrap_err();
     let text = format!("{error:?} {}", shown(&error));
     assert!(text.contains("must not stand") && !text.contains("hunter2"), "{text}");
+    let typo = ("ledger.url", "postgres://a@db/x?passwd=hunter2");
+    let error = load(folder.path(), &[], &[typo]).unwrap_err();
+    let text = format!("{error:?} {}", shown(&error));
+    assert!(text.contains("`passwd`") && !text.contains("hunter2"), "{text}");
     // The environment is a place for secrets.
     let environment =
         [("ALLUVIUM_LEDGER__URL", "postgres://a@db/x"), ("ALLUVIUM_LEDGER__PASSWORD", "hunter2")];

@@ -72,10 +72,15 @@ pub async fn obstacle(
     (epoch, end): (Epoch, u64),
     next: Epoch,
 ) -> Result<Option<String>, StageError> {
-    let landed = raw::end_of_epoch(lake, entity, epoch).await.map_err(lake_error)?;
-    let landed = landed.map_or(0, |last| last.to);
+    let landed = landed(lake, entity, epoch).await?;
     let known = known(lake, entity).await?.last;
     Ok(in_the_way(entity, (epoch, end), landed, known, next))
+}
+
+/// The offset up to which raw has an epoch; 0 if it has nothing of it.
+pub async fn landed(lake: &Lake, entity: &EntityId, epoch: Epoch) -> Result<u64, StageError> {
+    let last = raw::end_of_epoch(lake, entity, epoch).await.map_err(lake_error)?;
+    Ok(last.map_or(0, |last| last.to))
 }
 
 fn in_the_way(

@@ -5,6 +5,7 @@
 //! After that it is refused to everybody, and so is the new one until the lake was led to its topics.
 //! Each step may be repeated, so that the command goes on where it was broken off.
 
+mod leave;
 mod sole;
 mod told;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use alluvium_bus::{Mark, Move, Standing, carry, may_leave, standing};
 use alluvium_config::Settings;
 use alluvium_layers::epoch;
-use alluvium_model::{Clock, CursorRecord, EntityId, Epoch, Position, SystemClock};
+use alluvium_model::{Clock, EntityId, Epoch, Position, SystemClock};
 use alluvium_runtime::{Phase, Runtime, RuntimeHandle, Triggers};
 
 use self::sole::Sole;
@@ -81,15 +82,6 @@ async fn migrate(
     moved
 }
 
-/// A topic that was made on the new bus.
-struct Prepared {
-    id: EntityId,
-    /// Where it ends on the old bus.
-    end: (Epoch, u64),
-    /// How far its source was read, on both.
-    cursor: Option<CursorRecord>,
-}
-
 struct Migration<'a> {
     cli: &'a Cli,
     settings: &'a Settings,
@@ -100,26 +92,50 @@ struct Migration<'a> {
 }
 
 impl Migration<'_> {
-    /// Goes on from where the move stands, to its end.
+    /// Goes on from where the move stands, to its end. Nobody else gets any work before that: who
+    /// has opened the bus before it was left would do it there.
     async fn go(&self, stands: Standing, tenancy: Option<Tenancy>) -> anyhow::Result<Vec<Row>> {
-        match stands {
-            Standing::Before | Standing::BeforeAnew => {
-                self.finish(self.leave(tenancy).await?).await
-            }
-            Standing::Counts(made) => self.finish(made).await,
-            Standing::Done(_) => self.rows().await,
+        if matches!(stands, Standing::Done(_)) {
+            return self.rows().await;
         }
-    }
-
-    /// Everything up to the moment at which the move counts.
-    async fn leave(&self, tenancy: Option<Tenancy>) -> anyhow::Result<Move> {
         let entities = self.entities().await?;
         Sole::take(self.wired, &entities, self.to).await?.give_back().await;
-        self.land(&entities).await?;
+        if !matches!(stands, Standing::Counts(_)) || self.is_behind(&entities).await? {
+            self.land(&entities).await?;
+        }
         let sole = Sole::take(self.wired, &entities, self.to).await?;
-        let left = self.prepare_and_leave(&sole, tenancy).await;
+        let moved = self.go_alone(&sole, stands, tenancy).await;
         sole.give_back().await;
-        left
+        moved
+    }
+
+    async fn go_alone(
+        &self,
+        sole: &Sole,
+        stands: Standing,
+        tenancy: Option<Tenancy>,
+    ) -> anyhow::Result<Vec<Row>> {
+        let made = match stands {
+            Standing::Counts(made) | Standing::Done(made) => made,
+            Standing::Before | Standing::BeforeAnew => self.leave(sole, tenancy).await?,
+        };
+        self.finish(sole, made).await
+    }
+
+    /// Whether raw lacks something of these. Where the bus was left already, somebody has published
+    /// at the very moment.
+    async fn is_behind(&self, entities: &BTreeSet<EntityId>) -> anyhow::Result<bool> {
+        for id in entities {
+            if self.lacks(id).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn lacks(&self, id: &EntityId) -> anyhow::Result<bool> {
+        let (epoch, end) = self.wired.bus.end(id).await?;
+        Ok(epoch::landed(&self.wired.lake, id, epoch).await? < end)
     }
 
     /// Runs the layers until each has applied all that is on the bus.
@@ -151,92 +167,12 @@ impl Migration<'_> {
         Ok(())
     }
 
-    /// What is prepared here is of no account before the last step.
-    async fn prepare_and_leave(
-        &self,
-        sole: &Sole,
-        tenancy: Option<Tenancy>,
-    ) -> anyhow::Result<Move> {
-        let ids = self.topics().await?;
-        let of = ids.len() as u64;
-        let bar = Bar::new(self.cli.quiet, "making the topics");
-        let mut topics = Vec::new();
-        for (id, done) in ids.into_iter().zip(0..) {
-            bar.set(done, of);
-            topics.push(self.prepare(id).await?);
-        }
-        let made = Move {
-            from: buses::place(self.settings).to_string(),
-            to: self.to.to_string(),
-            begun_at_ms: SystemClock.now().as_millisecond(),
-        };
-        self.mark_arriving(&made).await?;
-        bar.say("carrying over how far sources were read");
-        for (topic, done) in topics.iter_mut().zip(0..) {
-            bar.set(done, of);
-            topic.cursor = carry(self.wired.bus.as_ref(), self.new.as_ref(), &topic.id).await?;
-        }
-        bar.finish();
-        self.check_still(&made, &topics).await?;
-        sole.check().await?;
-        // A bus that was left is nobody's, and we are not to be told that it is ours no more.
-        drop(tenancy);
-        self.wired.bus.put_mark(&Mark::Left(made.clone())).await?;
-        Ok(made)
-    }
-
-    /// Makes a topic on the new bus, where it must be empty and of a later epoch.
-    async fn prepare(&self, id: EntityId) -> anyhow::Result<Prepared> {
-        let end = self.wired.bus.end(&id).await?;
-        let (next, messages) = self.new.end(&id).await?;
-        if messages > 0 {
-            return Err(UsageError(format!(
-                "{} has messages of {id}: it is no empty bus. Give this installation one of its \
-                 own, or another prefix",
-                self.to
-            ))
-            .into());
-        }
-        match epoch::obstacle(&self.wired.lake, &id, end, next).await? {
-            Some(obstacle) => Err(anyhow::anyhow!(obstacle)),
-            None => Ok(Prepared { id, end, cursor: None }),
-        }
-    }
-
-    /// Somebody on another machine may have been at work all the same: nothing counts yet.
-    async fn check_still(&self, made: &Move, topics: &[Prepared]) -> anyhow::Result<()> {
-        if self.new.mark().await?.as_ref() != Some(&Mark::Arriving(made.clone())) {
-            anyhow::bail!("somebody else moves to {} at the same time", self.to);
-        }
-        for topic in topics {
-            let end = self.wired.bus.end(&topic.id).await?;
-            if end != topic.end || self.wired.bus.cursor(&topic.id).await? != topic.cursor {
-                anyhow::bail!(
-                    "{} was published meanwhile: stop all that use this bus, then give the command \
-                     again",
-                    topic.id
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Nobody uses the new bus from here on. Two names may lead to one bus: then it gets back what
-    /// lets it be used.
-    async fn mark_arriving(&self, made: &Move) -> anyhow::Result<()> {
-        let arriving = Mark::Arriving(made.clone());
-        self.new.put_mark(&arriving).await?;
-        if self.wired.bus.mark().await?.as_ref() != Some(&arriving) {
-            return Ok(());
-        }
-        self.new.put_mark(&Mark::Arrived(made.clone())).await?;
-        let text = format!("{} is the bus that the settings name, by another name", self.to);
-        Err(UsageError(text).into())
-    }
-
     /// The move counts: leads the lake to the new topics, and then lets the new bus be used.
-    async fn finish(&self, made: Move) -> anyhow::Result<Vec<Row>> {
+    async fn finish(&self, sole: &Sole, made: Move) -> anyhow::Result<Vec<Row>> {
+        // Who has found the bus unmarked is seen by now: first it told that it is there.
+        sole.check().await?;
         let topics = self.topics().await?;
+        self.check_whole(&topics).await?;
         let bar = Bar::new(self.cli.quiet, "leading the lake to the new topics");
         for (topic, done) in topics.iter().zip(0..) {
             bar.set(done, topics.len() as u64);
@@ -246,6 +182,18 @@ impl Migration<'_> {
         bar.finish();
         self.new.put_mark(&Mark::Arrived(made)).await?;
         self.rows().await
+    }
+
+    /// What came at the very moment at which the bus was left goes along, too: raw must have it, and
+    /// the source is read on after it.
+    async fn check_whole(&self, topics: &[EntityId]) -> anyhow::Result<()> {
+        for topic in topics {
+            if self.lacks(topic).await? {
+                return Err(published_meanwhile(topic));
+            }
+            carry(self.wired.bus.as_ref(), self.new.as_ref(), topic).await?;
+        }
+        Ok(())
     }
 
     /// What became of each topic.
@@ -266,11 +214,12 @@ impl Migration<'_> {
         Ok(rows)
     }
 
-    /// All entities that are declared, that a source told of, or that have a topic.
+    /// All entities that are declared, that a source told of, or that have a topic: one that is
+    /// declared no more may have messages there that nobody has landed.
     async fn entities(&self) -> anyhow::Result<BTreeSet<EntityId>> {
         let known = known(self.settings, self.wired.ledger.as_ref()).await?;
         let mut ids: BTreeSet<EntityId> = known.iter().map(|known| known.spec.id()).collect();
-        ids.extend(self.wired.bus.topic_stats().into_iter().map(|stats| stats.topic));
+        ids.extend(self.wired.bus.topics().await?);
         Ok(ids)
     }
 
@@ -286,4 +235,10 @@ impl Migration<'_> {
         }
         Ok(topics)
     }
+}
+
+fn published_meanwhile(topic: &EntityId) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{topic} was published meanwhile: stop all that use this bus, then give the command again"
+    )
 }

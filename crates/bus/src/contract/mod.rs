@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::BusSettings;
+use crate::{Bus, BusSettings};
 
 /// The two ends of a bus.
 pub type Ends = (Arc<dyn Publisher>, Arc<dyn Subscribe>);
@@ -42,6 +42,9 @@ pub type Ends = (Arc<dyn Publisher>, Arc<dyn Subscribe>);
 pub trait BusUnderTest: Send + Sync {
     /// The ends of the bus, opened with [`settings`].
     async fn open(&self) -> Ends;
+
+    /// The bus as a whole, as it was opened last. Let go of it before it is opened anew.
+    fn whole(&self) -> Arc<dyn Bus>;
 
     /// Ends the bus and opens it anew, so that only what is durable is left. The caller holds no
     /// end of it any more.
@@ -97,6 +100,7 @@ macro_rules! bus_contract {
     (@every $bus:expr, $attributes:tt) => {
         $crate::bus_contract! { @tests $bus, $attributes,
             a_new_topic_is_empty_and_keeps_its_epoch,
+            all_topics_are_listed_whoever_made_them,
             what_is_acknowledged_survives_a_restart,
             headers_and_bytes_come_back_unaltered,
             an_older_token_is_fenced,

@@ -21,6 +21,19 @@ pub async fn a_new_topic_is_empty_and_keeps_its_epoch(bus: &dyn BusUnderTest) {
     assert_eq!(publisher.end(&topic()).await.unwrap(), (epoch, 0));
 }
 
+/// Also those that another process has made, and that nobody has asked for since.
+pub async fn all_topics_are_listed_whoever_made_them(bus: &dyn BusUnderTest) {
+    let (publisher, subscribe) = bus.open().await;
+    let listed = bus.whole().topics().await.unwrap();
+    assert!(listed.is_empty(), "{listed:?}");
+    let other = "shop.other".parse().unwrap();
+    publisher.publish(&other, page(1, 1), None).await.unwrap();
+    publish_pages(&publisher, 1..=1).await;
+    drop((publisher, subscribe));
+    let _ends = bus.restart().await;
+    assert_eq!(bus.whole().topics().await.unwrap(), [topic(), other]);
+}
+
 /// What `Ok` was said to is there after a restart: messages, spans and the cursor record.
 pub async fn what_is_acknowledged_survives_a_restart(bus: &dyn BusUnderTest) {
     let (publisher, subscribe) = bus.open().await;

@@ -245,6 +245,10 @@ impl Bus for EmbeddedBus {
         self.topic_stats()
     }
 
+    async fn topics(&self) -> Result<Vec<EntityId>, BusError> {
+        Ok(self.topic_stats().into_iter().map(|stats| stats.topic).collect())
+    }
+
     async fn mark(&self) -> Result<Option<Mark>, BusError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.store.mark()).await

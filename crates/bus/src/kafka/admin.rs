@@ -88,6 +88,17 @@ impl Admin {
         }
     }
 
+    /// The names of all topics that the brokers let us see.
+    pub(super) async fn names(&self) -> Result<Vec<String>, BusError> {
+        let (client, patience) = (Arc::clone(&self.client), self.settings.patience);
+        let asked = tokio::task::spawn_blocking(move || -> Result<Vec<String>, KafkaError> {
+            let metadata = client.inner().fetch_metadata(None, patience)?;
+            Ok(metadata.topics().iter().map(|found| found.name().to_owned()).collect())
+        });
+        let asked = asked.await.map_err(|e| stopped(&e))?;
+        asked.map_err(|e| told("asking for all topics", &e))
+    }
+
     /// A topic of one partition; `None` if there is no such topic.
     async fn find(&self, topic: &str) -> Result<Option<Found>, BusError> {
         let (client, name) = (Arc::clone(&self.client), topic.to_owned());

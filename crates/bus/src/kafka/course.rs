@@ -6,8 +6,10 @@
 //! and have none.
 //!
 //! A reader that has met no polled message yet knows no number. The first of a page tells it where the
-//! one before must have stood, however much of what is not polled stands between. Only where it begins
-//! in the middle of a page must a polled one be among the few that it reads before.
+//! one before must have stood, however much of what is not polled stands between. The others of a page
+//! tell it nothing. So where it begins in the middle of a page, where the first one of the page that
+//! comes next is missing itself, and where the brokers told no offset of the one before, it notices what
+//! is missing only if a polled one is among the few that it reads before.
 
 use alluvium_model::BusError;
 

@@ -190,6 +190,10 @@ impl Bus for KafkaBus {
         stats
     }
 
+    async fn topics(&self) -> Result<Vec<EntityId>, BusError> {
+        self.shared.topics_there().await
+    }
+
     async fn mark(&self) -> Result<Option<Mark>, BusError> {
         self.shared.cursors.refresh(&self.shared.looker).await?;
         Ok(self.shared.cursors.mark())

@@ -33,6 +33,11 @@ impl KafkaSettings {
         format!("{}{entity}", self.prefix)
     }
 
+    /// The entity whose topic would be called so.
+    pub(super) fn entity(&self, topic: &str) -> Option<EntityId> {
+        topic.strip_prefix(&self.prefix)?.parse().ok()
+    }
+
     /// The topic of epochs and cursor records. No entity's topic is called so: theirs have a dot
     /// after the system.
     pub(super) fn cursors(&self) -> String {

@@ -1,6 +1,6 @@
 //! What both ends of the bus share: the clients, and the topics that this process knows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -134,6 +134,31 @@ impl Shared {
     /// All topics that this process knows.
     pub(super) fn known_topics(&self) -> Vec<Arc<Topic>> {
         self.topics().values().cloned().collect()
+    }
+
+    /// All topics of entities that the brokers have, whoever made them, in the order of their names.
+    ///
+    /// By its name alone a topic may be somebody else's: of ours the epoch stands in the topic of the
+    /// cursor records, or, where that was lost, in its own first record.
+    pub(super) async fn topics_there(&self) -> Result<Vec<EntityId>, BusError> {
+        self.cursors.refresh(&self.looker).await?;
+        let names = self.admin.names().await?;
+        let entities: BTreeSet<EntityId> =
+            names.iter().filter_map(|name| self.settings.entity(name)).collect();
+        let mut topics = Vec::new();
+        for entity in entities {
+            if self.cursors.epoch(&entity).is_some() || self.is_marked(&entity).await? {
+                topics.push(entity);
+            }
+        }
+        Ok(topics)
+    }
+
+    async fn is_marked(&self, entity: &EntityId) -> Result<bool, BusError> {
+        let name = self.settings.topic(entity);
+        let Some(marks) = self.looker.marks(&name).await? else { return Ok(false) };
+        let beginning = self.beginning(&name, marks).await?;
+        Ok(matches!(beginning, Some(Beginning::Mark(_) | Beginning::Message(Some(_)))))
     }
 
     pub(super) fn now_us(&self) -> i64 {

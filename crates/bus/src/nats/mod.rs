@@ -24,6 +24,7 @@ mod subscriber;
 mod topic;
 mod version;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alluvium_model::port::{Published, Subscribe};
@@ -153,6 +154,13 @@ impl Bus for NatsBus {
             self.shared.known().iter().map(|topic| topic.stats(now_us)).collect();
         stats.sort_by(|a, b| a.topic.cmp(&b.topic));
         stats
+    }
+
+    async fn topics(&self) -> Result<Vec<EntityId>, BusError> {
+        let streams = self.shared.streams_of_topics().await?.into_iter();
+        let named = streams.filter_map(|info| self.shared.names.topic(&info.config.name));
+        let topics: BTreeSet<EntityId> = named.collect();
+        Ok(topics.into_iter().collect())
     }
 
     async fn mark(&self) -> Result<Option<Mark>, BusError> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alluvium_bus::contract::{AgingBus, BusUnderTest, Ends, settings};
-use alluvium_bus::{KafkaBus, KafkaSettings};
+use alluvium_bus::{Bus, KafkaBus, KafkaSettings};
 use alluvium_model::clock::ManualClock;
 use alluvium_model::port::Subscribe;
 use alluvium_model::{BusError, Clock, FetchLimit, Layer, Publisher, SystemClock};
@@ -85,6 +85,10 @@ impl BusUnderTest for Broker {
         let bus = self.connect().await;
         *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
         (Arc::clone(&bus) as _, bus)
+    }
+
+    fn whole(&self) -> Arc<dyn Bus> {
+        self.bus.lock().unwrap().clone().unwrap()
     }
 
     async fn restart(&self) -> Ends {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use alluvium_bus::Bus;
 use alluvium_bus::contract::{BrokeredBus, BusUnderTest, Ends};
 use alluvium_model::port::Published;
 use alluvium_model::{BusError, CursorRecord, EncodedPage, EntityId, Epoch, Publisher};
@@ -80,6 +81,10 @@ impl Gapped {
 impl BusUnderTest for Gapped {
     async fn open(&self) -> Ends {
         self.between(self.0.open().await)
+    }
+
+    fn whole(&self) -> Arc<dyn Bus> {
+        self.0.whole()
     }
 
     async fn restart(&self) -> Ends {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alluvium_bus::contract::{BrokeredBus, BusUnderTest, Ends, settings};
-use alluvium_bus::{KafkaBus, KafkaSettings};
+use alluvium_bus::{Bus, KafkaBus, KafkaSettings};
 use alluvium_model::SystemClock;
 use alluvium_testkit::KafkaMock;
 use async_trait::async_trait;
@@ -61,6 +61,10 @@ impl BusUnderTest for Mock {
         let bus = self.connect().await;
         *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
         (Arc::clone(&bus) as _, bus)
+    }
+
+    fn whole(&self) -> Arc<dyn Bus> {
+        self.bus.lock().unwrap().clone().unwrap()
     }
 
     async fn restart(&self) -> Ends {

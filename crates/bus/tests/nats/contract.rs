@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alluvium_bus::contract::{AgingBus, BoundedBus, BrokeredBus, BusUnderTest, Ends};
-use alluvium_bus::{NatsBus, NatsSettings};
+use alluvium_bus::{Bus, NatsBus, NatsSettings};
 use alluvium_model::{Clock, SystemClock};
 use alluvium_testkit::NatsServer;
 use async_trait::async_trait;
@@ -62,6 +62,10 @@ impl Nats {
 impl BusUnderTest for Nats {
     async fn open(&self) -> Ends {
         self.open_with(self.settings()).await
+    }
+
+    fn whole(&self) -> Arc<dyn Bus> {
+        self.bus.lock().unwrap().clone().unwrap()
     }
 
     async fn restart(&self) -> Ends {

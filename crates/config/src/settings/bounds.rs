@@ -32,7 +32,7 @@ pub(super) fn check_values(value: &Value) -> Vec<Breach> {
     let text = |pointer| value.pointer(pointer).and_then(Value::as_str);
     if let Some(problem) = text("/ledger/url").and_then(address::wrong_database) {
         let help = "write postgres://user@host:5432/database, and ledger.password beside it";
-        breaches.push(("ledger.url", problem.to_owned(), help.to_owned()));
+        breaches.push(("ledger.url", problem, help.to_owned()));
     }
     breaches
 }

@@ -1,0 +1,104 @@
+//! The steps before a move counts: the topics and how far sources were read, on the new bus; and then
+//! the mark on the old one.
+
+use alluvium_bus::{Mark, Move, carry};
+use alluvium_layers::epoch;
+use alluvium_model::{Clock, CursorRecord, EntityId, Epoch, SystemClock};
+
+use super::sole::Sole;
+use super::{Migration, published_meanwhile};
+use crate::buses;
+use crate::command::progress::Bar;
+use crate::exit::UsageError;
+use crate::tenancy::Tenancy;
+
+/// A topic that was made on the new bus.
+struct Prepared {
+    id: EntityId,
+    /// Where it ends on the old bus.
+    end: (Epoch, u64),
+    /// How far its source was read, on both.
+    cursor: Option<CursorRecord>,
+}
+
+impl Migration<'_> {
+    /// Everything up to the moment at which the move counts. What is prepared here is of no account
+    /// before.
+    pub(super) async fn leave(
+        &self,
+        sole: &Sole,
+        tenancy: Option<Tenancy>,
+    ) -> anyhow::Result<Move> {
+        let ids = self.topics().await?;
+        let of = ids.len() as u64;
+        let bar = Bar::new(self.cli.quiet, "making the topics");
+        let mut topics = Vec::new();
+        for (id, done) in ids.into_iter().zip(0..) {
+            bar.set(done, of);
+            topics.push(self.prepare(id).await?);
+        }
+        let made = Move {
+            from: buses::place(self.settings).to_string(),
+            to: self.to.to_string(),
+            begun_at_ms: SystemClock.now().as_millisecond(),
+        };
+        self.mark_arriving(&made).await?;
+        bar.say("carrying over how far sources were read");
+        for (topic, done) in topics.iter_mut().zip(0..) {
+            bar.set(done, of);
+            topic.cursor = carry(self.wired.bus.as_ref(), self.new.as_ref(), &topic.id).await?;
+        }
+        bar.finish();
+        self.check_still(&made, &topics).await?;
+        sole.check().await?;
+        // A bus that was left is nobody's, and we are not to be told that it is ours no more.
+        drop(tenancy);
+        self.wired.bus.put_mark(&Mark::Left(made.clone())).await?;
+        Ok(made)
+    }
+
+    /// Makes a topic on the new bus, where it must be empty and of a later epoch.
+    async fn prepare(&self, id: EntityId) -> anyhow::Result<Prepared> {
+        let end = self.wired.bus.end(&id).await?;
+        let (next, messages) = self.new.end(&id).await?;
+        if messages > 0 {
+            return Err(UsageError(format!(
+                "{} has messages of {id}: it is no empty bus. Give this installation one of its \
+                 own, or another prefix",
+                self.to
+            ))
+            .into());
+        }
+        match epoch::obstacle(&self.wired.lake, &id, end, next).await? {
+            Some(obstacle) => Err(anyhow::anyhow!(obstacle)),
+            None => Ok(Prepared { id, end, cursor: None }),
+        }
+    }
+
+    /// Somebody on another machine may have been at work all the same: nothing counts yet.
+    async fn check_still(&self, made: &Move, topics: &[Prepared]) -> anyhow::Result<()> {
+        if self.new.mark().await?.as_ref() != Some(&Mark::Arriving(made.clone())) {
+            anyhow::bail!("somebody else moves to {} at the same time", self.to);
+        }
+        for topic in topics {
+            let end = self.wired.bus.end(&topic.id).await?;
+            if end != topic.end || self.wired.bus.cursor(&topic.id).await? != topic.cursor {
+                return Err(published_meanwhile(&topic.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody uses the new bus from here on. Two names may lead to one bus: then it gets back what
+    /// lets it be used.
+    async fn mark_arriving(&self, made: &Move) -> anyhow::Result<()> {
+        let arriving = Mark::Arriving(made.clone());
+        self.new.put_mark(&arriving).await?;
+        if self.wired.bus.mark().await?.as_ref() != Some(&arriving) {
+            return Ok(());
+        }
+        self.new.put_mark(&Mark::Arrived(made.clone())).await?;
+        let text = format!("{} is the bus that the settings name, by another name", self.to);
+        Err(UsageError(text).into())
+    }
+}
