@@ -26,6 +26,8 @@ const STATES_MEMTABLE: u64 = 48 << 20;
 pub struct IndexStore {
     database: Database,
     turns: Arc<Mutex<HashMap<EntityId, Arc<Turn>>>>,
+    /// What a table of keys' states in memory may grow to, in bytes.
+    states_memtable: u64,
 }
 
 impl IndexStore {
@@ -40,14 +42,16 @@ impl IndexStore {
                 .worker_threads(1)
                 .open()
         };
+        let store =
+            |database| Self { database, turns: Arc::default(), states_memtable: STATES_MEMTABLE };
         match open() {
-            Ok(database) => Ok(Self { database, turns: Arc::default() }),
+            Ok(database) => Ok(store(database)),
             Err(fjall::Error::Locked) => Err(IndexError::Locked(path.to_owned())),
             Err(error) if is_of_the_system(&error) => Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "key index cannot be read; rebuilding it");
                 std::fs::remove_dir_all(path).map_err(fjall::Error::Io)?;
-                Ok(Self { database: open()?, turns: Arc::default() })
+                Ok(store(open()?))
             }
         }
     }
@@ -65,13 +69,13 @@ impl IndexStore {
                     .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(tables)))
             })
         };
-        let states = open("states", STATES_MEMTABLE, merge::BY_HAND)?;
+        let states = open("states", self.states_memtable, merge::BY_HAND)?;
         let open = |part| open(part, MEMTABLE, TABLES);
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(KeyIndex {
             database: self.database.clone(),
             turn: Arc::clone(turns.entry(entity.clone()).or_default()),
-            merging: Arc::new(Merging::of(&states, STATES_MEMTABLE)),
+            merging: Arc::new(Merging::of(&states, self.states_memtable)),
             current: states,
             history: open("history")?,
             hidden: open("hidden")?,
@@ -321,5 +325,39 @@ mod tests {
         index.clear().unwrap();
         assert_eq!(index.reflects().unwrap(), None);
         assert_eq!(index.keys().unwrap(), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Where this many tables lie over each other, the store takes no more.
+    const TOO_MANY: usize = 30;
+
+    #[test]
+    fn an_index_that_is_filled_in_parts_is_merged_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = IndexStore::open(folder.path()).unwrap();
+        store.states_memtable = 64 << 10;
+        let index = store.entity(&"shop.orders".parse().unwrap()).unwrap();
+        let (told, filled) = mpsc::channel();
+        let writing = index.clone();
+        std::thread::spawn(move || {
+            for part in 0..3 * TOO_MANY as u128 {
+                let mut update = writing.update();
+                // All over the index, as keys are.
+                (0..2_000).for_each(|key: u128| update.current(key << 64 | part, &[7; 64]));
+                update.write_part().unwrap();
+            }
+            told.send(()).unwrap();
+        });
+        filled.recv_timeout(Duration::from_secs(180)).expect("it comes to an end");
+        assert!(index.current.l0_table_count() < TOO_MANY);
+        let count = index.current.iter().count();
+        assert_eq!(count, 3 * TOO_MANY * 2_000);
     }
 }

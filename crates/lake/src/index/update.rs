@@ -78,7 +78,10 @@ impl IndexUpdate {
     /// [`IndexUpdate::finish`], a restart finds an index that fits no version, and rebuilds it.
     pub fn write_part(&mut self) -> Result<(), IndexError> {
         let batch = std::mem::replace(&mut self.batch, self.index.database.batch());
-        Ok(batch.commit()?)
+        batch.commit()?;
+        // Nobody else does, and in the end the store would take no more.
+        self.index.merging.begin_if_due(&self.index.current);
+        Ok(())
     }
 
     /// Makes all of it the index's state, which now reflects `mark` with these columns.
