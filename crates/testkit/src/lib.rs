@@ -24,7 +24,7 @@ mod server;
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaMock;
 pub use machine::{free_port, is_root, required, signal};
-pub use nats::NatsServer;
+pub use nats::{NatsCluster, NatsServer};
 pub use postgres::PostgresServer;
 pub use proxy::{Fault, S3Proxy};
 pub use s3::S3Server;

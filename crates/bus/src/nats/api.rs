@@ -1,4 +1,6 @@
 //! JetStream's API: one way to ask, one way to say what went wrong.
+//!
+//! In a cluster a list has only what its servers tell: what they do not tell stands in it by name.
 
 use alluvium_model::BusError;
 use async_nats::jetstream::Context;
@@ -11,6 +13,9 @@ use async_nats::jetstream::{consumer, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+/// The code of who is to ask again later.
+const TOO_MANY: usize = 429;
 
 /// Why a request was not fulfilled.
 #[derive(Debug)]
@@ -36,7 +41,8 @@ impl From<Failure> for BusError {
     }
 }
 
-/// What an error of JetStream means.
+/// What an error of JetStream means. A cluster in which servers are away says so in many ways, and
+/// goes on when they are back.
 pub(super) fn refused(error: &Error) -> BusError {
     let text = format!("JetStream: {error}");
     match error.error_code() {
@@ -48,7 +54,13 @@ pub(super) fn refused(error: &Error) -> BusError {
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
             BusError::Refused(format!("{text}; enable it for the account that alluvium uses"))
         }
-        _ if error.code() == 503 || error.code() == 504 => BusError::Unavailable(text),
+        // These are of the server's own kind too, but what was asked for stays impossible.
+        ErrorCode::STREAM_INVALID_CONFIG | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => {
+            BusError::Refused(text)
+        }
+        // Of the servers that the stream needs, some are away.
+        ErrorCode::CLUSTER_NO_PEERS => BusError::Unavailable(text),
+        _ if error.code() >= 500 || error.code() == TOO_MANY => BusError::Unavailable(text),
         _ => BusError::Refused(text),
     }
 }
@@ -62,12 +74,41 @@ struct Got {
 struct StreamPage {
     total: usize,
     streams: Option<Vec<Info>>,
+    missing: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
 struct ConsumerPage {
     total: usize,
     consumers: Option<Vec<consumer::Info>>,
+    missing: Option<Vec<String>>,
+}
+
+/// What there is.
+#[derive(Debug)]
+pub(super) struct Listed<T> {
+    /// As its servers tell it.
+    pub(super) found: Vec<T>,
+    /// The names of those whose servers do not answer.
+    pub(super) away: Vec<String>,
+}
+
+impl<T> Listed<T> {
+    fn new() -> Self {
+        Self { found: Vec::new(), away: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.found.len() + self.away.len()
+    }
+
+    /// Takes up one page; whether it is the last of `total`.
+    fn add(&mut self, found: Option<Vec<T>>, away: Option<Vec<String>>, total: usize) -> bool {
+        let before = self.len();
+        self.found.extend(found.unwrap_or_default());
+        self.away.extend(away.unwrap_or_default());
+        self.len() == before || self.len() >= total
+    }
 }
 
 /// A request, answered.
@@ -114,15 +155,12 @@ pub(super) async fn update(js: &Context, config: &Config) -> Result<Info, BusErr
 }
 
 /// All streams that take `subject`.
-pub(super) async fn streams(js: &Context, subject: &str) -> Result<Vec<Info>, BusError> {
-    let mut all = Vec::new();
+pub(super) async fn streams(js: &Context, subject: &str) -> Result<Listed<Info>, BusError> {
+    let mut all = Listed::new();
     loop {
         let body = json!({ "offset": all.len(), "subject": subject });
         let page: StreamPage = ask(js, "STREAM.LIST".to_owned(), &body).await?;
-        let streams = page.streams.unwrap_or_default();
-        let is_last = streams.is_empty();
-        all.extend(streams);
-        if is_last || all.len() >= page.total {
+        if all.add(page.streams, page.missing, page.total) {
             return Ok(all);
         }
     }
@@ -173,15 +211,15 @@ pub(super) async fn purge(js: &Context, stream: &str, offset: u64) -> Result<(),
 }
 
 /// All consumers of a stream.
-pub(super) async fn consumers(js: &Context, stream: &str) -> Result<Vec<consumer::Info>, BusError> {
-    let mut all = Vec::new();
+pub(super) async fn consumers(
+    js: &Context,
+    stream: &str,
+) -> Result<Listed<consumer::Info>, BusError> {
+    let mut all = Listed::new();
     loop {
         let body = json!({ "offset": all.len() });
         let page: ConsumerPage = ask(js, format!("CONSUMER.LIST.{stream}"), &body).await?;
-        let consumers = page.consumers.unwrap_or_default();
-        let is_last = consumers.is_empty();
-        all.extend(consumers);
-        if is_last || all.len() >= page.total {
+        if all.add(page.consumers, page.missing, page.total) {
             return Ok(all);
         }
     }
@@ -206,4 +244,68 @@ pub(super) async fn delete_consumer(
 ) -> Result<(), BusError> {
     let answer = ask::<Value>(js, format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await;
     known(answer, ErrorCode::CONSUMER_NOT_FOUND).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error as a server sends it.
+    fn error(code: usize, kind: ErrorCode) -> Error {
+        let said = json!({ "code": code, "err_code": kind, "description": "as it says" });
+        serde_json::from_value(said).unwrap()
+    }
+
+    #[test]
+    fn what_a_cluster_says_while_servers_are_away_passes() {
+        for (code, kind) in [
+            (500, ErrorCode::STREAM_OFFLINE),
+            (500, ErrorCode::CONSUMER_OFFLINE),
+            (500, ErrorCode::STREAM_OFFLINE_REASON),
+            (500, ErrorCode::CLUSTER_NOT_LEADER),
+            (503, ErrorCode::CLUSTER_NOT_AVAILABLE),
+            (500, ErrorCode::RAFT_GENERAL),
+            (500, ErrorCode::STREAM_GENERALOR),
+            (400, ErrorCode::CLUSTER_NO_PEERS),
+            (429, ErrorCode::STREAM_TOO_MANY_REQUESTS),
+            (504, ErrorCode::default()),
+        ] {
+            let meant = refused(&error(code, kind));
+            assert!(matches!(meant, BusError::Unavailable(_)), "{code} {kind:?}: {meant:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_waiting_helps_against_stops() {
+        for (code, kind) in [
+            (400, ErrorCode::BAD_REQUEST),
+            (404, ErrorCode::STREAM_NOT_FOUND),
+            (400, ErrorCode::STREAM_SUBJECT_OVERLAP),
+            (500, ErrorCode::STREAM_INVALID_CONFIG),
+            (500, ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED),
+            (503, ErrorCode::JETSTREAM_NOT_ENABLED),
+            (503, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT),
+        ] {
+            let meant = refused(&error(code, kind));
+            assert!(matches!(meant, BusError::Refused(_)), "{code} {kind:?}: {meant:?}");
+        }
+        for (code, kind) in [
+            (500, ErrorCode::STORAGE_RESOURCES_EXCEEDED),
+            (503, ErrorCode::INSUFFICIENT_RESOURCES),
+            (503, ErrorCode::STREAM_STORE_FAILED),
+        ] {
+            let meant = refused(&error(code, kind));
+            assert!(matches!(meant, BusError::Full(_)), "{code} {kind:?}: {meant:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_whole_when_all_are_told_or_named() {
+        let away = |name: &str| Some(vec![name.to_owned()]);
+        let mut all = Listed::new();
+        assert!(!all.add(Some(vec![1, 2]), away("a"), 5));
+        assert!(all.add(Some(vec![3]), away("b"), 5));
+        assert_eq!((all.found, all.away), (vec![1, 2, 3], vec!["a".to_owned(), "b".to_owned()]));
+        assert!(Listed::<u8>::new().add(None, None, 7), "a page without any is the last");
+    }
 }

@@ -69,7 +69,7 @@ impl NatsBus {
         let names = Names::new(&settings.prefix);
         streams::state(&js, &names, &settings).await?;
         let shared = Arc::new(Shared::new(client, js, names, settings, clock));
-        for info in shared.streams_of_topics().await? {
+        for info in shared.streams_of_topics().await?.found {
             streams::check_topic(&info)?;
         }
         let refreshing = tokio::spawn(refresh::run(Arc::clone(&shared)));
@@ -77,17 +77,16 @@ impl NatsBus {
     }
 
     /// Removes what retention no longer keeps of the topics whose raw layer is in this process, now
-    /// instead of within half a minute.
+    /// instead of within half a minute. All of them come to their turn, and an error is that of the
+    /// first that fails.
     pub async fn retain(&self) -> Result<(), BusError> {
-        for topic in self.shared.known() {
-            retention::retain(&self.shared, &topic).await?;
-        }
-        Ok(())
+        refresh::retain(&self.shared).await.into_iter().try_for_each(|(_, done)| done)
     }
 
-    /// Asks the server how the topics stand, now instead of within a few seconds.
+    /// Asks the server how the topics stand, now instead of within a few seconds. All of them come to
+    /// their turn, and an error is that of the first that fails.
     pub async fn refresh(&self) -> Result<(), BusError> {
-        refresh::once(&self.shared).await
+        refresh::once(&self.shared).await?.into_iter().try_for_each(|(_, done)| done)
     }
 
     /// Puts an audit event on its stream, which is made if it is not there. `about` is the system or

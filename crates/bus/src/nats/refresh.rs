@@ -1,12 +1,14 @@
 //! In the background: how the topics stand on the server, every few seconds, and what retention
 //! lets go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_model::{BusError, Layer};
+use alluvium_model::{BusError, EntityId, Layer};
+use async_nats::jetstream::stream::Info;
 
+use super::api::Listed;
 use super::headers;
 use super::publish::room;
 use super::topic::{LayerState, Topic};
@@ -16,50 +18,100 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Retention looks at messages, so it comes less often: once in so many times.
 const RETAIN_EVERY: u32 = 6;
 
+/// What became of each topic: one that fails keeps no other from its turn.
+pub(super) type Done = Vec<(EntityId, Result<(), BusError>)>;
+
 /// Goes on until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let (mut looked, mut retained) = (Warned::default(), Warned::default());
     for round in 1_u32.. {
         tokio::time::sleep(EVERY).await;
-        if let Err(error) = once(&shared).await {
-            tracing::debug!(%error, "NATS did not tell how the topics stand");
-            continue;
+        match once(&shared).await {
+            Ok(done) => looked.tell(done, "NATS did not tell how a topic stands"),
+            Err(error) => {
+                tracing::debug!(%error, "NATS did not tell how the topics stand");
+                continue;
+            }
         }
         if round.is_multiple_of(RETAIN_EVERY) {
-            retain(&shared).await;
+            retained.tell(retain(&shared).await, "retention could not remove what it may");
         }
     }
 }
 
-async fn retain(shared: &Shared) {
+/// The topics of which it was warned: once each, until it goes right again.
+#[derive(Default)]
+struct Warned(HashSet<EntityId>);
+
+impl Warned {
+    fn tell(&mut self, done: Done, what: &str) {
+        for (topic, done) in done {
+            let is_news = self.is_news(&topic, done.is_err());
+            match done {
+                Err(error) if is_news => tracing::warn!(%topic, %error, "{what}"),
+                Err(error) => tracing::debug!(%topic, %error, "{what}"),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Whether a topic fails that did not fail the last time.
+    fn is_news(&mut self, topic: &EntityId, fails: bool) -> bool {
+        match fails {
+            true => self.0.insert(topic.clone()),
+            false => {
+                self.0.remove(topic);
+                false
+            }
+        }
+    }
+}
+
+pub(super) async fn retain(shared: &Shared) -> Done {
+    let mut done = Vec::new();
     for topic in shared.known() {
-        if let Err(error) = retention::retain(shared, &topic).await {
-            tracing::warn!(topic = %topic.id, %error, "retention could not remove what it may");
-        }
+        let retained = retention::retain(shared, &topic).await;
+        done.push((topic.id.clone(), retained));
     }
+    done
 }
 
-pub(super) async fn once(shared: &Shared) -> Result<(), BusError> {
+pub(super) async fn once(shared: &Shared) -> Result<Done, BusError> {
     let known = shared.known();
     if known.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let all = shared.streams_of_topics().await?;
-    let all: HashMap<String, _> = all.into_iter().map(|i| (i.config.name.clone(), i)).collect();
+    let Listed { found, away } = shared.streams_of_topics().await?;
+    let found: HashMap<&str, &Info> = found.iter().map(|i| (i.config.name.as_str(), i)).collect();
+    let away: HashSet<String> = away.into_iter().collect();
+    let mut done = Vec::new();
     for topic in known {
-        match all.get(&topic.stream).filter(|info| streams::epoch(info) == topic.epoch) {
-            Some(info) => {
-                topic.saw(info);
-                look(shared, &topic).await?;
-            }
-            // Whoever uses the topic next finds another epoch.
-            None => shared.forget(&topic),
-        }
+        let looked = match away.contains(&topic.stream) {
+            true => Err(BusError::Unavailable(format!(
+                "the servers that have stream {} do not answer",
+                topic.stream
+            ))),
+            false => look(shared, &topic, found.get(topic.stream.as_str()).copied()).await,
+        };
+        done.push((topic.id.clone(), looked));
     }
-    Ok(())
+    Ok(done)
+}
+
+/// Takes up how one topic stands, by what a list has of its stream.
+async fn look(shared: &Shared, topic: &Arc<Topic>, listed: Option<&Info>) -> Result<(), BusError> {
+    match listed.filter(|info| streams::epoch(info) == topic.epoch) {
+        Some(info) => topic.saw(info),
+        // A list may lack what is there. What is gone is forgotten: whoever uses the topic next finds
+        // another epoch.
+        None if shared.same(topic).await?.is_none() => return Ok(()),
+        None => {}
+    }
+    look_at_messages(shared, topic).await
 }
 
 /// What only messages tell.
-async fn look(shared: &Shared, topic: &Arc<Topic>) -> Result<(), BusError> {
+async fn look_at_messages(shared: &Shared, topic: &Topic) -> Result<(), BusError> {
     room::ask_what_landed(shared, topic).await?;
     let end = topic.end();
     let layers = Layer::ALL.into_iter().filter(|layer| topic.is_read_by(*layer));
@@ -80,4 +132,21 @@ async fn look(shared: &Shared, topic: &Arc<Topic>) -> Result<(), BusError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_topic_that_fails_it_is_warned_once_until_it_goes_right() {
+        let [orders, items]: [EntityId; 2] =
+            ["shop.orders", "shop.items"].map(|t| t.parse().unwrap());
+        let mut warned = Warned::default();
+        assert!(warned.is_news(&orders, true));
+        assert!(!warned.is_news(&orders, true));
+        assert!(warned.is_news(&items, true), "each topic is told");
+        assert!(!warned.is_news(&orders, false));
+        assert!(warned.is_news(&orders, true), "it went right meanwhile");
+    }
 }

@@ -2,7 +2,7 @@
 //! found, and held against the server where it must be asked anyway.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use alluvium_model::{BusError, Clock, EntityId, Epoch};
@@ -11,6 +11,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Info;
 use tokio::sync::OnceCell;
 
+use super::api::Listed;
 use super::names::Names;
 use super::publish::room;
 use super::records::CursorState;
@@ -29,9 +30,16 @@ pub(super) struct Shared {
     pub(super) names: Names,
     pub(super) settings: NatsSettings,
     pub(super) clock: Arc<dyn Clock>,
-    topics: Mutex<HashMap<EntityId, Arc<Topic>>>,
+    topics: Mutex<Topics>,
     opening: tokio::sync::Mutex<()>,
     pub(super) audit: OnceCell<()>,
+}
+
+#[derive(Default)]
+struct Topics {
+    known: HashMap<EntityId, Arc<Topic>>,
+    /// Those whose streams were gone, while somebody has them: a stream may come back.
+    forgotten: HashMap<EntityId, Weak<Topic>>,
 }
 
 impl Shared {
@@ -56,7 +64,7 @@ impl Shared {
 
     /// The topics that this process has opened.
     pub(super) fn known(&self) -> Vec<Arc<Topic>> {
-        self.topics().values().cloned().collect()
+        self.topics().known.values().cloned().collect()
     }
 
     /// The topic, made durably if it is not there. What is remembered of it is held against the
@@ -164,10 +172,7 @@ impl Shared {
                 ..Tip::default()
             },
         };
-        let topic = Topic::new(id.clone(), self.names.subject(id), &info, tip, landed);
-        let topic = Arc::new(topic);
-        self.topics().insert(id.clone(), Arc::clone(&topic));
-        Ok(topic)
+        Ok(self.remember(Topic::new(id.clone(), self.names.subject(id), &info, tip, landed)))
     }
 
     /// Where the topic ends, as the server says.
@@ -211,9 +216,10 @@ impl Shared {
         Ok(told.filter(|told| told.epoch == topic.epoch))
     }
 
-    pub(super) async fn streams_of_topics(&self) -> Result<Vec<Info>, BusError> {
-        let all = api::streams(&self.js, &self.names.all_changes()).await?;
-        Ok(all.into_iter().filter(|i| self.names.topic(&i.config.name).is_some()).collect())
+    pub(super) async fn streams_of_topics(&self) -> Result<Listed<Info>, BusError> {
+        let mut all = api::streams(&self.js, &self.names.all_changes()).await?;
+        all.found.retain(|info| self.names.topic(&info.config.name).is_some());
+        Ok(all)
     }
 
     /// The largest message, payload and headers together.
@@ -223,18 +229,30 @@ impl Shared {
     }
 
     fn remembered(&self, id: &EntityId) -> Option<Arc<Topic>> {
-        self.topics().get(id).cloned()
+        self.topics().known.get(id).cloned()
     }
 
-    pub(super) fn forget(&self, topic: &Arc<Topic>) {
+    /// Takes up a topic that was opened. Where its stream was gone for a moment only, it is the one
+    /// that those who read it have yet.
+    fn remember(&self, opened: Topic) -> Arc<Topic> {
         let mut topics = self.topics();
-        if topics.get(&topic.id).is_some_and(|known| Arc::ptr_eq(known, topic)) {
-            topics.remove(&topic.id);
+        let before = topics.forgotten.remove(&opened.id).and_then(|before| before.upgrade());
+        let before = before.filter(|before| before.epoch == opened.epoch);
+        let topic = before.unwrap_or_else(|| Arc::new(opened));
+        topics.known.insert(topic.id.clone(), Arc::clone(&topic));
+        topic
+    }
+
+    fn forget(&self, topic: &Arc<Topic>) {
+        let mut topics = self.topics();
+        if topics.known.get(&topic.id).is_some_and(|known| Arc::ptr_eq(known, topic)) {
+            topics.known.remove(&topic.id);
+            topics.forgotten.insert(topic.id.clone(), Arc::downgrade(topic));
             tracing::warn!(topic = %topic.id, "the stream of a topic is gone, or another one");
         }
     }
 
-    fn topics(&self) -> MutexGuard<'_, HashMap<EntityId, Arc<Topic>>> {
+    fn topics(&self) -> MutexGuard<'_, Topics> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

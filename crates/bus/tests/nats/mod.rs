@@ -1,6 +1,8 @@
 //! The bus on NATS, against a real server.
 
 mod access;
+mod background;
+mod cluster;
 mod contract;
 mod fencing;
 mod line;
@@ -15,11 +17,14 @@ use std::time::Duration;
 use alluvium_bus::contract::settings as contract_settings;
 use alluvium_bus::{NatsBus, NatsSettings};
 use alluvium_model::port::Subscribe;
-use alluvium_model::{FetchLimit, Layer, Message, Subscriber, SystemClock};
+use alluvium_model::{BusError, FetchLimit, Layer, Message, Subscriber, SystemClock};
 use alluvium_testkit::NatsServer;
 use async_nats::jetstream;
 
 use crate::support::{OWNER, topic};
+
+/// So long a server may take until it is there again.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running server, or a visible skip.
 macro_rules! server {
@@ -68,6 +73,21 @@ pub(crate) async fn stream(server: &NatsServer) -> jetstream::stream::Stream {
 
 pub(crate) fn limit(wait: Duration) -> FetchLimit {
     FetchLimit { wait, ..FetchLimit::default() }
+}
+
+/// Asks until the server is there.
+pub(crate) async fn answered<T>(
+    mut ask: impl AsyncFnMut() -> Result<T, BusError>,
+) -> Result<T, BusError> {
+    let answer = async {
+        loop {
+            match ask().await {
+                Err(BusError::Unavailable(_)) => tokio::task::yield_now().await,
+                answer => return answer,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answer).await.expect("the server is there")
 }
 
 /// All messages that are there, in their order.

@@ -8,6 +8,7 @@ use alluvium_bus::{NatsBus, NatsSettings};
 use alluvium_model::clock::ManualClock;
 use alluvium_model::port::Subscribe;
 use alluvium_model::{BusError, Clock as _, FencingToken, FetchLimit, Layer, Publisher, Span};
+use async_nats::Request;
 use async_nats::jetstream::consumer;
 use futures::TryStreamExt as _;
 
@@ -188,7 +189,9 @@ async fn the_first_messages_of_a_topic_come_again_where_they_went_astray() {
     let elsewhere = async_nats::connect(server.url()).await.unwrap();
     for _ in 0..2 {
         let next = format!("$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{name}");
-        elsewhere.request(next, "1".into()).await.unwrap();
+        // What comes has the topic's subject, so only an inbox of its own takes it.
+        let request = Request::new().payload("1".into()).inbox(elsewhere.new_inbox());
+        elsewhere.send_request(next, request).await.unwrap();
     }
     line.go_on();
     let came = tokio::time::timeout(PATIENCE, reading).await.expect("all come").unwrap();

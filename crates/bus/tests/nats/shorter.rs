@@ -11,10 +11,8 @@ use alluvium_model::port::Subscribe;
 use alluvium_model::{BusError, Delivery, Layer, Position, Publisher, Span, Subscriber};
 use alluvium_testkit::NatsServer;
 
-use super::{connect, drain, limit, server, settings, stream};
+use super::{answered, connect, drain, limit, server, settings, stream};
 use crate::support::{OWNER, page, record, topic};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Puts the server's folder by, as it is now.
 fn put_by(server: &mut NatsServer) {
@@ -60,19 +58,6 @@ async fn shortened(server: &mut NatsServer) -> (Arc<NatsBus>, Box<dyn Subscriber
     answered(async || raw.commit(&Span { epoch, after: 0, to: 5 }).await).await.unwrap();
     go_back(server);
     (bus, raw)
-}
-
-/// Asks until the server is there.
-async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, BusError>) -> Result<T, BusError> {
-    let answer = async {
-        loop {
-            match ask().await {
-                Err(BusError::Unavailable(_)) => tokio::task::yield_now().await,
-                answer => return answer,
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, answer).await.expect("the server is there")
 }
 
 /// What the raw layer is told in the end.

@@ -7,7 +7,7 @@ use alluvium_model::{BusError, Layer};
 use async_nats::jetstream::consumer;
 use serde_json::json;
 
-use super::super::api;
+use super::super::api::{self, Listed};
 use super::super::topic::first_after;
 use super::NatsSubscriber;
 
@@ -41,7 +41,7 @@ impl NatsSubscriber {
     /// those the one that came last.
     async fn take_over(&self, mine: &consumer::Info) -> Result<(), BusError> {
         let (js, stream) = (&self.shared.js, &self.topic.stream);
-        for other in self.readers().await? {
+        for other in self.readers().await?.found {
             if other.name == mine.name {
                 continue;
             }
@@ -58,9 +58,10 @@ impl NatsSubscriber {
     }
 
     /// The consumers of this layer.
-    async fn readers(&self) -> Result<Vec<consumer::Info>, BusError> {
-        let all = api::consumers(&self.shared.js, &self.topic.stream).await?;
-        Ok(all.into_iter().filter(|c| token(&c.name, self.layer).is_some()).collect())
+    async fn readers(&self) -> Result<Listed<consumer::Info>, BusError> {
+        let mut all = api::consumers(&self.shared.js, &self.topic.stream).await?;
+        all.found.retain(|consumer| token(&consumer.name, self.layer).is_some());
+        Ok(all)
     }
 
     fn superseded(&self, by: &str) -> BusError {
@@ -76,12 +77,14 @@ impl NatsSubscriber {
         self.shared.still(&self.topic).await?;
         let mine = self.consumer.clone().unwrap_or_default();
         let readers = self.readers().await?;
-        if readers.iter().any(|reader| reader.name == mine) {
+        // Those who have it may be choosing who leads.
+        let is_away = readers.away.contains(&mine);
+        if is_away || readers.found.iter().any(|reader| reader.name == mine) {
             tokio::time::sleep(PAUSE).await;
             return Ok(());
         }
         self.consumer = None;
-        match readers.first() {
+        match readers.found.first() {
             Some(other) => Err(self.superseded(&other.name)),
             None => {
                 tracing::warn!(topic = %self.topic.id, layer = %self.layer, why, "a consumer is gone");

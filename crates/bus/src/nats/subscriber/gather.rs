@@ -68,6 +68,7 @@ impl NatsSubscriber {
         if sequence == self.head() + 1 {
             self.check_joins(totals, own).await?;
         } else if !self.follows(sequence, totals.since(own)).await? {
+            self.topic.is_sure_of(sequence);
             self.over_a_hole().await?;
             return Ok(false);
         }
@@ -125,6 +126,8 @@ impl NatsSubscriber {
     async fn over_a_hole(&mut self) -> Result<(), BusError> {
         (self.consumer, self.pull) = (None, None);
         let missing = self.head() + 1;
+        // First, so that of a cluster one answers that has what came.
+        self.shared.still(&self.topic).await?;
         let found = api::message(&self.shared.js, &self.topic.stream, missing).await?;
         let info = self.shared.still(&self.topic).await?;
         self.topic.check_there(self.head(), first_after(&info))?;
