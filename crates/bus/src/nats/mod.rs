@@ -156,9 +156,11 @@ impl Bus for NatsBus {
     }
 
     async fn topics(&self) -> Result<Vec<EntityId>, BusError> {
-        let streams = self.shared.streams_of_topics().await?.into_iter();
-        let named = streams.filter_map(|info| self.shared.names.topic(&info.config.name));
-        let topics: BTreeSet<EntityId> = named.collect();
+        let listed = self.shared.streams_of_topics().await?;
+        // Those whose servers are away are there all the same.
+        let names = listed.found.into_iter().map(|info| info.config.name).chain(listed.away);
+        let topics: BTreeSet<EntityId> =
+            names.filter_map(|name| self.shared.names.topic(&name)).collect();
         Ok(topics.into_iter().collect())
     }
 

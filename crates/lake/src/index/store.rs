@@ -253,6 +253,9 @@ impl KeyIndex {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use alluvium_model::{Epoch, Op, Position, SequencePart};
 
     use super::*;
@@ -326,14 +329,6 @@ mod tests {
         assert_eq!(index.reflects().unwrap(), None);
         assert_eq!(index.keys().unwrap(), 0);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
 
     /// Where this many tables lie over each other, the store takes no more.
     const TOO_MANY: usize = 30;
