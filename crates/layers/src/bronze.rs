@@ -74,6 +74,13 @@ impl BronzeStage {
         self.open.as_mut().ok_or_else(|| StageError::Bug("the table is not open".to_owned()))
     }
 
+    /// Closes the table after an error, and says what it was.
+    async fn given_up(&mut self, error: StageError) -> StageError {
+        let error = upkeep::told_of(self.open.as_ref().map(|(table, _)| table), error).await;
+        self.open = None;
+        error
+    }
+
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
         let before = self.open().await?.1;
         let before = go_on(&self.lake, before, delivery).await?;
@@ -246,11 +253,10 @@ impl Stage for BronzeStage {
     }
 
     async fn apply(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
-        let applied = self.apply_open(delivery).await;
-        if applied.is_err() {
-            self.open = None;
+        match self.apply_open(delivery).await {
+            Ok(applied) => Ok(applied),
+            Err(error) => Err(self.given_up(error).await),
         }
-        applied
     }
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
@@ -258,10 +264,9 @@ impl Stage for BronzeStage {
     }
 
     async fn maintain(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError> {
-        let maintained = self.maintain_open(upkeep).await;
-        if maintained.is_err() {
-            self.open = None;
+        match self.maintain_open(upkeep).await {
+            Ok(maintained) => Ok(maintained),
+            Err(error) => Err(self.given_up(error).await),
         }
-        maintained
     }
 }

@@ -2,18 +2,22 @@
 //! it waits for the lake, and between batches.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use alluvium_lake::{Lake, Table, path};
-use alluvium_model::{EntityId, Stage, Upkeep};
+use alluvium_model::clock::ManualClock;
+use alluvium_model::{Clock, Stage, SystemClock, Upkeep};
 use deltalake::DeltaTable;
 use deltalake::operations::optimize::OptimizeType;
 use deltalake::operations::vacuum::VacuumMode;
+use object_store::path::Path;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use crate::platform::{Platform, apply, people, rows};
+use crate::platform::{Platform, Rows, apply, as_rows, people, rows, scan, without_batch};
 use crate::points::{
     SCENES, Scene, collects_all, crossed, forgotten_within_a_batch, is_noticed, runtime, two,
 };
@@ -29,25 +33,36 @@ where
     outcome.await.unwrap()
 }
 
-/// A silver table in the hands of another library.
+/// A table in the hands of another library.
 #[derive(Clone)]
 struct Foreign {
     lake: Lake,
-    id: EntityId,
+    place: Path,
 }
 
 impl Foreign {
+    /// The silver table.
     fn of(platform: &Platform) -> Self {
-        Self { lake: platform.lake.clone(), id: platform.id() }
+        Self { lake: platform.lake.clone(), place: path::silver(&platform.id()) }
+    }
+
+    fn of_bronze(platform: &Platform) -> Self {
+        Self { place: path::bronze(&platform.id()), ..Self::of(platform) }
     }
 
     async fn open(&self) -> DeltaTable {
-        deltalake::open_table(self.lake.url_of(&path::silver(&self.id))).await.unwrap()
+        deltalake::open_table(self.lake.url_of(&self.place)).await.unwrap()
+    }
+
+    /// The rows as we read them.
+    async fn rows(&self) -> Rows {
+        let table = Table::open(&self.lake, &self.place).await.unwrap().unwrap();
+        without_batch(as_rows(&scan(&table).await))
     }
 
     /// Where the newest batch of ours ends.
     async fn end(&self) -> Option<Value> {
-        let table = Table::open(&self.lake, &path::silver(&self.id)).await.unwrap().unwrap();
+        let table = Table::open(&self.lake, &self.place).await.unwrap().unwrap();
         table.commit_info().map(|info| info["span"]["to"].clone())
     }
 
@@ -208,4 +223,46 @@ async fn rows_that_another_library_deletes_between_batches_are_gone_and_nothing_
     stage.maintain(Upkeep::All).await.unwrap();
     assert_eq!(platform.history(&["id", "name"]).await, expected);
     assert_eq!(platform.silver_rows_by_datafusion().await, platform.silver_rows().await);
+}
+
+/// What another library's OPTIMIZE wrote has grown old by the time that a stage which heard nothing of
+/// it looks for garbage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_heard_nothing_of_an_optimize_collects_none_of_what_it_wrote() {
+    for (is_silver, upkeep) in
+        [(true, Upkeep::Step), (true, Upkeep::All), (false, Upkeep::Step), (false, Upkeep::All)]
+    {
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let platform = Platform::by_clock(people(), clock.clone());
+        let topic = two(&platform);
+        let mut stage: Box<dyn Stage> = match is_silver {
+            true => Box::new(platform.silver()),
+            false => Box::new(platform.bronze()),
+        };
+        let (foreign, by) = match is_silver {
+            true => (Foreign::of(&platform), Some("id")),
+            false => (Foreign::of_bronze(&platform), None),
+        };
+        apply(&mut *stage, &topic.delivery(0, 1)).await;
+        apply(&mut *stage, &topic.delivery(1, 2)).await;
+        let before = foreign.rows().await;
+        assert!(foreign.optimize(by).await);
+        clock.advance(Duration::from_secs(2 * 86_400));
+        let error = stage.maintain(upkeep).await.unwrap_err();
+        assert!(error.remedy().is_retry(), "{error}");
+        assert_eq!(foreign.rows().await, before);
+        let done = stage.maintain(upkeep).await.unwrap();
+        assert!(done.objects_removed >= 2, "what was put together goes: {done:?}");
+        assert_eq!(foreign.rows().await, before);
+        assert_eq!(stage.progress().await.unwrap().unwrap().offset, 2);
+        apply(&mut *stage, &topic.newest()).await;
+        if is_silver {
+            let undisturbed = Platform::quick(people());
+            apply(&mut undisturbed.silver(), &two(&undisturbed).all()).await;
+            assert_eq!(rows(&platform).await, rows(&undisturbed).await);
+            assert_eq!(platform.silver_rows_by_datafusion().await, platform.silver_rows().await);
+        } else {
+            assert!(foreign.rows().await.len() > before.len());
+        }
+    }
 }

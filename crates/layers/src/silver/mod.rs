@@ -36,7 +36,6 @@ mod versions;
 use std::sync::Arc;
 
 use alluvium_lake::index::{IndexError, KeyIndex, Writer};
-use alluvium_lake::table::Standing;
 use alluvium_lake::upkeep::UpkeepPolicy;
 use alluvium_lake::{Lake, Table};
 use alluvium_model::metadata::SnapshotOrder;
@@ -207,22 +206,12 @@ impl SilverStage {
         Table::open(&self.lake, &self.shape.path).await.map_err(lake_error)
     }
 
-    /// Closes the table after an error, and says what it was. A file that is missing is no damage
-    /// where another program wrote the table meanwhile: it may have replaced and removed it.
+    /// Closes the table after an error, and says what it was.
     async fn given_up(&mut self, error: StageError) -> StageError {
-        let went_on = match (&self.open, &error) {
-            (Some(open), StageError::Corrupt(_)) => {
-                open.table.look().await.is_ok_and(|standing| standing != Standing::Same)
-            }
-            _ => false,
-        };
+        let table = self.open.as_ref().map(|open| &open.table);
+        let error = upkeep::told_of(table, error).await;
         self.open = None;
-        match error {
-            StageError::Corrupt(what) if went_on => StageError::Unavailable(format!(
-                "{what}; another writer committed meanwhile, planning anew"
-            )),
-            error => error,
-        }
+        error
     }
 
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
