@@ -36,7 +36,6 @@ pub(crate) fn spec() -> TableSpec {
         partition_by: Some("_is_current"),
         deletion_vectors: true,
         stats: vec!["id".to_owned(), "name".to_owned(), "at".to_owned()],
-        properties: BTreeMap::new(),
     }
 }
 

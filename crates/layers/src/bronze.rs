@@ -59,17 +59,13 @@ impl BronzeStage {
                 partition_by: None,
                 deletion_vectors: false,
                 stats: vec!["_ingested_at".to_owned()],
-                properties: Default::default(),
             };
             let mut table = Table::open_or_create(&self.lake, spec).await.map_err(lake_error)?;
             if !table.is_claimed() {
                 upkeep::claim(&mut table).await?;
             }
-            let progress = match LayerNote::read(table.commit_info(), Layer::Bronze)? {
-                None => None,
-                Some(note) => Some(note.check(&table, &self.entity.id())?),
-            };
-            self.open = Some((table, progress));
+            let note = LayerNote::of(&table, Layer::Bronze, &self.entity.id())?;
+            self.open = Some((table, note.map(|note| note.progress())));
         }
         self.open.as_mut().ok_or_else(|| StageError::Bug("the table is not open".to_owned()))
     }

@@ -159,10 +159,9 @@ impl SilverStage {
             }
             let mut table =
                 Table::open_or_create(&self.lake, self.shape.table()).await.map_err(lake_error)?;
-            let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
+            let note = LayerNote::of(&table, Layer::Silver, &self.shape.entity.id())?;
             let newest = note.as_ref().and_then(|note| note.newest);
-            let id = self.shape.entity.id();
-            let progress = note.map(|note| note.check(&table, &id)).transpose()?;
+            let progress = note.map(|note| note.progress());
             let at = progress.map(|progress| (progress.epoch, progress.offset));
             let brought = follow::bring(&self.lake, &table, at, &self.index, &self.shape);
             let mut closings = Box::pin(brought).await?;
