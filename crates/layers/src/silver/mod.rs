@@ -157,14 +157,14 @@ impl SilverStage {
             if let Some(table) = self.standing_table().await? {
                 self.shape = self.shape.standing(table.schema())?;
             }
-            let mut table =
-                Table::open_or_create(&self.lake, self.shape.table()).await.map_err(lake_error)?;
+            let table = Table::open_or_create(&self.lake, self.shape.table()).await;
+            let mut table = table.map_err(|error| self.opening(lake_error(error)))?;
             let note = LayerNote::of(&table, Layer::Silver, &self.shape.entity.id())?;
             let newest = note.as_ref().and_then(|note| note.newest);
             let progress = note.map(|note| note.progress());
             let at = progress.map(|progress| (progress.epoch, progress.offset));
             let brought = follow::bring(&self.lake, &table, at, &self.index, &self.shape);
-            let mut closings = Box::pin(brought).await?;
+            let mut closings = Box::pin(brought).await.map_err(|error| self.opening(error))?;
             if !table.is_claimed() {
                 // Of the rows nothing is altered, and so nothing of the index.
                 upkeep::claim(&mut table).await?;
@@ -202,7 +202,19 @@ impl SilverStage {
         // A newest log entry that is torn is set aside by the writer only, who may not know yet
         // what columns the table has.
         drop(Table::open_or_create(&self.lake, self.shape.table()).await);
-        Table::open(&self.lake, &self.shape.path).await.map_err(lake_error)
+        let table = Table::open(&self.lake, &self.shape.path).await;
+        table.map_err(|error| self.opening(lake_error(error)))
+    }
+
+    /// What is said of an error met while the table was opened: of a damaged one, what mends it.
+    fn opening(&self, error: StageError) -> StageError {
+        match error {
+            StageError::Corrupt(what) => StageError::Corrupt(format!(
+                "{what}; `alluvium rebuild silver {}` makes the table anew from raw",
+                self.shape.entity.id()
+            )),
+            error => error,
+        }
     }
 
     /// Closes the table after an error, and says what it was.
