@@ -397,6 +397,23 @@ async fn what_left_the_table_lately_stays_for_those_who_read_it() {
     }
 }
 
+/// Whether others have written the table since cannot be told then.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_version_whose_entry_is_gone_nothing_is_collected() {
+    let root = tempfile::tempdir().unwrap();
+    let lake = lake_in(root.path());
+    let mut table = open(&lake).await;
+    filled(&mut table, 2).await;
+    table.stage_file(&rows(&[(1, 1)]), Some(true)).await.unwrap();
+    table.write_checkpoint(0).await.unwrap();
+    let entry = format!("_delta_log/{:020}.json", table.version());
+    fs::remove_file(folder(&root).join(entry)).unwrap();
+    let mut table = open(&lake).await;
+    assert_eq!(collect(&mut table, LATER, 100).await.removed, 0);
+    add(&mut table, &[(900, 9)], 9).await;
+    assert_eq!(collect(&mut table, LATER, 100).await.removed, 1);
+}
+
 /// A thousand small commits: what opening costs, and what stands in memory, does not grow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_small_commits_leave_few_files_and_a_short_log() {

@@ -125,3 +125,27 @@ async fn a_table_opens_from_a_checkpoint_when_the_entries_before_it_are_gone() {
     assert_eq!(scanned(&open(&lake).await).await, expected(&model));
     assert_eq!(by_datafusion(&lake).await, expected(&model));
 }
+
+/// The entry that said it is gone, and the newest checkpoint is not ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_last_is_found_in_a_checkpoint_of_ours_before_one_of_another_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = lake_in(folder.path());
+    let mut table = open(&lake).await;
+    let staged = table.stage_file(&rows(&[(1, 1)]), Some(true)).await.unwrap();
+    written(table.commit(commit(vec![staged], &[], 1)).await.unwrap());
+    assert_eq!(table.write_checkpoint(0).await.unwrap().version, 1);
+    let staged = table.stage_file(&rows(&[(2, 2)]), Some(true)).await.unwrap();
+    let said = commit(vec![staged], &[], 0);
+    let quiet = Commit { info: serde_json::Value::Null, txns: vec![], ..said };
+    written(table.commit(quiet).await.unwrap());
+    let library = deltalake::open_table(lake.url_of(&spec().path)).await.unwrap();
+    deltalake::checkpoints::create_checkpoint(&library, None).await.unwrap();
+    let log = folder.path().join("silver/shop/orders/_delta_log");
+    for version in 0..2 {
+        std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
+    }
+    let table = open(&lake).await;
+    assert_eq!((table.version(), table.txn("alluvium/silver/7")), (2, Some(1)));
+    assert_eq!(table.commit_info(), Some(&serde_json::json!({"to": 1})));
+}

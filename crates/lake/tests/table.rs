@@ -36,7 +36,6 @@ pub(crate) fn spec() -> TableSpec {
         partition_by: Some("_is_current"),
         deletion_vectors: true,
         stats: vec!["id".to_owned(), "name".to_owned(), "at".to_owned()],
-        properties: BTreeMap::new(),
     }
 }
 
@@ -248,8 +247,7 @@ async fn what_a_crash_before_the_log_entry_leaves_does_no_harm() {
     drop(table);
     let root = folder.path().join("silver/shop/orders");
     fs::write(root.join("_is_current=true/part-half.zstd.parquet"), "half").unwrap();
-    fs::create_dir(root.join("_alluvium")).unwrap();
-    fs::write(root.join("_alluvium/deletion_vector_half.bin"), "").unwrap();
+    fs::write(root.join("deletion_vector_half.bin"), "").unwrap();
     fs::write(root.join("_delta_log/00000000000000000002.json.tmp"), "{").unwrap();
 
     let mut table = open(&lake).await;
@@ -313,7 +311,7 @@ async fn a_damaged_deletion_vector_or_data_file_is_found() {
     let file = append(&mut table, &[(1, 1), (2, 2)], true, 1).await;
     written(table.commit(commit(vec![], &[(file, &[0])], 2)).await.unwrap());
     let root = folder.path().join("silver/shop/orders");
-    let vector = fs::read_dir(root.join("_alluvium"))
+    let vector = fs::read_dir(&root)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .find(|path| path.extension().is_some_and(|e| e == "bin"))

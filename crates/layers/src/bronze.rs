@@ -59,19 +59,22 @@ impl BronzeStage {
                 partition_by: None,
                 deletion_vectors: false,
                 stats: vec!["_ingested_at".to_owned()],
-                properties: Default::default(),
             };
             let mut table = Table::open_or_create(&self.lake, spec).await.map_err(lake_error)?;
             if !table.is_claimed() {
                 upkeep::claim(&mut table).await?;
             }
-            let progress = match LayerNote::read(table.commit_info(), Layer::Bronze)? {
-                None => None,
-                Some(note) => Some(note.check(&table, &self.entity.id())?),
-            };
-            self.open = Some((table, progress));
+            let note = LayerNote::of(&table, Layer::Bronze, &self.entity.id())?;
+            self.open = Some((table, note.map(|note| note.progress())));
         }
         self.open.as_mut().ok_or_else(|| StageError::Bug("the table is not open".to_owned()))
+    }
+
+    /// Closes the table after an error, and says what it was.
+    async fn given_up(&mut self, error: StageError) -> StageError {
+        let error = upkeep::told_of(self.open.as_ref().map(|(table, _)| table), error).await;
+        self.open = None;
+        error
     }
 
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
@@ -246,11 +249,10 @@ impl Stage for BronzeStage {
     }
 
     async fn apply(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {
-        let applied = self.apply_open(delivery).await;
-        if applied.is_err() {
-            self.open = None;
+        match self.apply_open(delivery).await {
+            Ok(applied) => Ok(applied),
+            Err(error) => Err(self.given_up(error).await),
         }
-        applied
     }
 
     async fn flush(&mut self) -> Result<Vec<Applied>, StageError> {
@@ -258,10 +260,9 @@ impl Stage for BronzeStage {
     }
 
     async fn maintain(&mut self, upkeep: Upkeep) -> Result<Maintained, StageError> {
-        let maintained = self.maintain_open(upkeep).await;
-        if maintained.is_err() {
-            self.open = None;
+        match self.maintain_open(upkeep).await {
+            Ok(maintained) => Ok(maintained),
+            Err(error) => Err(self.given_up(error).await),
         }
-        maintained
     }
 }

@@ -169,8 +169,8 @@ async fn reached(lake: &Lake, id: &EntityId) -> Result<Vec<(Layer, Progress)>, S
     let mut reached = Vec::new();
     for (layer, place) in [(Layer::Bronze, path::bronze(id)), (Layer::Silver, path::silver(id))] {
         let Some(table) = Table::open(lake, &place).await.map_err(lake_error)? else { continue };
-        if let Some(note) = LayerNote::read(table.commit_info(), layer)? {
-            reached.push((layer, note.check(&table, id)?));
+        if let Some(note) = LayerNote::of(&table, layer, id)? {
+            reached.push((layer, note.progress()));
         }
     }
     Ok(reached)

@@ -59,13 +59,24 @@ impl LayerNote {
         Self { newest, ..self }
     }
 
-    /// Reads the note of a table's newest commit that has one.
-    pub(crate) fn read(info: Option<&Value>, layer: Layer) -> Result<Option<Self>, StageError> {
-        let Some(info) = info else { return Ok(None) };
+    /// The note of the newest commit of a layer's table that has one; `None` where nothing was
+    /// applied yet. [`StageError::Corrupt`] where the table's transactions do not agree.
+    pub(crate) fn of(
+        table: &Table,
+        layer: Layer,
+        entity: &EntityId,
+    ) -> Result<Option<Self>, StageError> {
+        let Some(info) = table.commit_info() else {
+            return match table.txns_of(&app_ids(layer, entity)).max() {
+                None => Ok(None),
+                Some((app_id, offset)) => Err(lost(table, layer, entity, app_id, offset)),
+            };
+        };
         let note =
             Self::deserialize(info).ok().filter(|note| note.layer == layer).ok_or_else(|| {
                 StageError::Corrupt(format!("the {layer} table's commit note does not read"))
             })?;
+        note.check(table, entity)?;
         Ok(Some(note))
     }
 
@@ -79,11 +90,11 @@ impl LayerNote {
         (app_id(self.layer, entity, &self.span), i64::try_from(self.span.to).unwrap_or(i64::MAX))
     }
 
-    /// How far the layer got, if the table's transactions agree.
-    pub(crate) fn check(&self, table: &Table, entity: &EntityId) -> Result<Progress, StageError> {
+    /// That the table's transactions agree.
+    fn check(&self, table: &Table, entity: &EntityId) -> Result<(), StageError> {
         let (app_id, offset) = self.txn(entity);
         if table.txn(&app_id) == Some(offset) {
-            return Ok(self.progress());
+            return Ok(());
         }
         Err(StageError::Corrupt(format!(
             "{}: its newest commit note says offset {offset}, its transaction {:?}",
@@ -118,7 +129,28 @@ pub(crate) fn conserved(applied: &Applied) -> Result<(), StageError> {
 }
 
 fn app_id(layer: Layer, entity: &EntityId, span: &Span) -> String {
-    format!("alluvium/{layer}/{entity}/{}", span.epoch)
+    format!("{}{}", app_ids(layer, entity), span.epoch)
+}
+
+/// What the application ids of a layer's transactions begin with, whatever the epoch.
+fn app_ids(layer: Layer, entity: &EntityId) -> String {
+    format!("alluvium/{layer}/{entity}/")
+}
+
+/// Something was applied, and what tells of it is gone: the transaction has the offset, but not the
+/// sums up to there, so that nothing can go on from it.
+fn lost(table: &Table, layer: Layer, entity: &EntityId, app_id: &str, offset: i64) -> StageError {
+    let path = table.path();
+    let mend = match layer {
+        Layer::Silver => format!("`alluvium rebuild silver {entity}` makes the table anew"),
+        Layer::Raw | Layer::Bronze => {
+            format!("move all that stands below {path} away, and it is made anew from raw")
+        }
+    };
+    StageError::Corrupt(format!(
+        "{path}: its transaction `{app_id}` says that offset {offset} is applied, and the commit \
+         that tells the rest is gone from its log, which another program must have cleaned; {mend}"
+    ))
 }
 
 /// A stretch of messages that a layer has not applied.

@@ -1,7 +1,7 @@
 //! What bronze and silver have in common as the writers of their tables: taking them over, and
 //! upkeep, told in the words of the port.
 
-use alluvium_lake::table::{Compacted, CompactionOutcome};
+use alluvium_lake::table::{Compacted, CompactionOutcome, Standing};
 use alluvium_lake::upkeep::TableUpkeep;
 use alluvium_lake::{CommitOutcome, LakeError, Table};
 use alluvium_model::{Maintained, StageError};
@@ -17,6 +17,18 @@ pub(crate) async fn claim(table: &mut Table) -> Result<(), StageError> {
             let text = "another writer committed meanwhile; looking at the table anew".to_owned();
             Err(StageError::Unavailable(text))
         }
+    }
+}
+
+/// What is said of an error met while `table` was open. A file that is missing is no damage where
+/// another program wrote the table meanwhile: it may have replaced and removed it.
+pub(crate) async fn told_of(table: Option<&Table>, error: StageError) -> StageError {
+    let (Some(table), StageError::Corrupt(what)) = (table, &error) else { return error };
+    match table.look().await {
+        Ok(standing) if standing != Standing::Same => StageError::Unavailable(format!(
+            "{what}; another writer committed meanwhile, planning anew"
+        )),
+        _ => error,
     }
 }
 

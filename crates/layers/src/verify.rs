@@ -87,9 +87,11 @@ pub async fn verify(
             }
             Err(error) => return Err(lake_error(error)),
         };
-        let note = LayerNote::read(table.commit_info(), layer)?;
-        let reached = note.map(|note| note.check(&table, &id)).transpose()?;
-        layers.push((layer, table, reached));
+        match LayerNote::of(&table, layer, &id) {
+            Ok(note) => layers.push((layer, table, note.map(|note| note.progress()))),
+            Err(StageError::Corrupt(how)) => out.note(layer, "progress", false, how),
+            Err(error) => return Err(error),
+        }
     }
     let told: Vec<_> =
         layers.iter().filter_map(|(layer, _, p)| p.map(|p| (*layer, p.epoch, p.offset))).collect();

@@ -336,6 +336,10 @@ async fn deletion_vectors_that_are_lost_take_nothing_with_them() {
     let vectors = files_below(&folder, ".bin");
     assert!(!vectors.is_empty());
     vectors.iter().for_each(|file| fs::remove_file(file).unwrap());
+    let error = platform.silver().progress().await.unwrap_err().to_string();
+    for part in ["deletion_vector_", "is not there", "`alluvium rebuild silver hall.people`"] {
+        assert!(error.contains(part), "{error}");
+    }
     assert!(verified(&platform).await.checks[0].detail.contains("the table cannot be read"));
     // What the log says is all that a swap needs of the old table: readers go on in it.
     assert_eq!(rebuilt(&platform).await.version, version + 1);

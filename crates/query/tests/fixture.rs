@@ -99,7 +99,6 @@ impl Orders {
             partition_by: Some("_is_current"),
             deletion_vectors: true,
             stats: ["id", "_valid_from", "_valid_to"].map(str::to_owned).to_vec(),
-            properties: BTreeMap::new(),
         };
         let mut table = Table::open_or_create(lake, spec).await.unwrap();
         let staged = table.stage_file(&versions(1..=100, 1, None), Some(true)).await.unwrap();

@@ -137,7 +137,6 @@ async fn numbered(lake: &Lake, entity: &str, kind: DataType) {
         partition_by: Some("_is_current"),
         deletion_vectors: true,
         stats: ["_valid_from", "_valid_to"].map(str::to_owned).to_vec(),
-        properties: BTreeMap::new(),
     };
     let mut table = Table::open_or_create(lake, spec).await.unwrap();
     let stored = Arc::new(schema.project(&[0, 1]).unwrap());

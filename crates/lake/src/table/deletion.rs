@@ -20,9 +20,6 @@ const MAGIC: u32 = 1_681_511_377;
 const PARALLEL_READS: usize = 8;
 /// A uuid in z85.
 const UUID_CHARS: usize = 20;
-/// The folder of the vectors, relative to the table. A VACUUM that knows no vectors takes their
-/// files for orphans; what stands in a folder whose name begins with `_` it leaves alone.
-const FOLDER: &str = "_alluvium";
 
 /// The vectors of one commit, as one file.
 pub(super) struct DeletionFile {
@@ -48,7 +45,9 @@ pub(super) fn encode(
             *file,
             DeletionVectorDescriptor {
                 storage_type: StorageType::UuidRelativePath,
-                path_or_inline_dv: format!("{FOLDER}{}", z85::encode(id.as_bytes())),
+                // Without a prefix, the name of a folder: some readers take none, or letters and
+                // digits alone.
+                path_or_inline_dv: z85::encode(id.as_bytes()),
                 offset: Some(written.offset),
                 size_in_bytes: written.size_in_bytes,
                 cardinality: written.cardinality,
@@ -56,7 +55,7 @@ pub(super) fn encode(
         );
     }
     writer.finalize().map_err(failed)?;
-    Ok(DeletionFile { path: path_in(FOLDER, &id), bytes, descriptors })
+    Ok(DeletionFile { path: path_in("", &id), bytes, descriptors })
 }
 
 /// Reads the vectors of all files whose vector has not been read yet.
@@ -214,14 +213,21 @@ mod tests {
         }
     }
 
+    /// Trino refuses a table of which a prefix has other characters.
     #[test]
-    fn vectors_stand_where_no_vacuum_looks_and_are_read_elsewhere_too() {
+    fn vectors_are_written_where_every_reader_finds_them_and_read_from_any_folder() {
         let file = encode(&BTreeMap::from([(FileId(0), RoaringTreemap::from_iter([1]))])).unwrap();
-        let name = file.path.strip_prefix("_alluvium/").unwrap();
-        assert!(name.starts_with("deletion_vector_") && !name.contains('/'), "{name}");
         let vector = &file.descriptors[&FileId(0)];
-        let bare = vector.path_or_inline_dv.strip_prefix("_alluvium").unwrap().to_owned();
-        let at_the_root = DeletionVectorDescriptor { path_or_inline_dv: bare, ..vector.clone() };
-        assert_eq!(path_of(&at_the_root).unwrap(), name);
+        let (prefix, id) =
+            vector.path_or_inline_dv.split_at(vector.path_or_inline_dv.len() - UUID_CHARS);
+        assert!(prefix.chars().all(|c| c.is_ascii_alphanumeric()), "{prefix}");
+        let told = path_of(vector).unwrap();
+        assert_eq!(told, file.path);
+        assert!(told.starts_with("deletion_vector_") && !told.contains('/'), "{told}");
+        for folder in ["a1", "_alluvium"] {
+            let text = format!("{folder}{id}");
+            let elsewhere = DeletionVectorDescriptor { path_or_inline_dv: text, ..vector.clone() };
+            assert_eq!(path_of(&elsewhere).unwrap(), format!("{folder}/{}", file.path));
+        }
     }
 }

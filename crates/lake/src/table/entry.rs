@@ -122,18 +122,20 @@ impl Entry {
     /// The first entry of a table.
     pub(super) fn creation(lake: &Lake, spec: &TableSpec) -> Result<Vec<u8>, LakeError> {
         let now = lake.clock().now().as_millisecond();
-        let mut configuration: HashMap<String, String> =
-            spec.properties.clone().into_iter().collect();
+        // What commits say of themselves lasts as long as we clean the log: others do not know of it.
+        let mut properties = vec![("delta.enableExpiredLogCleanup", "false")];
         if spec.deletion_vectors {
-            configuration.insert("delta.enableDeletionVectors".to_owned(), "true".to_owned());
+            properties.push(("delta.enableDeletionVectors", "true"));
         }
+        let configuration =
+            properties.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let metadata = TableMetadata {
             id: Uuid::new_v4().to_string(),
             description: Some(spec.description.clone()),
             format: json!({"provider": "parquet", "options": {}}),
             schema_string: schema::to_json(&spec.schema)?,
             partition_columns: spec.partition_by.map(str::to_owned).into_iter().collect(),
-            configuration,
+            configuration: configuration.collect(),
             created_time: Some(now),
         };
         let mut draft = Draft::new("CREATE TABLE", now);

@@ -1,6 +1,6 @@
 //! The table's log: loaded at open, read on entry by entry, appended by put-if-absent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -163,18 +163,30 @@ pub(super) async fn is_there(lake: &Lake, table: &Path, version: i64) -> Result<
     Ok(lake.head(&entry_path(table, version), 1).await?.is_some())
 }
 
-/// What the newest entry says that says anything, among those that a checkpoint covers:
-/// checkpoints do not keep it.
+/// What was said last, of what a checkpoint covers that is not ours, and so does not keep it: an
+/// entry before it tells, or a checkpoint of ours.
 async fn look_back(
     lake: &Lake,
     table: &Path,
     listing: &Listing,
 ) -> Result<Option<serde_json::Value>, LakeError> {
-    let covered = listing.checkpoints.keys().last().copied().unwrap_or(-1);
-    for version in listing.entries.range(..=covered).map(|(version, _)| version).rev() {
-        let Some(entry) = entry_at(lake, table, *version).await? else { break };
-        if entry.info.is_some() {
-            return Ok(entry.info);
+    let Listing { entries, checkpoints } = listing;
+    let covered = checkpoints.keys().last().copied().unwrap_or(-1);
+    let versions: BTreeSet<i64> =
+        entries.range(..=covered).chain(checkpoints).map(|(version, _)| *version).collect();
+    for version in versions.into_iter().rev() {
+        if entries.contains_key(&version) {
+            let Some(entry) = entry_at(lake, table, version).await? else { break };
+            if entry.info.is_some() {
+                return Ok(entry.info);
+            }
+        }
+        if checkpoints.contains_key(&version) {
+            match checkpoint::read(lake, table, version).await {
+                Ok(Checkpoint { entry, .. }) if entry.info.is_some() => return Ok(entry.info),
+                Ok(_) | Err(LakeError::Corrupt(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(None)

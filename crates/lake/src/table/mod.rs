@@ -28,8 +28,6 @@ mod step;
 mod tombstone;
 mod travel;
 
-use std::collections::BTreeMap;
-
 use arrow::datatypes::SchemaRef;
 use object_store::path::Path;
 use serde_json::Value;
@@ -72,8 +70,6 @@ pub struct TableSpec {
     pub deletion_vectors: bool,
     /// The columns of whose values each file's entry tells the least and the greatest.
     pub stats: Vec<String>,
-    /// Further table properties, `delta.…`.
-    pub properties: BTreeMap<String, String>,
 }
 
 /// An open table: the files it consists of now, in memory. One handle writes; any number may read.
@@ -151,6 +147,12 @@ impl Table {
     /// The number that the newest commit with this application id carried.
     pub fn txn(&self, app_id: &str) -> Option<i64> {
         self.state.txns.get(app_id).copied()
+    }
+
+    /// The application ids that begin so and have a number.
+    pub fn txns_of(&self, prefix: &str) -> impl Iterator<Item = (&str, i64)> {
+        let all = self.state.txns.iter().map(|(app_id, number)| (app_id.as_str(), *number));
+        all.filter(move |(app_id, _)| app_id.starts_with(prefix))
     }
 
     /// What the newest commit that carried anything said of itself: [`Commit::info`].

@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use super::entry::Draft;
 use super::state::State;
-use super::{Table, log};
+use super::{Standing, Table};
 use crate::store::Created;
 use crate::{CommitOutcome, Lake, LakeError};
 
@@ -70,17 +70,20 @@ impl Table {
         }
     }
 
-    /// That nobody has written it since, where somebody else could.
-    pub(super) async fn check_newest(&self) -> Result<(), LakeError> {
-        if !self.is_shared() {
-            return Ok(());
-        }
+    /// Whether nobody has written it since; an error where somebody has. False where that is not
+    /// known: the entry of this version is gone, and the log cannot be told from another table's.
+    pub(super) async fn is_newest(&self) -> Result<bool, LakeError> {
         self.check_owner()?;
-        match log::is_there(&self.lake, &self.path, self.state.version + 1).await? {
-            false => Ok(()),
-            true => {
+        match self.look().await? {
+            Standing::Same => Ok(true),
+            Standing::Other if self.state.entry.is_none() => Ok(false),
+            _ if self.is_shared() => {
                 Err(LakeError::Fenced(format!("{}: another process has written it", self.path)))
             }
+            _ => Err(LakeError::Unavailable {
+                what: format!("{}: it is not as this process knows it", self.path),
+                source: "another program has written it meanwhile".into(),
+            }),
         }
     }
 }

@@ -71,8 +71,8 @@ impl SilverStage {
                 table.path()
             )));
         }
-        let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
-        let progress = note.map(|note| note.check(&table, &shape.entity.id())).transpose()?;
+        let note = LayerNote::of(&table, Layer::Silver, &shape.entity.id())?;
+        let progress = note.map(|note| note.progress());
         let at = progress.map(|progress| (progress.epoch, progress.offset));
         let brought = bring(&self.lake, &table, at, &self.index, &shape);
         let closings = Box::pin(brought).await?;

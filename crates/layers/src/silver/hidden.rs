@@ -134,19 +134,17 @@ pub(super) async fn read_all(
     last: Option<i64>,
     columns: &str,
 ) -> Result<SideState, LakeError> {
-    let mut files = Vec::new();
+    let (mut files, mut whole) = (Vec::new(), None);
     let mut next = last;
     while let Some(name) = next {
         let (previous, state) = read(lake, table, name, Some(columns)).await?;
-        files.push(state);
+        // The newest one counts, and is long: those before it are let go.
+        whole = whole.or(state.whole);
+        files.push(state.events);
         next = previous;
     }
-    let mut all = SideState::default();
-    for state in files.into_iter().rev() {
-        all.events.extend(state.events);
-        all.whole = state.whole.or(all.whole);
-    }
-    Ok(all)
+    let events = files.into_iter().rev().flatten().collect();
+    Ok(SideState { events, whole })
 }
 
 /// The state of the entity as a whole, as the side files up to `last` told it last.

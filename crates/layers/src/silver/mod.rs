@@ -36,7 +36,6 @@ mod versions;
 use std::sync::Arc;
 
 use alluvium_lake::index::{IndexError, KeyIndex, Writer};
-use alluvium_lake::table::Standing;
 use alluvium_lake::upkeep::UpkeepPolicy;
 use alluvium_lake::{Lake, Table};
 use alluvium_model::metadata::SnapshotOrder;
@@ -158,15 +157,14 @@ impl SilverStage {
             if let Some(table) = self.standing_table().await? {
                 self.shape = self.shape.standing(table.schema())?;
             }
-            let mut table =
-                Table::open_or_create(&self.lake, self.shape.table()).await.map_err(lake_error)?;
-            let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
+            let table = Table::open_or_create(&self.lake, self.shape.table()).await;
+            let mut table = table.map_err(|error| self.opening(lake_error(error)))?;
+            let note = LayerNote::of(&table, Layer::Silver, &self.shape.entity.id())?;
             let newest = note.as_ref().and_then(|note| note.newest);
-            let id = self.shape.entity.id();
-            let progress = note.map(|note| note.check(&table, &id)).transpose()?;
+            let progress = note.map(|note| note.progress());
             let at = progress.map(|progress| (progress.epoch, progress.offset));
             let brought = follow::bring(&self.lake, &table, at, &self.index, &self.shape);
-            let mut closings = Box::pin(brought).await?;
+            let mut closings = Box::pin(brought).await.map_err(|error| self.opening(error))?;
             if !table.is_claimed() {
                 // Of the rows nothing is altered, and so nothing of the index.
                 upkeep::claim(&mut table).await?;
@@ -204,25 +202,27 @@ impl SilverStage {
         // A newest log entry that is torn is set aside by the writer only, who may not know yet
         // what columns the table has.
         drop(Table::open_or_create(&self.lake, self.shape.table()).await);
-        Table::open(&self.lake, &self.shape.path).await.map_err(lake_error)
+        let table = Table::open(&self.lake, &self.shape.path).await;
+        table.map_err(|error| self.opening(lake_error(error)))
     }
 
-    /// Closes the table after an error, and says what it was. A file that is missing is no damage
-    /// where another program wrote the table meanwhile: it may have replaced and removed it.
-    async fn given_up(&mut self, error: StageError) -> StageError {
-        let went_on = match (&self.open, &error) {
-            (Some(open), StageError::Corrupt(_)) => {
-                open.table.look().await.is_ok_and(|standing| standing != Standing::Same)
-            }
-            _ => false,
-        };
-        self.open = None;
+    /// What is said of an error met while the table was opened: of a damaged one, what mends it.
+    fn opening(&self, error: StageError) -> StageError {
         match error {
-            StageError::Corrupt(what) if went_on => StageError::Unavailable(format!(
-                "{what}; another writer committed meanwhile, planning anew"
+            StageError::Corrupt(what) => StageError::Corrupt(format!(
+                "{what}; `alluvium rebuild silver {}` makes the table anew from raw",
+                self.shape.entity.id()
             )),
             error => error,
         }
+    }
+
+    /// Closes the table after an error, and says what it was.
+    async fn given_up(&mut self, error: StageError) -> StageError {
+        let table = self.open.as_ref().map(|open| &open.table);
+        let error = upkeep::told_of(table, error).await;
+        self.open = None;
+        error
     }
 
     async fn apply_open(&mut self, delivery: &Delivery) -> Result<Vec<Applied>, StageError> {

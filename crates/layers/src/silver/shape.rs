@@ -176,7 +176,6 @@ impl Shape {
             partition_by: Some("_is_current"),
             deletion_vectors: true,
             stats,
-            properties: Default::default(),
         }
     }
 }

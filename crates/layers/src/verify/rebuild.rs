@@ -87,10 +87,17 @@ pub async fn verify_rebuild(
         }
         Err(error) => return Err(lake_error(error)),
     };
-    let note = LayerNote::read(table.commit_info(), Layer::Silver)?;
-    let Some(reached) = note.map(|note| note.check(&table, &id)).transpose()? else {
-        out.note("rows of a rebuild", true, "nothing applied yet".to_owned());
-        return Ok(out);
+    let reached = match LayerNote::of(&table, Layer::Silver, &id) {
+        Ok(Some(note)) => note.progress(),
+        Ok(None) => {
+            out.note("rows of a rebuild", true, "nothing applied yet".to_owned());
+            return Ok(out);
+        }
+        Err(StageError::Corrupt(how)) => {
+            out.note("rows of a rebuild", false, how);
+            return Ok(out);
+        }
+        Err(error) => return Err(error),
     };
     // Of an epoch that is over, raw never lands more.
     let end = crate::epoch::epochs(lake, &id).await?.end_of(reached.epoch);
