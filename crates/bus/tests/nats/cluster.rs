@@ -55,7 +55,10 @@ async fn publish(bus: &NatsBus, number: u64) {
             match bus.publish(&topic(), says(number), Some(record(number))).await {
                 Err(BusError::Unavailable(_)) => {}
                 Err(BusError::Fenced { page, .. }) if page == number => return,
-                published => return drop(published.expect("the page is taken")),
+                published => {
+                    published.expect("the page is taken");
+                    return;
+                }
             }
             let cursor = answered(async || bus.cursor(&topic()).await).await.unwrap();
             if cursor.is_some_and(|record| record.page == number) {
