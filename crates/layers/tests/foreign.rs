@@ -110,7 +110,7 @@ impl Foreign {
             let url = foreign.lake.url_of(&foreign.place);
             create_checkpoint_from_table_url_and_cleanup(url, version, None, None).await.unwrap();
         })
-        .await
+        .await;
     }
 
     /// A DELETE of all rows of one person; how many there were, where it is known.
