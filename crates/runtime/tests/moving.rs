@@ -63,16 +63,22 @@ async fn who_has_much_to_follow_is_not_ready_until_it_has() {
     world.system("shop", &["orders"]);
     let a = world.join("a").await;
     let b = world.join("b").await;
-    let is_ready = |ready: bool| {
-        let of = [standby(&a), standby(&b)].concat();
-        of.len() == 1 && of[0].state.is_ready == ready
-    };
-    until("one stands by for what the other has", || is_ready(true)).await;
+    let ready = || [&a, &b].map(|worker| standby(worker).first().map(|by| by.state.is_ready));
+    let looks = || world.lake.with("shop.orders", Layer::Silver, |silver| silver.followed);
+    // It may go to who is ready first, if that is its place: then the other one stands by.
+    let (mut stood, mut since) = (ready(), looks());
+    until("one stands by for what the other has, and it stays so", || {
+        if stood != ready() {
+            (stood, since) = (ready(), looks());
+        }
+        stood.contains(&Some(true)) && looks() > since + 5
+    })
+    .await;
     let (go_on, held) = oneshot::channel();
     world.lake.with("shop.orders", Layer::Silver, |silver| silver.held_follow = Some(held));
-    until("it is behind", || is_ready(false)).await;
+    until("it is behind", || ready().contains(&Some(false))).await;
     drop(go_on);
-    until("it has caught up", || is_ready(true)).await;
+    until("it has caught up", || ready().contains(&Some(true))).await;
 }
 
 /// For what a worker stands by.
