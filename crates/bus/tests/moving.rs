@@ -2,7 +2,7 @@
 //! stands whose bus it is.
 
 use alluvium_bus::{Bus, EmbeddedBus, Mark, Move, Tenant, carry};
-use alluvium_model::Publisher;
+use alluvium_model::{CursorRecord, EncodedPage, FencingToken, Publisher};
 
 use crate::kafka::mock::Mock;
 use crate::nats::{connect, server, settings};
@@ -76,4 +76,10 @@ async fn a_cursor_is_carried_once_and_a_later_one_takes_its_place() {
         assert_eq!(new.cursor(&topic()).await.unwrap(), Some(record(number)));
     }
     assert_eq!(new.end(&topic()).await.unwrap().1, 0, "no message went along");
+    // Who tries a page again takes it over with a younger token; the one carried before stands.
+    let (before, after) = (record(5), CursorRecord { token: FencingToken(9), ..record(5) });
+    new.publish(&topic(), EncodedPage::default(), Some(before.clone())).await.unwrap();
+    old.publish(&topic(), page([b"{}".to_vec()]), Some(after.clone())).await.unwrap();
+    assert_eq!(carry(old.as_ref(), new.as_ref(), &topic()).await.unwrap(), Some(after));
+    assert_eq!(new.cursor(&topic()).await.unwrap(), Some(before));
 }

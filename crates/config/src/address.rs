@@ -22,6 +22,16 @@ const PARAMETERS: [&str; 12] = [
 /// Other names that the driver has for some of them.
 const ALIASES: [&str; 5] = ["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
 
+/// What libpq takes besides, and addresses of hosted databases come with. The driver says that it does
+/// not heed them, and goes on.
+const UNHEEDED: [&str; 5] = [
+    "channel_binding",
+    "connect_timeout",
+    "gssencmode",
+    "load_balance_hosts",
+    "target_session_attrs",
+];
+
 /// What is wrong with the address of a web API. References to secrets may stand in it.
 pub(crate) fn wrong(address: &str) -> Option<&'static str> {
     if address.starts_with("${") {
@@ -46,7 +56,9 @@ pub(crate) fn wrong_database(address: &str) -> Option<String> {
     }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let user = authority(rest).rsplit_once('@').map_or("", |(user, _)| user);
-    if user.contains(':') || query.split('&').any(|part| part.starts_with("password=")) {
+    // One that was not escaped may reach into the query.
+    let is_told = |part: &str| part.starts_with("password=") || part.contains('@');
+    if user.contains(':') || query.split('&').any(is_told) {
         return Some("an address must not hold a password".to_owned());
     }
     if let Some(problem) = wrong_parameter(query) {
@@ -79,7 +91,7 @@ fn wrong_parameter(query: &str) -> Option<String> {
 
 fn is_parameter(key: &str) -> bool {
     let is_option = key.strip_prefix("options[").is_some_and(|rest| rest.ends_with(']'));
-    is_option || PARAMETERS.contains(&key) || ALIASES.contains(&key)
+    is_option || PARAMETERS.contains(&key) || ALIASES.contains(&key) || UNHEEDED.contains(&key)
 }
 
 fn host(rest: &str) -> &str {
@@ -178,6 +190,7 @@ mod tests {
             "postgresql://[::1]/ledger",
             "postgres:///ledger?host=/run/postgresql",
             "postgres://db/ledger?",
+            "postgres://me@db/ledger?sslmode=require&channel_binding=require&connect_timeout=9",
             "postgres://db/ledger?ssl-mode=require&options[search_path]=a&options=-c%20x=1",
         ] {
             assert_eq!(wrong_database(address), None, "{address}");
@@ -187,6 +200,7 @@ mod tests {
             ("/var/lib/ledger.db", "no address"),
             ("postgres://me:hunter2@db/ledger", "password"),
             ("postgres://me@db/ledger?password=hunter2", "password"),
+            ("postgres://me:hunt?er=2@db/ledger", "password"),
             ("postgres://me@db", "no database"),
             ("postgres://me@db/", "no database"),
             ("postgres://me@/ledger", "no host"),
@@ -205,7 +219,7 @@ mod tests {
             ("pass%77ord=hunter2", "`pass%77ord`"),
             ("Password=hunter2", "`Password`"),
             ("sslmod=hunter2", "did you mean `sslmode`?"),
-            ("connect_timeout=hunter2", "known are: "),
+            ("zz=hunter2", "known are: "),
             ("options[a=hunter2", "`options[a`"),
             ("hunter2", "no `parameter=value`"),
         ] {

@@ -18,7 +18,7 @@ const BUSY: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 /// Two processes that create the file at the same time meet where it gets its write-ahead log, for
 /// which SQLite lets nobody wait. So often it is tried, and so long after each other.
-const OPENING_TRIES: u32 = 50;
+const OPENING_TRIES: u32 = 10;
 const OPENING_PAUSE: Duration = Duration::from_millis(100);
 /// They meet once more in the first migration; who comes
 /// second finds it done when it looks again.
