@@ -12,6 +12,7 @@ mod epochs;
 mod evolution;
 mod follow;
 mod foreign;
+mod grown;
 mod held;
 mod histories;
 mod kinds;

@@ -76,8 +76,8 @@ impl Follower<'_> {
 
     /// The border that holds where the table stands on its topic.
     fn border(&self) -> Result<i64, Halt> {
-        let note = LayerNote::of(&self.place.table, Layer::Silver, &self.shape.entity.id());
-        let progress = note.ok().flatten().map(|note| note.progress());
+        let note = LayerNote::of(&self.place.table, Layer::Silver, &self.shape.entity.id())?;
+        let progress = note.map(|note| note.progress());
         let borders = &self.place.closings.borders;
         let border = progress.and_then(|at| borders.of_table(at.epoch, at.offset));
         border.ok_or_else(|| Halt::unfit("rows went, and no history was removed"))
