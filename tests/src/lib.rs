@@ -14,13 +14,11 @@
 pub mod chaos;
 pub mod http;
 pub mod platform;
-pub mod small_disk;
 pub mod syscalls;
 pub mod wait;
 pub mod workload;
 
-pub use alluvium_testkit::required;
+pub use alluvium_testkit::{SmallDisk, required};
 pub use platform::{Finished, Running, TestPlatform, binary};
-pub use small_disk::SmallDisk;
 pub use wait::until;
 pub use workload::{Random, Workload};

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium_bus::contract::{AgingBus, BusUnderTest, Ends, settings};
-use alluvium_bus::{Bus, EmbeddedBus};
+use alluvium_bus::contract::{AgingBus, BoundedBus, BusUnderTest, Ends, settings};
+use alluvium_bus::{Bus, BusSettings, EmbeddedBus};
 use alluvium_model::clock::ManualClock;
+use alluvium_testkit::SmallDisk;
 use async_trait::async_trait;
 use tempfile::TempDir;
 
@@ -15,11 +16,23 @@ struct Embedded {
     folder: TempDir,
     clock: Arc<ManualClock>,
     bus: Mutex<Option<Arc<EmbeddedBus>>>,
+    disk: Mutex<Option<SmallDisk>>,
 }
 
 impl Embedded {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), clock: clock(), bus: Mutex::default() }
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, clock: clock(), bus: Mutex::default(), disk: Mutex::default() }
+    }
+
+    /// Opens the bus on the small disk, which alone is its bound.
+    fn open_on_disk(&self) -> Option<Ends> {
+        let disk = self.disk.lock().unwrap();
+        let settings = BusSettings { max_unlanded_bytes: u64::MAX, ..settings() };
+        let clock = Arc::clone(&self.clock);
+        let bus = EmbeddedBus::open(disk.as_ref()?.path(), settings, clock).unwrap();
+        *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
+        Some((Arc::clone(&bus) as _, bus))
     }
 }
 
@@ -61,4 +74,25 @@ impl AgingBus for Embedded {
     }
 }
 
-alluvium_bus::bus_contract!(Embedded::new(), aging);
+/// What the engine keeps beside the messages, in KiB.
+const ENGINE: u64 = 4 << 10;
+
+#[async_trait]
+impl BoundedBus for Embedded {
+    async fn open_with_a_store_of(&self, bytes: u64) -> Option<Ends> {
+        *self.disk.lock().unwrap() = SmallDisk::in_sight((ENGINE + (bytes >> 10)) as u32);
+        self.open_on_disk()
+    }
+
+    async fn fill(&self) {
+        assert!(self.disk.lock().unwrap().as_ref().unwrap().squeeze(48));
+    }
+
+    async fn make_room(&self, ends: Ends) -> Ends {
+        drop((self.bus.lock().unwrap().take(), ends));
+        self.disk.lock().unwrap().as_ref().unwrap().make_room();
+        self.open_on_disk().unwrap()
+    }
+}
+
+alluvium_bus::bus_contract!(Embedded::new(), aging, bounded);

@@ -10,7 +10,8 @@ use alluvium_bus::{BusSettings, EmbeddedBus, LayerStats};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{BusError, Clock, EntityId, FetchLimit, Layer, Publisher, Span, SystemClock};
 
-use crate::support::{OWNER, clock, noise, open, page, read_all, record, topic};
+use crate::support::{OWNER, clock, open, page, read_all, record, topic};
+use alluvium_bus::testkit::noise;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_layers_share_one_message_whether_from_memory_or_from_disk() {

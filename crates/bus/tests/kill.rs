@@ -11,7 +11,8 @@ use alluvium_bus::{BusSettings, EmbeddedBus};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{EntityId, FetchLimit, Layer, Position, Publisher, Span, SystemClock};
 
-use crate::support::{OWNER, noise, open, page, record, topic};
+use crate::support::{OWNER, open, page, record, topic};
+use alluvium_bus::testkit::noise;
 
 const FOLDER: &str = "ALLUVIUM_TEST_BUS_FOLDER";
 const MESSAGES: u64 = 3;

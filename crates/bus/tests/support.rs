@@ -38,20 +38,6 @@ pub(crate) fn record(page: u64) -> CursorRecord {
     CursorRecord { token: FencingToken(1), page, cursor: Cursor(page.into()) }
 }
 
-/// Bytes that do not compress, the same for the same seed.
-pub(crate) fn noise(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(count);
-    bytes
-}
-
 /// Who reads, where it does not matter who.
 pub(crate) const OWNER: FencingToken = FencingToken(1);
 

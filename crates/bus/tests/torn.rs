@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use alluvium_model::Publisher;
 
-use crate::support::{noise, open, page, read_all, record, topic};
+use crate::support::{open, page, read_all, record, topic};
+use alluvium_bus::testkit::noise;
 
 const PAGES: u64 = 6;
 

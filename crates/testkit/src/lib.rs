@@ -1,6 +1,7 @@
 //! Real servers for tests: each is found on the machine, started in a folder of its own on a free
 //! port of loopback, waited for, and ended on drop. They can be killed, stopped, woken and
-//! restarted on the same folder and port.
+//! restarted on the same folder and port. Beside them: a line on which things go wrong, and a disk
+//! that is soon full.
 //!
 //! Where a program is missing, `start` says so and gives `None`: a visible skip, and a failure where
 //! `ALLUVIUM_TEST_REQUIRE=all`.
@@ -20,6 +21,7 @@ mod postgres;
 mod proxy;
 mod s3;
 mod server;
+mod small_disk;
 
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaMock;
@@ -29,3 +31,4 @@ pub use postgres::PostgresServer;
 pub use proxy::{Fault, S3Proxy};
 pub use s3::S3Server;
 pub use server::{Server, http_get};
+pub use small_disk::SmallDisk;

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use alluvium_model::port::{Published, Subscribe};
 use alluvium_model::{
-    BusError, CursorRecord, EncodedPage, FetchLimit, Layer, Position, Publisher, Remedy, Span,
+    BusError, CursorRecord, Delivery, EncodedPage, FetchLimit, Layer, Position, Publisher, Remedy,
+    Span, Subscriber,
 };
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{
-    BoundedBus, BrokeredBus, BusUnderTest, Ends, OWNER, at_once, drain, message, page, payloads,
+    BoundedBus, BrokeredBus, BusUnderTest, OWNER, at_once, drain, message, page, payloads,
     publish_pages, record, sent, settings, topic,
 };
-use crate::testkit::{Fault, ScriptedPublisher};
+use crate::testkit::{Fault, ScriptedPublisher, noise};
 
 /// So long may pass until something that must happen has happened.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -84,36 +85,71 @@ pub async fn a_page_whose_answer_was_lost_stands_once(bus: &dyn BusUnderTest) {
 /// What does not fit is refused, or waits: the cursor never stands at a page that is not there as a
 /// whole. Once raw has landed, the same page goes through, once. Here the bus itself sets the bound.
 pub async fn a_full_topic_takes_no_part_of_a_page_for_all_of_it(bus: &dyn BusUnderTest) {
-    take_whole_pages(bus.open().await).await;
+    let (publisher, subscribe) = bus.open().await;
+    let pages = fill(&publisher).await;
+    does_not_fit(&publisher, pages + 1).await;
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let landed = land(&mut raw).await;
+    goes_on(&publisher, &mut raw, landed, pages + 1).await;
 }
 
-/// The same where the engine sets the bound.
+/// The same where the engine's store sets the bound.
 pub async fn a_full_store_takes_no_part_of_a_page_for_all_of_it(bus: &dyn BoundedBus) {
-    take_whole_pages(bus.open_with_a_store_of(settings().max_unlanded_bytes).await).await;
+    let room = settings().max_unlanded_bytes;
+    let Some((publisher, subscribe)) = bus.open_with_a_store_of(room).await else { return };
+    let pages = fill(&publisher).await;
+    bus.fill().await;
+    does_not_fit(&publisher, pages + 1).await;
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let landed = land(&mut raw).await;
+    drop(raw);
+    let (publisher, subscribe) = bus.make_room((publisher, subscribe)).await;
+    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let Span { epoch, to, .. } = landed.last().unwrap().span;
+    raw.seek(&Position { epoch, offset: to, index: 0 }).await.unwrap();
+    goes_on(&publisher, &mut raw, landed, pages + 1).await;
 }
 
-async fn take_whole_pages((publisher, subscribe): Ends) {
-    // Of the page that does not fit any more, a part would.
-    let large = |number: u64| EncodedPage {
-        messages: (0..4).map(|n| message(vec![number as u8 * 16 + n; 22 << 10])).collect(),
-    };
-    let fits = settings().max_unlanded_bytes / large(0).bytes() as u64;
-    for number in 1..=fits {
+/// A page of which a part fits where it does not, and which cannot be made smaller.
+fn large(number: u64) -> EncodedPage {
+    EncodedPage { messages: (0..4).map(|n| message(noise(number * 4 + n, 22 << 10))).collect() }
+}
+
+/// Publishes as many large pages as may wait; how many.
+async fn fill(publisher: &Arc<dyn Publisher>) -> u64 {
+    let pages = settings().max_unlanded_bytes / large(0).bytes() as u64;
+    for number in 1..=pages {
         publisher.publish(&topic(), large(number), Some(record(1, number))).await.unwrap();
     }
-    let (entity, number) = (topic(), fits + 1);
+    pages
+}
+
+async fn does_not_fit(publisher: &Arc<dyn Publisher>, number: u64) {
+    let entity = topic();
     let publish = publisher.publish(&entity, large(number), Some(record(1, number)));
     let refused = tokio::time::timeout(Duration::from_secs(2), publish).await;
     assert!(matches!(&refused, Ok(Err(BusError::Full(_))) | Err(_)), "{refused:?}");
-    let last = publisher.cursor(&topic()).await.unwrap().map_or(0, |cursor| cursor.page);
-    assert_eq!(last, fits);
-    let mut raw = subscribe.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
-    let mut landed = drain(&mut raw).await;
-    let span = Span { after: 0, ..landed.last().unwrap().span };
-    raw.commit(&span).await.unwrap();
-    let publish = until_published(&publisher, large(number), record(1, number));
+    let last = publisher.cursor(&entity).await.unwrap().map_or(0, |cursor| cursor.page);
+    assert_eq!(last, number - 1);
+}
+
+/// Reads all that is there, and commits it.
+async fn land(raw: &mut Box<dyn Subscriber>) -> Vec<Delivery> {
+    let landed = drain(raw).await;
+    raw.commit(&Span { after: 0, ..landed.last().unwrap().span }).await.unwrap();
+    landed
+}
+
+/// The page that did not fit goes through, and each page stands once.
+async fn goes_on(
+    publisher: &Arc<dyn Publisher>,
+    raw: &mut Box<dyn Subscriber>,
+    mut landed: Vec<Delivery>,
+    number: u64,
+) {
+    let publish = until_published(publisher, large(number), record(1, number));
     tokio::time::timeout(PATIENCE, publish).await.expect("there is room again");
-    landed.extend(drain(&mut raw).await);
+    landed.extend(drain(raw).await);
     let expected: Vec<Bytes> =
         (1..=number).flat_map(|n| large(n).messages).map(|m| m.payload).collect();
     assert_eq!(payloads(&landed), expected);

@@ -63,13 +63,19 @@ pub trait AgingBus: BusUnderTest {
     async fn grow_old(&self);
 }
 
-/// One whose engine has a bound of its own for what it stores. Others have the disk alone, and on
-/// the embedded bus what a full one does is shown from outside, in `tests/tests/full_disk.rs`.
+/// One whose store the suite can fill.
 #[async_trait]
 pub trait BoundedBus: BusUnderTest {
-    /// Opens the bus so that its store takes about `bytes` and no more, however much [`settings`]
-    /// let wait.
-    async fn open_with_a_store_of(&self, bytes: u64) -> Ends;
+    /// Opens the bus so that its store takes about `bytes`, however much [`settings`] let wait. None
+    /// where no such store can be had, which is told.
+    async fn open_with_a_store_of(&self, bytes: u64) -> Option<Ends>;
+
+    /// What was published has filled the store: from now on it has room for a part of a page.
+    async fn fill(&self);
+
+    /// There is room again, once raw has committed what it landed. A bus that takes nothing more
+    /// after its store was full is opened anew.
+    async fn make_room(&self, ends: Ends) -> Ends;
 }
 
 /// One with a broker that may die alone. Others live and die with their process.

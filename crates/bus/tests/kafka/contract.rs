@@ -2,4 +2,4 @@
 
 use crate::kafka::mock::Mock;
 
-alluvium_bus::bus_contract!(Mock::new(), brokered);
+alluvium_bus::bus_contract!(Mock::new(), bounded, brokered);

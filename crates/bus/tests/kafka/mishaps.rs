@@ -16,7 +16,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaApiKey as Call;
 
 use crate::kafka::mock::Mock;
-use crate::support::{OWNER, noise, page, record, topic};
+use crate::support::{OWNER, page, record, topic};
+use alluvium_bus::testkit::noise;
 
 fn one(text: &str) -> EncodedPage {
     page([text.as_bytes().to_vec()])

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium_bus::contract::{BrokeredBus, BusUnderTest, Ends, settings};
+use alluvium_bus::contract::{BoundedBus, BrokeredBus, BusUnderTest, Ends, settings};
 use alluvium_bus::{Bus, KafkaBus, KafkaSettings};
 use alluvium_model::SystemClock;
 use alluvium_testkit::KafkaMock;
 use async_trait::async_trait;
+use rdkafka::bindings::rd_kafka_resp_err_t;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaApiKey;
 
 /// The topics that tests use.
 pub(crate) const TOPICS: [&str; 4] =
     ["alluvium.audit", "alluvium.cursors", "alluvium.shop.orders", "alluvium.shop.other"];
 
-/// A mock cluster, and the bus that was opened on it last. It removes nothing by age and has no bound:
-/// `broker` shows what retention does.
+/// A mock cluster, and the bus that was opened on it last. It removes nothing by age: `broker` shows
+/// what retention does.
 pub(crate) struct Mock {
     cluster: KafkaMock,
     bus: Mutex<Option<Arc<KafkaBus>>>,
@@ -78,6 +80,27 @@ impl BusUnderTest for Mock {
         drop(self.bus.lock().unwrap().take());
         self.cluster.lose();
         self.open().await
+    }
+}
+
+#[async_trait]
+impl BoundedBus for Mock {
+    async fn open_with_a_store_of(&self, _bytes: u64) -> Option<Ends> {
+        let settings = KafkaSettings { max_unlanded_bytes: u64::MAX, ..self.settings() };
+        let bus = KafkaBus::connect(settings, Arc::new(SystemClock)).await.unwrap();
+        *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
+        Some((Arc::clone(&bus) as _, bus))
+    }
+
+    /// The mock cluster has no disk: it answers as a broker whose disk is full.
+    async fn fill(&self) {
+        let full = [rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR; 10_000];
+        self.with(|cluster| cluster.request_errors(RDKafkaApiKey::Produce, &full));
+    }
+
+    async fn make_room(&self, ends: Ends) -> Ends {
+        self.with(|cluster| cluster.clear_request_errors(RDKafkaApiKey::Produce));
+        ends
     }
 }
 

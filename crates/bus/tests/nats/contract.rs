@@ -96,13 +96,21 @@ impl AgingBus for Nats {
 
 #[async_trait]
 impl BoundedBus for Nats {
-    async fn open_with_a_store_of(&self, bytes: u64) -> Ends {
+    async fn open_with_a_store_of(&self, bytes: u64) -> Option<Ends> {
         let settings = NatsSettings {
             max_stream_bytes: Some(bytes),
             max_unlanded_bytes: u64::MAX,
             ..self.settings()
         };
-        self.open_with(settings).await
+        Some(self.open_with(settings).await)
+    }
+
+    /// The server has its bound, and holds to it to the byte.
+    async fn fill(&self) {}
+
+    /// What raw has landed goes.
+    async fn make_room(&self, ends: Ends) -> Ends {
+        ends
     }
 }
 

@@ -14,7 +14,8 @@ use futures::TryStreamExt as _;
 
 use super::line::Line;
 use super::{STREAM, all, connect, drain, jetstream, limit, server, settings, stream};
-use crate::support::{OWNER, noise, page, topic};
+use crate::support::{OWNER, page, topic};
+use alluvium_bus::testkit::noise;
 
 const SOON: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,7 +11,8 @@ use alluvium_testkit::NatsServer;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 
 use super::{STREAM, all, connect, drain, jetstream, server, settings, stream};
-use crate::support::{OWNER, noise, page, record, topic};
+use crate::support::{OWNER, page, record, topic};
+use alluvium_bus::testkit::noise;
 
 /// Somebody deletes the topic's stream and makes it again.
 async fn make_again(server: &NatsServer) {
