@@ -19,35 +19,33 @@ const FEW: usize = 4;
 /// More are not let come together: a lookup asks each, and from 20 on the store slows its writers.
 const MANY: usize = 16;
 
-/// Whether the states are being merged, and how large they were after the last time.
-#[derive(Default)]
+/// Whether the states of an entity are being merged, and how large they were after the last time.
+/// All who have its index open share one: two would merge everything twice.
 pub(super) struct Merging {
-    at_work: Arc<AtomicBool>,
-    merged_bytes: Arc<AtomicU64>,
+    at_work: AtomicBool,
+    merged_bytes: AtomicU64,
 }
 
 impl Merging {
     /// Of states whose tables in memory go to the disk at `memtable` bytes.
     pub(super) fn of(states: &Keyspace, memtable: u64) -> Self {
         let added = memtable * states.l0_table_count() as u64;
-        let merging = Self::default();
-        merging.merged_bytes.store(states.disk_space().saturating_sub(added), Ordering::Relaxed);
-        merging
+        let merged_bytes = states.disk_space().saturating_sub(added).into();
+        Self { at_work: AtomicBool::default(), merged_bytes }
     }
 
     /// Begins to merge beside everything else, if it is due. A process that ends meanwhile leaves
     /// the tables as they were.
-    pub(super) fn begin_if_due(&self, states: &Keyspace) {
+    pub(super) fn begin_if_due(self: &Arc<Self>, states: &Keyspace) {
         if !self.is_due(states) || self.at_work.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (states, at_work) = (states.clone(), Arc::clone(&self.at_work));
-        let merged_bytes = Arc::clone(&self.merged_bytes);
+        let (merging, states) = (Arc::clone(self), states.clone());
         let merge = move || {
-            if let Err(error) = merge_all(&states, &merged_bytes) {
+            if let Err(error) = merging.merge(&states) {
                 tracing::warn!(%error, "the key index could not be merged; it is tried again");
             }
-            at_work.store(false, Ordering::Release);
+            merging.at_work.store(false, Ordering::Release);
         };
         let begun = std::thread::Builder::new().name("key-index-merge".to_owned()).spawn(merge);
         if let Err(error) = begun {
@@ -58,18 +56,14 @@ impl Merging {
 
     /// Merges now.
     pub(super) fn merge(&self, states: &Keyspace) -> Result<(), IndexError> {
-        merge_all(states, &self.merged_bytes)
+        states.major_compact()?;
+        self.merged_bytes.store(states.disk_space(), Ordering::Relaxed);
+        Ok(())
     }
 
-    fn is_due(&self, states: &Keyspace) -> bool {
+    pub(super) fn is_due(&self, states: &Keyspace) -> bool {
         let tables = states.l0_table_count();
         let merged = self.merged_bytes.load(Ordering::Relaxed);
         tables >= MANY || (tables >= FEW && states.disk_space() >= 2 * merged)
     }
-}
-
-fn merge_all(states: &Keyspace, merged_bytes: &AtomicU64) -> Result<(), IndexError> {
-    states.major_compact()?;
-    merged_bytes.store(states.disk_space(), Ordering::Relaxed);
-    Ok(())
 }

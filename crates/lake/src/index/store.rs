@@ -25,9 +25,16 @@ const STATES_MEMTABLE: u64 = 48 << 20;
 #[derive(Clone)]
 pub struct IndexStore {
     database: Database,
-    turns: Arc<Mutex<HashMap<EntityId, Arc<Turn>>>>,
+    shared: Arc<Mutex<HashMap<EntityId, Shared>>>,
     /// What a table of keys' states in memory may grow to, in bytes.
     states_memtable: u64,
+}
+
+/// What all share who have an entity's index open.
+#[derive(Clone)]
+struct Shared {
+    turn: Arc<Turn>,
+    merging: Arc<Merging>,
 }
 
 impl IndexStore {
@@ -43,7 +50,7 @@ impl IndexStore {
                 .open()
         };
         let store =
-            |database| Self { database, turns: Arc::default(), states_memtable: STATES_MEMTABLE };
+            |database| Self { database, shared: Arc::default(), states_memtable: STATES_MEMTABLE };
         match open() {
             Ok(database) => Ok(store(database)),
             Err(fjall::Error::Locked) => Err(IndexError::Locked(path.to_owned())),
@@ -71,11 +78,18 @@ impl IndexStore {
         };
         let states = open("states", self.states_memtable, merge::BY_HAND)?;
         let open = |part| open(part, MEMTABLE, TABLES);
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = {
+            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = || Shared {
+                turn: Arc::default(),
+                merging: Arc::new(Merging::of(&states, self.states_memtable)),
+            };
+            shared.entry(entity.clone()).or_insert_with(first).clone()
+        };
         Ok(KeyIndex {
             database: self.database.clone(),
-            turn: Arc::clone(turns.entry(entity.clone()).or_default()),
-            merging: Arc::new(Merging::of(&states, self.states_memtable)),
+            turn: shared.turn,
+            merging: shared.merging,
             current: states,
             history: open("history")?,
             hidden: open("hidden")?,
@@ -354,5 +368,24 @@ mod tests {
         assert!(index.current.l0_table_count() < TOO_MANY);
         let count = index.current.iter().count();
         assert_eq!(count, 3 * TOO_MANY * 2_000);
+    }
+
+    #[test]
+    fn all_handles_of_an_index_know_what_was_merged() {
+        let (_dir, store, index) = index();
+        let add = |parts: std::ops::Range<u128>| {
+            for part in parts {
+                let entries = (0..2_000).map(|key: u128| (key << 64 | part, [7; 64].as_slice()));
+                index.bulk_current(entries).unwrap();
+            }
+        };
+        add(0..12);
+        let other = store.entity(&"shop.orders".parse().unwrap()).unwrap();
+        index.merge().unwrap();
+        add(12..16);
+        assert!(index.current.l0_table_count() >= 4, "so many are worth merging");
+        assert!(!other.merging.is_due(&other.current), "what was added is a third");
+        add(16..28);
+        assert!(other.merging.is_due(&other.current));
     }
 }

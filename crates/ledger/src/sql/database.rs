@@ -110,13 +110,14 @@ impl Database {
     /// The time by which leases are granted: the server's, which all its clients share. SQLite has
     /// none that would be more right than ours. It has passed when it is used; a lease ends the
     /// earlier for it, never the later.
-    pub(super) async fn now(
-        &self,
+    pub(super) async fn now<'a>(
+        &'a self,
+        on: impl Into<On<'a>>,
         clock: &dyn Clock,
         doing: &'static str,
     ) -> Result<Timestamp, LedgerError> {
         let Self::Postgres { .. } = self else { return Ok(clock.now()) };
-        let row = statement(NOW).fetch_optional(self.readers(), doing).await?;
+        let row = statement(NOW).fetch_optional(on, doing).await?;
         let micros = row.as_ref().map(|row| row.get::<i64, _>("micros"));
         let micros = micros.transpose().map_err(failed(doing))?.unwrap_or_default();
         Timestamp::from_microsecond(micros)

@@ -92,8 +92,7 @@ pub(super) async fn acquire_many(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let now = ledger.now(DOING).await?;
-    let mut tx = ledger.begin(DOING).await?;
+    let (mut tx, now) = ledger.begin_at(DOING).await?;
     let mut granted = Vec::new();
     for names in names.chunks(AT_ONCE) {
         let rows = (0..names.len()).map(|n| format!("(${}, $4, $1, $2)", n + 5));
@@ -116,8 +115,7 @@ pub(super) async fn acquire_many(
 /// Gives leases back.
 pub(super) async fn release_many(ledger: &SqlLedger, held: &Held) -> Result<(), LedgerError> {
     const DOING: &str = "take leases back";
-    let now = ledger.now(DOING).await?;
-    let mut tx = ledger.begin(DOING).await?;
+    let (mut tx, now) = ledger.begin_at(DOING).await?;
     prolong_many(&mut tx, held, now, Duration::ZERO).await?;
     tx.commit(DOING).await
 }
@@ -175,4 +173,41 @@ pub(super) async fn list(ledger: &SqlLedger) -> Result<Vec<Lease>, LedgerError> 
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use alluvium_model::clock::ManualClock;
+    use alluvium_model::{Clock, EntityId};
+
+    use super::*;
+    use crate::{Ledger, Worker};
+
+    /// A beat that began before the release and is written after it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_given_back_is_not_brought_to_life_by_a_beat_on_its_way() {
+        const TTL: Duration = Duration::from_secs(10);
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at("2026-01-02T03:04:05Z".parse().unwrap()));
+        let path = folder.path().join("ledger.db");
+        let open = || SqlLedger::open(path.clone(), Arc::clone(&clock) as _);
+        let (ledger, other) = (Arc::new(open().await.unwrap()), open().await.unwrap());
+        let orders: EntityId = "shop.orders".parse().unwrap();
+        let name = LeaseName::poll(&orders);
+        let held = ledger.acquire_leases(&[name], "a", TTL).await.unwrap();
+
+        let mut before = other.begin("give it back").await.unwrap();
+        let (beating, tokens) = (Arc::clone(&ledger), held.clone());
+        let worker = Worker { id: "a".to_owned(), ..Worker::default() };
+        let beat = tokio::spawn(async move { beating.beat(&worker, &tokens, TTL).await });
+        // So long that it waits for its turn to write; were it shorter, nothing would be shown.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        clock.advance(Duration::from_secs(1));
+        prolong_many(&mut before, &held, clock.now(), Duration::ZERO).await.unwrap();
+        before.commit("give it back").await.unwrap();
+        let lost = beat.await.unwrap().unwrap().lost;
+        assert_eq!(lost, held.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    }
 }

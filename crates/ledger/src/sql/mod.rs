@@ -91,7 +91,15 @@ impl SqlLedger {
 
     /// The time by which leases are granted.
     async fn now(&self, doing: &'static str) -> Result<Timestamp, LedgerError> {
-        self.database.now(&*self.clock, doing).await
+        self.database.now(self.database.readers(), &*self.clock, doing).await
+    }
+
+    /// A transaction that is the one writer, and the time at which it became that: whoever wrote
+    /// before it had an earlier one.
+    async fn begin_at(&self, doing: &'static str) -> Result<(Tx, Timestamp), LedgerError> {
+        let mut tx = self.begin(doing).await?;
+        let now = self.database.now(&mut tx, &*self.clock, doing).await?;
+        Ok((tx, now))
     }
 }
 

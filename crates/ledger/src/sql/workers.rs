@@ -33,8 +33,7 @@ pub(super) async fn beat(
         doing: DOING,
         source: sqlx::Error::Encode(Box::new(error)),
     })?;
-    let now = ledger.now(DOING).await?;
-    let mut tx = ledger.begin(DOING).await?;
+    let (mut tx, now) = ledger.begin_at(DOING).await?;
     let put = statement(PUT).bind(worker.id.as_str()).bind(told);
     put.bind(time::text(time::after(now, ttl))).execute(&mut tx, DOING).await?;
     statement(FORGET).bind(time::text(now)).execute(&mut tx, DOING).await?;
