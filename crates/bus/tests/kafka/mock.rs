@@ -86,7 +86,9 @@ impl BusUnderTest for Mock {
 #[async_trait]
 impl BoundedBus for Mock {
     async fn open_with_a_store_of(&self, _bytes: u64) -> Option<Ends> {
-        let settings = KafkaSettings { max_unlanded_bytes: u64::MAX, ..self.settings() };
+        // Until then it is tried again.
+        let patience = Duration::from_secs(3);
+        let settings = KafkaSettings { max_unlanded_bytes: u64::MAX, patience, ..self.settings() };
         let bus = KafkaBus::connect(settings, Arc::new(SystemClock)).await.unwrap();
         *self.bus.lock().unwrap() = Some(Arc::clone(&bus));
         Some((Arc::clone(&bus) as _, bus))
