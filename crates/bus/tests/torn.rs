@@ -99,3 +99,47 @@ async fn a_page_whose_middle_is_missing_is_dropped_whole() {
     write_at(&journal, end_of_data(&journal) - 6000, &[0; 4096]);
     check(folder.path(), PAGES - 1).await;
 }
+
+/// Flips a byte in the middle of a page, counted from 1.
+fn damage(folder: &Path, number: u64) {
+    let journal = journal(folder);
+    let bytes = std::fs::read(&journal).unwrap();
+    let payload = noise(number * 10, 9000);
+    let at = bytes.windows(64).position(|part| part == &payload[4000..4064]).unwrap();
+    write_at(&journal, at as u64, &[!bytes[at]]);
+}
+
+/// Each of them was synced before the next one was written.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_before_pages_that_were_acknowledged_is_told_and_cuts_nothing_off() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    for number in [PAGES - 2, 2] {
+        damage(folder.path(), number);
+        let before = std::fs::read(journal(folder.path())).unwrap();
+        let clock = std::sync::Arc::new(alluvium_model::SystemClock);
+        let opened = alluvium_bus::EmbeddedBus::open(folder.path(), Default::default(), clock);
+        let refused = opened.map(drop).unwrap_err();
+        assert!(matches!(&refused, alluvium_model::BusError::Corrupt(_)), "{refused:?}");
+        assert!(refused.to_string().contains("lost bus"), "{refused}");
+        assert_eq!(std::fs::read(journal(folder.path())).unwrap(), before);
+    }
+}
+
+/// The last page may be one that was written and not synced: nobody was told that it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_tail_with_one_whole_page_a_copy_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    let journal = journal(folder.path());
+    let (before, end) = (std::fs::read(&journal).unwrap(), end_of_data(&journal));
+    damage(folder.path(), PAGES - 1);
+    check(folder.path(), PAGES - 2).await;
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let kept: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "torn")).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let kept = std::fs::read(&kept[0]).unwrap();
+    let last = noise(PAGES * 10 + PAGES - 1, 9000);
+    assert!(kept.windows(64).any(|part| part == &last[4000..4064]));
+    assert!(kept.len() < end as usize && before.len() >= end as usize);
+}

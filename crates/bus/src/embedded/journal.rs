@@ -1,12 +1,16 @@
 //! The torn tail of the storage engine's journal: found and cut off before the engine opens it.
 //!
 //! A process that is killed, or a machine that loses power, may leave half a batch at the end of
-//! the newest journal file. None of it was acknowledged. The engine drops such a tail without a
-//! word where it ends early, but refuses to open where the end reached the disk and the middle did
-//! not; so we look ourselves. A batch is `start, items, end`, with a checksum over the items.
+//! the newest journal file, and behind it what was written after the last sync. None of it was
+//! acknowledged. The engine drops such a tail without a word where it ends early, but refuses to open
+//! where the end reached the disk and the middle did not; so we look ourselves. A batch is `start,
+//! items, end`, with a checksum over the items.
+//!
+//! Damage in the middle is another thing: what stands behind it was acknowledged. Pages are synced
+//! one group after the other, so that behind a tail one group of pages may stand whole, and no more.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -18,19 +22,58 @@ const CLEAR: u8 = 4;
 const TRAILER: &[u8; 4] = b"FJL\x03";
 const CHUNK: usize = 1 << 16;
 
-/// Cuts the newest journal file in `folder` back to its last whole batch. Returns how many bytes
-/// of a torn batch were dropped; the zeros that a file is laid out with beforehand do not count.
-/// The caller holds the folder's lock.
-pub(super) fn cut_torn_tail(folder: &Path) -> io::Result<u64> {
-    let Some(path) = newest(folder)? else { return Ok(0) };
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let whole = end_of_last_batch(&file)?;
-    let torn = last_byte_that_is_not_zero(&mut file, whole)?.saturating_sub(whole);
-    if torn > 0 {
-        file.set_len(whole)?;
-        file.sync_all()?;
+/// What stands behind the last whole batch of the newest journal file.
+pub(super) struct Tail {
+    path: PathBuf,
+    /// Where it begins.
+    pub(super) at: u64,
+    /// Its bytes, but for the zeros that a file is laid out with beforehand.
+    bytes: Vec<u8>,
+    /// How many groups of pages stand whole in it.
+    groups: usize,
+}
+
+impl Tail {
+    /// Looks at the newest journal file in `folder`. The caller holds the folder's lock.
+    pub(super) fn of(folder: &Path, is_page: fn(&[u8]) -> bool) -> io::Result<Option<Self>> {
+        let Some(path) = newest(folder)? else { return Ok(None) };
+        let mut file = File::open(&path)?;
+        let at = end_of_last_batch(&file)?;
+        let end = last_byte_that_is_not_zero(&mut file, at)?;
+        if end <= at {
+            return Ok(None);
+        }
+        file.seek(SeekFrom::Start(at))?;
+        let mut bytes = Vec::new();
+        file.take(end - at).read_to_end(&mut bytes)?;
+        let groups = whole_groups(&bytes, is_page);
+        Ok(Some(Self { path, at, bytes, groups }))
     }
-    Ok(torn)
+
+    /// Whether some of it was acknowledged, so that no kill and no power cut has left it.
+    pub(super) fn was_acknowledged(&self) -> bool {
+        self.groups > 1
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Cuts it off. Where a group of pages stands whole in it, it is kept in a file beside.
+    pub(super) fn cut(&self) -> io::Result<Option<PathBuf>> {
+        let aside =
+            (self.groups > 0).then(|| self.path.with_extension(format!("{}.torn", self.at)));
+        if let Some(aside) = &aside {
+            let mut kept = File::create(aside)?;
+            kept.write_all(&self.bytes)?;
+            kept.sync_all()?;
+        }
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        file.set_len(self.at)?;
+        file.sync_all()?;
+        Ok(aside)
+    }
 }
 
 fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
@@ -51,7 +94,7 @@ fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 fn end_of_last_batch(file: &File) -> io::Result<u64> {
-    let mut reader = Scan { reader: BufReader::with_capacity(CHUNK, file), at: 0, hash: None };
+    let mut reader = Scan::over(BufReader::with_capacity(CHUNK, file), |_| false);
     let mut whole = 0;
     loop {
         match reader.batch() {
@@ -79,16 +122,40 @@ fn last_byte_that_is_not_zero(file: &mut File, from: u64) -> io::Result<u64> {
     }
 }
 
+/// How many whole batches with pages there are, wherever they begin.
+fn whole_groups(bytes: &[u8], is_page: fn(&[u8]) -> bool) -> usize {
+    let (mut at, mut groups) = (0, 0);
+    while let Some(start) = bytes[at..].iter().position(|byte| *byte == START) {
+        at += start;
+        let mut scan = Scan::over(&bytes[at..], is_page);
+        match scan.batch() {
+            Ok(true) => {
+                groups += usize::from(scan.has_page);
+                at += usize::try_from(scan.at).unwrap_or(usize::MAX);
+            }
+            _ => at += 1,
+        }
+    }
+    groups
+}
+
 struct Scan<R> {
     reader: R,
     at: u64,
     hash: Option<Xxh3>,
+    /// Whether an item of the last batch, by its key, says that it holds pages.
+    has_page: bool,
+    is_page: fn(&[u8]) -> bool,
 }
 
 impl<R: Read> Scan<R> {
+    fn over(reader: R, is_page: fn(&[u8]) -> bool) -> Self {
+        Self { reader, at: 0, hash: None, has_page: false, is_page }
+    }
+
     /// Reads one batch; whether it is whole.
     fn batch(&mut self) -> io::Result<bool> {
-        self.hash = None;
+        (self.hash, self.has_page) = (None, false);
         if self.byte()? != START {
             return Ok(false);
         }
@@ -112,10 +179,12 @@ impl<R: Read> Scan<R> {
             ITEM => {
                 let _kind_and_compression: [u8; 2] = self.take()?;
                 let _keyspace: [u8; 8] = self.take()?;
-                let key = u64::from(u16::from_le_bytes(self.take()?));
+                let mut key = vec![0; usize::from(u16::from_le_bytes(self.take()?))];
                 let _value: [u8; 4] = self.take()?;
                 let stored = u64::from(u32::from_le_bytes(self.take()?));
-                self.skip(key + stored)?;
+                self.fill(&mut key)?;
+                self.has_page |= (self.is_page)(&key);
+                self.skip(stored)?;
                 Ok(true)
             }
             CLEAR => {

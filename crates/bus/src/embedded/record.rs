@@ -32,6 +32,14 @@ pub(super) fn meta_key(kind: u8, topic: u32) -> [u8; 5] {
     [kind, a, b, c, d]
 }
 
+/// The kind of what says where a topic ends: each group of pages has it anew.
+pub(super) const END: u8 = b'e';
+
+/// Whether a key is that of where a topic ends.
+pub(super) fn is_end(key: &[u8]) -> bool {
+    key.len() == meta_key(END, 0).len() && key.first() == Some(&END)
+}
+
 pub(super) fn write_end(tip: &Tip) -> Vec<u8> {
     [tip.end.to_le_bytes(), tip.published_at_us.to_le_bytes()].concat()
 }

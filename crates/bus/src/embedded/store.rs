@@ -16,10 +16,11 @@ use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
 };
 
-use super::journal::cut_torn_tail;
+use super::journal::Tail;
 use super::mishap::{damaged, explain};
 use super::record::{
-    TopicRecord, json, message_key, meta_key, read_end, read_weight, write_end, write_weight,
+    END, TopicRecord, is_end, json, message_key, meta_key, read_end, read_weight, write_end,
+    write_weight,
 };
 use super::topic::{Tip, Topic, Weight};
 use crate::Mark;
@@ -202,7 +203,7 @@ impl Store {
     fn topic(&self, record: TopicRecord, number: u32) -> Result<Topic, BusError> {
         let TopicRecord { topic, epoch } = record;
         let mut tip = Tip::default();
-        if let Some(end) = self.meta(b'e', number)? {
+        if let Some(end) = self.meta(END, number)? {
             (tip.end, tip.published_at_us) =
                 read_end(&end).ok_or_else(|| damaged(&format!("the end of topic {topic}")))?;
         }
@@ -255,7 +256,7 @@ impl Batch<'_> {
     }
 
     pub(super) fn tip(&mut self, topic: u32, tip: &Tip) -> Result<(), BusError> {
-        self.put(&self.store.meta, meta_key(b'e', topic), write_end(tip));
+        self.put(&self.store.meta, meta_key(END, topic), write_end(tip));
         if let Some(cursor) = &tip.cursor {
             self.cursor(topic, cursor)?;
         }
@@ -316,11 +317,30 @@ fn mend(path: &Path) -> Result<(), BusError> {
     if lock.try_lock().is_err() {
         return Ok(());
     }
-    let torn = cut_torn_tail(path).map_err(|e| explain(&fjall::Error::Io(e), path))?;
+    let done = cut_tail(path);
     lock.unlock().map_err(|e| explain(&fjall::Error::Io(e), path))?;
-    if torn > 0 {
-        let path = path.display();
-        tracing::warn!(bytes = torn, %path, "the bus was not closed properly; dropped a torn tail");
+    done
+}
+
+fn cut_tail(path: &Path) -> Result<(), BusError> {
+    let failed = |e| explain(&fjall::Error::Io(e), path);
+    let Some(tail) = Tail::of(path, is_end).map_err(failed)? else { return Ok(()) };
+    let (place, bytes, at) = (path.display(), tail.len(), tail.at);
+    if tail.was_acknowledged() {
+        return Err(BusError::Corrupt(format!(
+            "the journal in {place} is damaged at byte {at}, and pages that were acknowledged stand \
+             behind that: put back a copy of the folder, or remove it and go on as after a lost bus"
+        )));
+    }
+    match tail.cut().map_err(failed)? {
+        None => {
+            tracing::warn!(bytes, path = %place, "the bus was not closed properly; dropped a torn tail");
+        }
+        Some(aside) => tracing::error!(
+            bytes, path = %place, kept = %aside.display(),
+            "the bus was not closed properly; a page whose publisher was not told that it stands was \
+             dropped with a torn tail"
+        ),
     }
     Ok(())
 }
