@@ -41,7 +41,7 @@ pub fn binary() -> PathBuf {
 /// Takes the settings that this test's own surroundings have away from a command.
 pub fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ALLUVIUM_") {
+        if ["ALLUVIUM_", "AWS_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)) {
             command.env_remove(name);
         }
     }

@@ -11,14 +11,19 @@ use alluvium_tests::{Random, TestPlatform, Workload};
 use serde_json::Value;
 
 /// What nothing may show.
-const CANARIES: [&str; 2] = ["CANARYKEYID", "canary-of-the-bucket"];
+const CANARIES: [&str; 3] = ["CANARYKEYID", "canary-of-the-bucket", "canary/of+the=session"];
 
-pub(crate) fn settings(endpoint: &str, prefix: &str) -> String {
+/// The settings without who asks.
+fn place(endpoint: &str, prefix: &str) -> String {
     format!(
         "[http]\nenabled = false\n[lake]\nurl = \"s3://lake/{prefix}\"\n[lake.s3]\n\
-         endpoint = \"{endpoint}\"\nallow_http = true\nretry_time = \"10s\"\n\
-         access_key_id = \"${{env:LAKE_KEY}}\"\nsecret_access_key = \"${{file:secret}}\"\n"
+         endpoint = \"{endpoint}\"\nallow_http = true\nretry_time = \"10s\"\n"
     )
+}
+
+pub(crate) fn settings(endpoint: &str, prefix: &str) -> String {
+    place(endpoint, prefix)
+        + "access_key_id = \"${env:LAKE_KEY}\"\nsecret_access_key = \"${file:secret}\"\n"
 }
 
 /// The shop, its lake in the bucket.
@@ -144,4 +149,66 @@ fn a_store_that_is_not_fit_or_does_not_let_us_in_is_told_at_the_start() {
 
     platform.publish(&file).ok();
     platform.assert_sound();
+}
+
+/// The shop, its lake in the bucket; `who` says in the settings who asks.
+fn shop_asking(endpoint: &str, prefix: &str, who: &str) -> TestPlatform {
+    let (systems, entities) = metadata();
+    let platform = TestPlatform::new(&(place(endpoint, prefix) + who), &systems, &entities);
+    platform.write("secret", &format!("{}\n", CANARIES[1]));
+    platform.write("token", &format!("{}\n", CANARIES[2]));
+    platform
+}
+
+/// By references of the settings: to a variable, to one that names a file, and to files.
+fn by_the_settings(endpoint: &str) -> TestPlatform {
+    let who = "region = \"eu-north-1\"\naccess_key_id = \"${env:LAKE_KEY}\"\n\
+               secret_access_key = \"${file:secret}\"\nsession_token = \"${env:LAKE_TOKEN}\"\n";
+    let mut platform = shop_asking(endpoint, "settings", who);
+    platform.set_variable("LAKE_KEY", CANARIES[0]);
+    platform.set_variable("LAKE_TOKEN_FILE", "token");
+    platform
+}
+
+/// By the variables of AWS's own tools, and by their files.
+fn by_the_environment(endpoint: &str) -> TestPlatform {
+    let mut platform = shop_asking(endpoint, "environment", "");
+    platform.set_variable("AWS_REGION", "eu-north-1");
+    platform.set_variable("AWS_ACCESS_KEY_ID", CANARIES[0]);
+    platform.set_variable("AWS_SECRET_ACCESS_KEY_FILE", "secret");
+    platform.set_variable("AWS_SESSION_TOKEN", CANARIES[2]);
+    platform
+}
+
+/// By a profile in the files of AWS's own tools.
+fn by_a_profile(endpoint: &str) -> TestPlatform {
+    let mut platform = shop_asking(endpoint, "profile", "profile = \"lake\"\n");
+    let [id, secret, token] = CANARIES;
+    let keys = format!(
+        "[default]\naws_access_key_id = OTHER\naws_secret_access_key = other\n\n[lake]\n\
+         aws_access_key_id = {id}\naws_secret_access_key = {secret}\naws_session_token = {token}\n"
+    );
+    let credentials = platform.write("credentials", &keys);
+    let config = platform.write("config", "[profile lake]\nregion = eu-north-1\n");
+    platform.set_variable("AWS_SHARED_CREDENTIALS_FILE", credentials.to_str().unwrap());
+    platform.set_variable("AWS_CONFIG_FILE", config.to_str().unwrap());
+    platform
+}
+
+#[test]
+fn who_asks_and_in_which_region_reaches_the_store_whoever_says_it() {
+    let Some(server) = S3Server::start() else { return };
+    for way in [by_the_settings, by_the_environment, by_a_profile] {
+        let proxy = server.proxy();
+        let platform = way(&proxy.endpoint());
+        let file = platform.write("all.ndjson", &Workload::new(1).inserts(5));
+        let published = platform.publish(&file).ok();
+        proxy.assert_signed(CANARIES[0], "eu-north-1", CANARIES[2]);
+        let asked = platform.run(&["query", "SELECT id FROM silver.shop.customers"]).ok();
+        proxy.assert_signed(CANARIES[0], "eu-north-1", CANARIES[2]);
+        for said in [published, asked] {
+            assert_quiet(&said.stdout);
+            assert_quiet(&said.stderr);
+        }
+    }
 }

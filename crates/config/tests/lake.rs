@@ -108,6 +108,30 @@ fn a_key_can_stand_in_a_file_that_a_variable_names() {
 }
 
 #[test]
+fn what_no_request_can_carry_is_refused_and_not_shown() {
+    let fit = [
+        ("AWS_REGION", "eu-north-1"),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "key"),
+        ("AWS_SESSION_TOKEN", "a/token+with=signs"),
+    ];
+    bucket(URL, &fit).unwrap();
+    for (at, name) in
+        [(0, "lake.s3.region"), (1, "lake.s3.access_key_id"), (3, "lake.s3.session_token")]
+    {
+        for wrong in ["canary\n", "two canary", "canary-ä"] {
+            let mut environment = fit;
+            environment[at].1 = wrong;
+            let error = bucket(URL, &environment).unwrap_err();
+            assert!(said(&error)[0].contains(name), "{error}");
+            assert!(!format!("{error:?} {}", shown(&error)).contains("canary"), "{error}");
+        }
+    }
+    let machine = bucket(URL, &[("AWS_REGION", "a region")]).unwrap_err();
+    assert!(said(&machine)[0].contains("lake.s3.region"), "{machine}");
+}
+
+#[test]
 fn what_does_not_fit_is_told_with_its_place() {
     for (settings, told) in [
         ("[lake]\nurl = \"https://x/lake\"\n", "alluvium.toml:2:7: `lake.url`: this is no place"),

@@ -1,5 +1,7 @@
 //! A bucket: what is lost on the way, what a store may not be able to, and what it costs.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,6 +186,116 @@ async fn a_refusal_names_its_reason_and_no_credentials() {
     assert!(CANARIES.iter().all(|canary| !shown.contains(canary)), "{shown}");
 }
 
+/// A store that breaks off in the middle of an object, and then says this.
+fn broken_off(then: String) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let half = "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 10\r\n\r\n12345".to_owned();
+    std::thread::spawn(move || {
+        for answer in [half, then] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    endpoint
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_in_the_middle_of_an_object_names_no_credentials() {
+    let [id, secret, token] = CANARIES;
+    let body = format!(
+        "<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>{id}</AWSAccessKeyId>\
+         <StringToSign>{secret} {token}</StringToSign></Error>"
+    );
+    let length = body.len();
+    let refused = format!("HTTP/1.1 403 X\r\ncontent-length: {length}\r\n\r\n{body}");
+    let lake = lake(&broken_off(refused), "a");
+    let error = lake.get(&Path::from("x")).await.unwrap_err();
+    let said = format!("{} {error:?} {}", error::chain(&error), error.detail());
+    assert!(matches!(error, LakeError::Denied { .. }), "{said}");
+    assert!(said.contains("SignatureDoesNotMatch"), "{said}");
+    assert!(!said.contains("canary"), "{said}");
+}
+
+/// Asks for everything that a lake asks for.
+async fn ask_for_everything(lake: &Lake) {
+    let [folder, one, other] = ["t", "t/1", "t/2"].map(Path::from);
+    assert_eq!(lake.create(&one, "x".into()).await.unwrap(), Created::Written);
+    lake.put(&other, vec![7u8; 17 << 20].into()).await.unwrap();
+    assert_eq!(lake.get(&one).await.unwrap().unwrap(), "x");
+    assert_eq!(lake.store().head(&one).await.unwrap().size, 1);
+    assert_eq!(lake.store().get_range(&other, 3..5).await.unwrap().len(), 2);
+    lake.store().copy(&one, &Path::from("t/3")).await.unwrap();
+    assert_eq!(lake.list(&folder).await.unwrap().len(), 3);
+    assert!(lake.folders(&folder).await.unwrap().is_empty());
+    lake.delete_all(vec![one, other]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_says_who_asks_and_in_which_region() {
+    let Some(server) = S3Server::start() else { return };
+    let proxy = server.proxy();
+    let region = "eu-north-1".to_owned();
+    let settings = S3Settings { region, ..settings(&proxy.endpoint(), "a") };
+    ask_for_everything(&Lake::s3(&settings, Arc::new(SystemClock)).unwrap()).await;
+    let [id, _, token] = CANARIES;
+    proxy.assert_signed(id, "eu-north-1", token);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_a_machine_says_that_it_is_asks_and_is_told_to_nobody() {
+    let Some(server) = S3Server::start() else { return };
+    let (machine, store) = (server.proxy(), server.proxy());
+    let [id, secret, token] = CANARIES;
+    let keys = format!(
+        "{{\"AccessKeyId\":\"{id}\",\"SecretAccessKey\":\"{secret}\",\"Token\":\"{token}\",\
+         \"Expiration\":\"2099-01-01T00:00:00Z\"}}"
+    );
+    machine.script("PUT", "/latest/api/token", 1, Fault::Answer(200, "session".to_owned()));
+    machine.script("GET", "/security-credentials/role", 1, Fault::Answer(200, keys));
+    machine.script("GET", "/security-credentials/", 1, Fault::Answer(200, "role".to_owned()));
+    let told = ("AWS_METADATA_ENDPOINT".to_owned(), Secret::new(machine.endpoint()));
+    let credentials = Credentials::Machine(vec![told]);
+    let settings = S3Settings { credentials, ..settings(&store.endpoint(), "a") };
+    let lake = Lake::s3(&settings, Arc::new(SystemClock)).unwrap();
+    ask_for_everything(&lake).await;
+    assert_eq!(machine.waiting(), 0);
+    store.assert_signed(id, "us-east-1", token);
+
+    // Nothing masks what only the machine knows.
+    let body = format!(
+        "<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>{id}</AWSAccessKeyId>\
+         <CanonicalRequest>x-amz-security-token:{token}</CanonicalRequest></Error>"
+    );
+    store.script("GET", "/a/x", 1, Fault::Answer(403, body));
+    let error = lake.get(&Path::from("x")).await.unwrap_err();
+    let said = format!("{} {error:?} {}", error::chain(&error), error.detail());
+    assert!(matches!(error, LakeError::Denied { .. }), "{said}");
+    assert!(said.contains("SignatureDoesNotMatch") && !said.contains("canary"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_before_the_store_does_not_find_is_not_a_missing_object() {
+    let Some(server) = S3Server::start() else { return };
+    let proxy = server.proxy();
+    let lake = lake(&proxy.endpoint(), "a");
+    let path = Path::from("x");
+    lake.put(&path, "x".into()).await.unwrap();
+    for page in ["404 page not found", "<html><h1>404 Not Found</h1></html>"] {
+        proxy.script("GET", "/a/x", 1, Fault::Answer(404, page.to_owned()));
+        let error = lake.get(&path).await.unwrap_err();
+        assert!(matches!(error, LakeError::Unavailable { .. }), "{error:?}");
+        proxy.script("PUT", "/a/y", 1, Fault::Answer(404, page.to_owned()));
+        let created = lake.create(&Path::from("y"), "y".into()).await.unwrap();
+        assert_eq!(created, Created::Written, "it is looked at what is there");
+        lake.delete(&Path::from("y")).await.unwrap();
+    }
+    assert_eq!(lake.get(&Path::from("none")).await.unwrap(), None);
+    assert_eq!(proxy.waiting(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_store_with_a_slow_clock_calls_old_is_not_taken_for_garbage() {
     let Some(server) = S3Server::start() else { return };
@@ -257,4 +369,23 @@ async fn an_upload_that_is_given_up_leaves_no_parts() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("nobody removed the parts: {aborted:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_in_parts_that_fails_has_given_them_up_when_it_says_so() {
+    let Some(server) = S3Server::start() else { return };
+    let proxy = server.proxy();
+    let lake = lake(&proxy.endpoint(), "a");
+    let denied = Fault::Answer(403, "<Error><Code>AccessDenied</Code></Error>".to_owned());
+    proxy.script("PUT", "partNumber=3", 1, denied);
+    let put = lake.put_unsynced(&Path::from("x"), vec![7u8; 17 << 20].into()).await;
+    assert!(matches!(put, Err(LakeError::Denied { .. })), "{put:?}");
+    let seen = proxy.take_seen();
+    assert!(seen.iter().any(|request| request.starts_with("DELETE ")), "{seen:#?}");
+    // What is gone already needs not be given up.
+    let mut upload = lake.store().put_multipart(&Path::from("y")).await.unwrap();
+    upload.put_part("part".into()).await.unwrap();
+    let gone = "<Error><Code>NoSuchUpload</Code></Error>".to_owned();
+    proxy.script("DELETE", "/a/y", 1, Fault::Answer(404, gone));
+    upload.abort().await.unwrap();
 }

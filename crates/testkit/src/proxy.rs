@@ -28,6 +28,7 @@ struct Rule {
 struct Shared {
     rules: VecDeque<Rule>,
     seen: Vec<String>,
+    heads: Vec<String>,
 }
 
 /// The line. It ends with the test's process.
@@ -74,6 +75,26 @@ impl S3Proxy {
         std::mem::take(&mut self.lock().seen)
     }
 
+    /// All requests since this was asked last were signed by this key for this region, and bore
+    /// this session token.
+    #[track_caller]
+    pub fn assert_signed(&self, id: &str, region: &str, token: &str) {
+        let heads = std::mem::take(&mut self.lock().heads);
+        assert!(!heads.is_empty(), "nothing was asked");
+        for head in heads {
+            let value = |name: &str| {
+                let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+                let (_, value) = lines.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+                Some(value.trim())
+            };
+            let time = value("x-amz-date").unwrap_or_default();
+            let (day, _) = time.split_once('T').unwrap_or_default();
+            let signed = format!("Credential={id}/{day}/{region}/s3/aws4_request,");
+            assert!(value("authorization").is_some_and(|by| by.contains(&signed)), "{head}");
+            assert_eq!(value("x-amz-security-token"), Some(token), "{head}");
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,6 +122,7 @@ fn pass(
         head.push(line);
     }
     let Some(first) = head.first() else { return Ok(()) };
+    shared.lock().unwrap_or_else(PoisonError::into_inner).heads.push(head.concat());
     let mut words = first.split(' ');
     let (method, address) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut body = vec![0; length];

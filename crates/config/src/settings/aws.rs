@@ -90,6 +90,20 @@ pub(super) fn credentials(
     Ok(BucketCredentials::Machine(MACHINE.iter().filter_map(told).collect()))
 }
 
+/// Refuses what no request can carry: region, key id and token stand in its head.
+pub(super) fn check(region: &str, credentials: &BucketCredentials) -> Result<(), ConfigError> {
+    let mut texts = vec![("lake.s3.region", region)];
+    if let BucketCredentials::Keys(id, _, token) = credentials {
+        texts.push(("lake.s3.access_key_id", id.expose()));
+        texts.extend(token.iter().map(|token| ("lake.s3.session_token", token.expose())));
+    }
+    let is_fit = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    let Some((name, _)) = texts.into_iter().find(|(_, text)| !is_fit(text)) else { return Ok(()) };
+    let problem = "holds a blank, a line's end or a letter that no request can carry";
+    let help = "one word of ASCII letters, digits and signs, wherever it is taken from".to_owned();
+    Err(ConfigError::of(Finding::at_name(name, problem).with_help(help)))
+}
+
 fn file(variable: &str, name: &str, environment: &Environment) -> Option<PathBuf> {
     let named = environment.get(variable).map(PathBuf::from);
     named.or_else(|| Some(Path::new(environment.get("HOME")?).join(".aws").join(name)))

@@ -117,12 +117,14 @@ impl Settings {
         }
         let region = s3.region.as_deref().or(first(["AWS_REGION", "AWS_DEFAULT_REGION"]));
         let region = region.or(profile.region.as_deref()).unwrap_or("us-east-1").to_owned();
+        let credentials = aws::credentials(s3, &profile, environment, &self.secrets())?;
+        aws::check(&region, &credentials)?;
         Ok(LakePlace::Bucket(Box::new(BucketPlace {
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
             endpoint: endpoint.map(str::to_owned),
             region,
-            credentials: aws::credentials(s3, &profile, environment, &self.secrets())?,
+            credentials,
         })))
     }
 }

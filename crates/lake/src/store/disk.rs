@@ -79,13 +79,22 @@ pub(super) fn sync(path: &FsPath) -> io::Result<()> {
 /// Removes what was written so long ago that nobody is at it any more.
 pub(super) fn collect_leftovers(staging: &FsPath, now: SystemTime) -> io::Result<()> {
     for entry in fs::read_dir(staging)? {
-        let entry = entry?;
-        let written = entry.metadata()?.modified()?;
-        if now.duration_since(written).is_ok_and(|age| age > LEFTOVER_AGE) {
-            fs::remove_file(entry.path())?;
-        }
+        collect_leftover(&entry?.path(), now)?;
     }
     Ok(())
+}
+
+/// Another process may be at it: what it puts in place or removes is not there any more.
+fn collect_leftover(aside: &FsPath, now: SystemTime) -> io::Result<()> {
+    let is_leftover = |written| now.duration_since(written).is_ok_and(|age| age > LEFTOVER_AGE);
+    let collected = match fs::symlink_metadata(aside).and_then(|meta| meta.modified()) {
+        Ok(written) if is_leftover(written) => fs::remove_file(aside),
+        other => other.map(drop),
+    };
+    match collected {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// The store's error for what the disk said. Keeps the kind, by which a full disk is known.
@@ -100,5 +109,23 @@ pub(super) fn failed(doing: &str, path: &FsPath, source: io::Error) -> Error {
             let source = io::Error::new(kind, format!("{doing} {path}: {source}"));
             Error::Generic { store: "durable local", source: Box::new(source) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_process_puts_in_place_meanwhile_is_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let aside = folder.path().join("x#0");
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
+        collect_leftover(&aside, later).unwrap();
+        fs::write(&aside, "x").unwrap();
+        collect_leftover(&aside, SystemTime::UNIX_EPOCH).unwrap();
+        assert!(aside.exists());
+        collect_leftover(&aside, later).unwrap();
+        assert!(!aside.exists());
     }
 }

@@ -16,8 +16,9 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 
 use super::answer::{Answer, cleaned};
@@ -101,7 +102,7 @@ impl Bucket {
             return Ok(There::Another);
         }
         let put = PutResult { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
-        let mut bytes = got.bytes().await.map_err(|e| self.cleaned(e))?;
+        let mut bytes = got.bytes().await?;
         for chunk in payload {
             if bytes.len() < chunk.len() || bytes.split_to(chunk.len()) != *chunk {
                 return Ok(There::Another);
@@ -114,8 +115,17 @@ impl Bucket {
         let mut upload = self.put_multipart_opts(location, PutMultipartOptions::default()).await?;
         let parts: Vec<_> =
             Parts(payload.into_iter().collect()).map(|part| upload.put_part(part)).collect();
-        stream::iter(parts).buffer_unordered(PARALLEL_PARTS).try_collect::<()>().await?;
-        upload.complete().await
+        let sent = stream::iter(parts).buffer_unordered(PARALLEL_PARTS).try_collect::<()>().await;
+        let put = match sent {
+            Ok(()) => upload.complete().await,
+            Err(error) => Err(error),
+        };
+        if put.is_err() {
+            // Waited for: a process that ends on this error gives up nothing after it. What fails
+            // is tried once more when the upload is dropped, which tells of it.
+            upload.abort().await.ok();
+        }
+        put
     }
 
     fn cleaned(&self, error: Error) -> Error {
@@ -205,7 +215,13 @@ impl ObjectStore for Bucket {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await.map_err(|e| self.cleaned(e))
+        let got = self.inner.get_opts(location, options).await.map_err(|e| self.cleaned(e))?;
+        // What breaks off is asked for anew, and that may be refused.
+        let payload = match got.payload {
+            GetResultPayload::Stream(bytes) => GetResultPayload::Stream(self.cleaned_stream(bytes)),
+            file => file,
+        };
+        Ok(GetResult { payload, ..got })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

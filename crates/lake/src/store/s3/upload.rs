@@ -72,10 +72,14 @@ impl MultipartUpload for Upload {
     }
 
     async fn abort(&mut self) -> Result<()> {
-        match self.inner.take() {
-            Some(mut inner) => inner.abort().await.map_err(|e| cleaned(e, &self.secrets)),
-            None => Ok(()),
+        let Some(inner) = &mut self.inner else { return Ok(()) };
+        let aborted = inner.abort().await;
+        if is_left(&aborted) {
+            // Tried once more when this is dropped, as if it is interrupted.
+            return aborted.map_err(|e| cleaned(e, &self.secrets));
         }
+        self.inner = None;
+        Ok(())
     }
 }
 
@@ -86,9 +90,15 @@ impl Drop for Upload {
         };
         let location = self.location.clone();
         runtime.spawn(async move {
-            if inner.abort().await.is_err() {
+            if is_left(&inner.abort().await) {
                 tracing::warn!(%location, "the parts of an unfinished upload could not be removed");
             }
         });
     }
+}
+
+/// Whether there may still be parts after this. An upload that the store does not know is complete,
+/// or was given up before.
+fn is_left(aborted: &Result<()>) -> bool {
+    matches!(aborted, Err(error) if !matches!(error, Error::NotFound { .. }))
 }
