@@ -122,3 +122,31 @@ async fn what_raws_group_says_gives_room_and_removes_nothing() {
     drop(raw);
     assert_eq!(known.to_shorten(), None, "it may run elsewhere by now");
 }
+
+#[test]
+fn a_reader_sees_what_is_committed_and_is_told_of_every_hole() {
+    let config = KafkaSettings::default().consumer("somebody", 1 << 20);
+    for (name, value) in [
+        ("isolation.level", "read_committed"),
+        ("auto.offset.reset", "error"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "true"),
+        ("allow.auto.create.topics", "false"),
+    ] {
+        assert_eq!(config.get(name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_page_is_acknowledged_by_all_replicas_and_stands_once() {
+    let settings = KafkaSettings::default();
+    let polled = settings.transactions("somebody");
+    for config in [&settings.producer(), &polled] {
+        assert_eq!(
+            (config.get("acks"), config.get("enable.idempotence")),
+            (Some("all"), Some("true"))
+        );
+    }
+    assert_eq!(polled.get("transactional.id"), Some("somebody"));
+}
