@@ -320,6 +320,8 @@ fn columns_themselves_are_checked() {
         &["(4) than in all (3)"],
     );
     one(&of(r#"{"name": "a", "type": "decimal", "precision": 39}"#), &["too much (at most 38)"]);
+    one(&of(r#"{"name": "a", "type": "date", "unit": "us"}"#), &["type timestamp has a `unit`"]);
+    one(&of(r#"{"name": "a", "type": "timestamp", "unit": "min"}"#), &["ms"]);
     one(&of(r#"{"name": "a", "type": "strnig"}"#), &["did you mean `string`?"]);
     one(&of(r#"{"name": "a", "type": "string", "path": "$..a"}"#), &["more than one place"]);
     one(&of(r#"{"name": "a", "type": "string", "path": "a.b"}"#), &["neither", "/properties/mag"]);

@@ -194,6 +194,53 @@ async fn a_timestamp_of_the_row_orders_it_as_an_instant_in_whatever_zone() {
     );
 }
 
+/// As its connector for PostgreSQL sends them by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn days_and_times_of_debezium_are_those_of_the_source() {
+    let platform = Platform::new(json!({
+        "system": "shop", "name": "orders", "load": "delta", "keys": ["id"],
+        "sequence_by": ["changed"],
+        "columns": [
+            {"name": "id", "type": "long"}, {"name": "due", "type": "date"},
+            {"name": "changed", "type": "timestamp", "unit": "us"},
+            {"name": "packed", "type": "timestamp", "unit": "ns"},
+            {"name": "seen", "type": "timestamp"},
+            {"name": "total", "type": "decimal", "scale": 2},
+        ],
+    }));
+    let order = |id: u64, more: Value| {
+        let mut row = json!({
+            "id": id, "due": 20_778, "changed": 1_795_248_000_000_001u64,
+            "packed": 1_795_248_000_000_001_999u64, "seen": "2026-11-21T08:00:00Z",
+            "total": "12.50",
+        });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"op": "c", "before": null, "after": row, "source": {"connector": "postgresql"}})
+    };
+    let gone = json!({"id": 1, "changed": 1_795_248_000_000_002u64});
+    let lines = [
+        order(1, json!({})),
+        json!({"op": "d", "before": gone, "after": null, "source": {"connector": "postgresql"}}),
+        order(2, json!({"due": 20_261_121})),
+        order(2, json!({"seen": 1_795_248_000_000_001u64})),
+        order(2, json!({"total": "BOI="})),
+    ];
+    let mut topic = Topic::of(&platform);
+    topic.lines(&LineFormat::Envelope, lines.map(|line| line.to_string()).join("\n"));
+    let applied = apply(&mut platform.silver(), &topic.all()).await;
+    assert_eq!(
+        platform.history(&["id", "due", "packed", "total"]).await,
+        ["1 2026-11-21 2026-11-21T08:00:00.000001Z 12.50 \
+          [2026-11-21T08:00:00.000001Z,2026-11-21T08:00:00.000002Z) c"]
+    );
+    let mends = ["days since 1970-01-01", "`unit`", "decimal.handling.mode=string"];
+    assert_eq!(applied.quarantined.len(), mends.len(), "{:?}", applied.quarantined);
+    for (kept, mend) in applied.quarantined.iter().zip(mends) {
+        assert_eq!(kept.code, "bad_type");
+        assert!(kept.reason.contains(mend), "{}", kept.reason);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_sequence_the_order_is_that_of_arrival() {
     let platform = Platform::new(json!({

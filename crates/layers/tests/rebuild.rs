@@ -376,6 +376,37 @@ async fn a_table_of_other_columns_is_a_finding_and_gets_those_of_the_metadata() 
     assert!(row.contains_key("height") && !row.contains_key("mood"), "{row:?}");
 }
 
+/// Of its two numbers one is a time in either unit.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_were_read_in_a_wrong_unit_are_read_anew_by_a_rebuild() {
+    let entity = |unit: &str| {
+        json!({
+            "system": "shop", "name": "orders", "load": "delta", "keys": ["id"],
+            "sequence_by": [{"carried": "long"}],
+            "columns": [
+                {"name": "id", "type": "long"}, {"name": "at", "type": "timestamp", "unit": unit},
+            ],
+        })
+    };
+    let line = |id: u64, at: u64| {
+        json!({"op": "insert", "seq": id, "after": {"id": id, "at": at}}).to_string()
+    };
+    let mut platform = Platform::new(entity("ms"));
+    let mut topic = Topic::of(&platform);
+    topic.mapped(&[&line(1, 31_536_000_000_000), &line(2, 1_795_248_000_000_001)]);
+    land(&platform, &topic, &[1], &[1]).await;
+    assert_eq!(platform.history(&["id", "at"]).await, ["1 2969-05-03T00:00:00Z [1,-) c"]);
+    platform.entity = serde_json::from_value(entity("us")).unwrap();
+    assert_eq!(platform.silver().progress().await.unwrap().unwrap().offset, 1, "it goes on");
+    assert!(!verified(&platform).await.differences.is_empty());
+    rebuilt(&platform).await;
+    assert_equal(&verified(&platform).await);
+    assert_eq!(
+        platform.history(&["id", "at"]).await,
+        ["1 1971-01-01T00:00:00Z [1,-) c", "2 2026-11-21T08:00:00.000001Z [2,-) c"]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_not_made_from_one_epoch_of_two() {
     let platform = Platform::new(people());

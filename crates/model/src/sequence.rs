@@ -11,6 +11,8 @@ use num_bigint::{BigInt, Sign};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::metadata::TimeUnit;
+
 /// What a part of a sequence is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -57,6 +59,9 @@ pub enum SequenceError {
     /// `_valid_from` could not hold the value.
     #[error("the sequence has more digits than a decimal(38, {DECIMAL_SCALE}) holds")]
     TooLong,
+    /// A number tells no time that an [`Instant`] holds.
+    #[error("counted in {0}, the number is no time from the year 1 to 9999")]
+    Beyond(TimeUnit),
     /// There are fewer or more parts than declared.
     #[error("the sequence has {found} parts where {expected} are declared")]
     Parts {
@@ -201,7 +206,21 @@ pub struct Instant {
     nanos: u32,
 }
 
+/// The first second of the year 1 and the last of the year 9999, since 1970, UTC.
+const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
 impl Instant {
+    /// So many of a unit since 1970, UTC. [`SequenceError::Beyond`] before the year 1 and after
+    /// 9999, as most numbers are that count something finer.
+    pub fn from_number(number: i64, unit: TimeUnit) -> Result<Self, SequenceError> {
+        let (all, of_one) = (unit.per_second(), 1_000_000_000 / unit.per_second());
+        let (seconds, nanos) = (number.div_euclid(all), (number.rem_euclid(all) * of_one) as u32);
+        match YEARS.contains(&seconds) {
+            true => Ok(Self { seconds, nanos }),
+            false => Err(SequenceError::Beyond(unit)),
+        }
+    }
+
     /// So many microseconds since 1970, UTC.
     pub fn from_microsecond(micros: i64) -> Self {
         let nanos = (micros.rem_euclid(1_000_000) * 1_000) as u32;

@@ -92,6 +92,22 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_committed_is_read_and_a_hole_is_told() {
+        let connection: MessageConnection =
+            serde_json::from_value(json!({"engine": "kafka", "servers": ["localhost:9"]})).unwrap();
+        let config = config(&connection, Duration::from_secs(1)).unwrap();
+        for (name, value) in [
+            ("isolation.level", "read_committed"),
+            ("auto.offset.reset", "error"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("allow.auto.create.topics", "false"),
+        ] {
+            assert_eq!(config.get(name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
     fn what_librdkafka_does_not_take_is_named_without_its_value() {
         for name in ["sasl.pasword", "security.protocol"] {
             let text = error(name, "hunter2");

@@ -141,24 +141,31 @@ impl Admin {
                 None => return Err(told(&format!("making {topic}"), &error)),
             },
         };
-        let Some(code) = made.filter(|code| *code != Code::TopicAlreadyExists) else {
-            tracing::info!(topic, "made a topic");
-            return Ok(());
-        };
-        let why = format!(
-            "topic {topic} is not there, and the brokers do not let us make it ({code}); make it \
-             with: {}",
-            self.settings.create_command(topic, configs)
-        );
-        match is_brief(code) {
-            true => Err(BusError::Unavailable(why)),
-            false => Err(BusError::Refused(why)),
+        match made.filter(|code| *code != Code::TopicAlreadyExists) {
+            Some(code) => Err(not_made(&self.settings, topic, configs, code)),
+            None => {
+                tracing::info!(topic, "made a topic");
+                Ok(())
+            }
         }
     }
 
     fn options(&self) -> AdminOptions {
         let patience = Some(self.settings.patience);
         AdminOptions::new().request_timeout(patience).operation_timeout(patience)
+    }
+}
+
+/// Why a topic is not there that we wanted to make, and the command that makes it.
+fn not_made(settings: &KafkaSettings, topic: &str, configs: &Configs, code: Code) -> BusError {
+    let why = format!(
+        "topic {topic} is not there, and the brokers do not let us make it ({code}); make it \
+         with: {}",
+        settings.create_command(topic, configs)
+    );
+    match is_brief(code) {
+        true => BusError::Unavailable(why),
+        false => BusError::Refused(why),
     }
 }
 
@@ -187,4 +194,41 @@ fn is_brief(code: Code) -> bool {
             | Code::NotController
             | Code::LeaderNotAvailable
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMAND: &str = "make it with: kafka-topics.sh --bootstrap-server localhost:9092 \
+                           --create --topic alluvium.shop.orders --partitions 1";
+
+    fn of(code: Code) -> BusError {
+        let settings = KafkaSettings::default();
+        not_made(&settings, "alluvium.shop.orders", &settings.topic_configs(), code)
+    }
+
+    #[test]
+    fn who_may_make_no_topics_is_refused_with_the_command_that_makes_this_one() {
+        for code in [
+            Code::TopicAuthorizationFailed,
+            Code::ClusterAuthorizationFailed,
+            Code::PolicyViolation,
+            Code::InvalidReplicationFactor,
+        ] {
+            let error = of(code);
+            assert!(matches!(&error, BusError::Refused(why) if why.contains(COMMAND)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn brokers_that_cannot_make_one_now_are_asked_again() {
+        for code in [Code::RequestTimedOut, Code::NotController, Code::BrokerTransportFailure] {
+            let error = of(code);
+            assert!(
+                matches!(&error, BusError::Unavailable(why) if why.contains(COMMAND)),
+                "{error:?}"
+            );
+        }
+    }
 }

@@ -24,7 +24,8 @@ struct State {
     waiting: VecDeque<Weight>,
     bytes: u64,
     reserved: u64,
-    landed: Option<u64>,
+    /// Up to where raw has landed, or its group says so.
+    landed: u64,
     /// Up to where raw's group is known to say that raw has landed.
     shown: Option<u64>,
     /// Why nobody can say how far raw is, if that is so.
@@ -64,7 +65,7 @@ impl Backlog {
     /// Takes up what was published.
     pub(super) fn add(&self, weights: &[Weight]) {
         let mut state = self.lock();
-        let landed = state.landed.unwrap_or(0);
+        let landed = state.landed;
         for weight in weights.iter().filter(|weight| weight.offset > landed) {
             state.bytes += weight.bytes;
             state.waiting.push_back(*weight);
@@ -91,31 +92,25 @@ impl Backlog {
         }
     }
 
-    /// Takes up that raw has landed all up to `to`; how far it has landed all in all.
-    pub(super) fn land(&self, to: u64) -> u64 {
+    /// Takes up that raw has landed all up to `to`.
+    pub(super) fn land(&self, to: u64) {
         let mut state = self.lock();
-        let landed = state.landed.unwrap_or(0).max(to);
-        state.landed = Some(landed);
+        let landed = state.landed.max(to);
+        state.landed = landed;
         while let Some(first) = state.waiting.front().filter(|w| w.offset <= landed) {
             state.bytes -= first.bytes;
             state.waiting.pop_front();
         }
         self.room.notify_one();
-        landed
     }
 
-    /// How far raw has landed.
-    pub(super) fn landed(&self) -> Option<u64> {
-        self.lock().landed
+    /// Whether raw's group is known to say that raw has landed all up to `to`.
+    pub(super) fn is_shown(&self, to: u64) -> bool {
+        self.lock().shown.is_some_and(|shown| shown >= to)
     }
 
-    /// How far raw has landed, where its group is not known to say so.
-    pub(super) fn unshown(&self) -> Option<u64> {
-        let state = self.lock();
-        state.landed.filter(|landed| state.shown.is_none_or(|shown| shown < *landed))
-    }
-
-    /// Takes up that raw's group says that raw has landed all up to `to`.
+    /// Takes up that raw's group says that raw has landed all up to `to`. That gives room, and
+    /// nothing more: the group is not the lake.
     pub(super) fn shown(&self, to: u64) {
         self.lock().shown = Some(to);
         self.land(to);
@@ -164,7 +159,7 @@ impl Backlog {
 
     fn complain(&self, topic: &EntityId, waited: Duration) -> Result<(), BusError> {
         let state = self.lock();
-        let (bytes, landed) = (state.bytes, state.landed.unwrap_or(0));
+        let (bytes, landed) = (state.bytes, state.landed);
         if let Some(why) = &state.untold {
             return Err(BusError::Unavailable(format!(
                 "{bytes} bytes of topic {topic} wait for raw, and how far raw is cannot be known: \
@@ -225,12 +220,11 @@ mod tests {
     #[test]
     fn what_raw_has_landed_is_to_be_shown_until_its_group_says_so() {
         let backlog = full();
-        assert_eq!(backlog.unshown(), None);
         backlog.land(2);
-        assert_eq!((backlog.unshown(), backlog.bytes()), (Some(2), 0));
+        assert_eq!((backlog.is_shown(2), backlog.bytes()), (false, 0));
         backlog.shown(1);
-        assert_eq!(backlog.unshown(), Some(2), "the commit of the last one failed");
+        assert!(!backlog.is_shown(2), "the commit of the last one failed");
         backlog.shown(2);
-        assert_eq!(backlog.unshown(), None);
+        assert!(backlog.is_shown(2));
     }
 }

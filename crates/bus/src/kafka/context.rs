@@ -75,7 +75,7 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
-            tracing::debug!(%error, "a group offset was not committed; nothing depends on it");
+            tracing::debug!(%error, "a group offset was not committed; it will be again");
         }
     }
 }

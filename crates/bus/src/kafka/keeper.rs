@@ -1,5 +1,5 @@
 //! What is done beside publishing and reading: asking the brokers how topics are and how far raw is,
-//! removing what raw has landed, and ending producers that nobody uses.
+//! removing what raw has landed where it runs, and ending producers that nobody uses.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -82,10 +82,8 @@ impl Keeper {
         shared: &Arc<Shared>,
         mut topics: Vec<Arc<Topic>>,
     ) -> Result<(), BusError> {
-        let to_say = |topic: &Topic| match topic.is_read_by(Layer::Raw) {
-            true => topic.backlog.unshown(),
-            false => None,
-        };
+        let to_say =
+            |topic: &Topic| topic.landed().filter(|landed| !topic.backlog.is_shown(*landed));
         topics.retain(|topic| topic.backlog.is_waiting() || to_say(topic).is_some());
         if topics.is_empty() {
             return Ok(());
@@ -192,9 +190,10 @@ fn warn(warned: &mut bool, failed: Option<&BusError>, what: &str) {
     *warned = failed.is_some();
 }
 
-/// Removes what raw has landed and retention keeps no longer. `false` where the brokers never do.
+/// Removes what raw has landed in this process and retention keeps no longer. `false` where the
+/// brokers never do.
 pub(super) async fn shorten(shared: &Shared, topic: &Topic) -> Result<bool, BusError> {
-    let (Some(landed), from) = topic.to_shorten() else { return Ok(true) };
+    let Some((landed, from)) = topic.to_shorten() else { return Ok(true) };
     let landed = kafka_offset(landed);
     if landed <= from {
         return Ok(true);

@@ -66,7 +66,8 @@ impl KafkaBus {
         Ok(Arc::new(Self { shared, keeper }))
     }
 
-    /// Removes what raw has landed and retention keeps no longer, now instead of within seconds.
+    /// Removes what raw has landed in this process and retention keeps no longer, now instead of
+    /// within seconds.
     /// `false` if the brokers never remove anything for us.
     pub async fn retain(&self) -> Result<bool, BusError> {
         let mut all = true;

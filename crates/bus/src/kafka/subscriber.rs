@@ -1,8 +1,9 @@
 //! A reader of one topic, for one layer.
 //!
-//! Where it stands is said by who uses it, from the lake; what is committed to the consumer group is
-//! for people to see. Between messages Kafka has offsets of its own (the ends of transactions, and
-//! transactions rolled back): a delivery takes those behind its messages along.
+//! Where it stands is said by who uses it, from the lake. What is committed to the consumer group is
+//! for people to see, and from raw's the publishers of other processes learn what room there is.
+//! Between messages Kafka has offsets of its own (the ends of transactions, and transactions rolled
+//! back): a delivery takes those behind its messages along.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -282,12 +283,13 @@ impl KafkaSubscriber {
         }
     }
 
-    /// Shows in the consumer group how far the layer is. Nothing depends on it.
+    /// Shows in the consumer group how far the layer is. Should it fail, the next commit says more,
+    /// and the keeper says raw's again.
     fn show(&mut self, to: u64) -> Result<(), BusError> {
         let next = i64::try_from(to + 1).unwrap_or(i64::MAX);
         let list = place(&self.topic.name, next)?;
         if let Err(error) = self.reader()?.commit(&list, CommitMode::Async) {
-            tracing::debug!(%error, "a group offset was not committed; nothing depends on it");
+            tracing::debug!(%error, "a group offset was not committed; it will be again");
         }
         Ok(())
     }

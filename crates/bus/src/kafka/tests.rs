@@ -103,3 +103,50 @@ async fn what_the_brokers_show_is_delivered_though_they_do_not_show_everything()
     let delivery = delivery.await.expect("well before patience ends").unwrap();
     assert_eq!((delivery.messages.len(), delivery.span.to), (1, shown.to));
 }
+
+/// As if somebody set its offset forward, with what Kafka brings along for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_raws_group_says_gives_room_and_removes_nothing() {
+    let cluster = cluster();
+    let bus = connect(&cluster).await;
+    let first = bus.publish(&topic(), page("1"), None).await.unwrap().span;
+    let last = bus.publish(&topic(), page("2"), None).await.unwrap().span;
+    let topic = topic();
+    let known = bus.shared.topic(&topic).await.unwrap();
+    known.backlog.shown(last.to);
+    assert_eq!((known.backlog.bytes(), known.to_shorten()), (0, None), "raw runs elsewhere");
+    let mut raw = bus.subscribe(&topic, Layer::Raw, OWNER).await.unwrap();
+    assert_eq!(known.to_shorten(), None, "raw has not said how far it is");
+    raw.commit(&first).await.unwrap();
+    assert_eq!(known.to_shorten().map(|(landed, _)| landed), Some(first.to));
+    drop(raw);
+    assert_eq!(known.to_shorten(), None, "it may run elsewhere by now");
+}
+
+#[test]
+fn a_reader_sees_what_is_committed_and_is_told_of_every_hole() {
+    let config = KafkaSettings::default().consumer("somebody", 1 << 20);
+    for (name, value) in [
+        ("isolation.level", "read_committed"),
+        ("auto.offset.reset", "error"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "true"),
+        ("allow.auto.create.topics", "false"),
+    ] {
+        assert_eq!(config.get(name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_page_is_acknowledged_by_all_replicas_and_stands_once() {
+    let settings = KafkaSettings::default();
+    let polled = settings.transactions("somebody");
+    for config in [&settings.producer(), &polled] {
+        assert_eq!(
+            (config.get("acks"), config.get("enable.idempotence")),
+            (Some("all"), Some("true"))
+        );
+    }
+    assert_eq!(polled.get("transactional.id"), Some("somebody"));
+}

@@ -36,8 +36,7 @@ struct State {
     /// As the brokers last told it.
     seen: Marks,
     tip: Tip,
-    /// How far bronze and silver are, where they read the topic here. How far raw is, the backlog
-    /// knows.
+    /// How far the layers are that read the topic here.
     committed: [Option<u64>; 3],
     /// How many subscribers of this process each layer has.
     readers: [u32; 3],
@@ -149,7 +148,7 @@ impl Topic {
     pub(super) fn commit(&self, layer: Layer, span: &Span) -> Result<u64, BusError> {
         self.check_known(span.epoch, span.to, 0)?;
         if layer == Layer::Raw {
-            return Ok(self.backlog.land(span.to));
+            self.backlog.land(span.to);
         }
         let mut state = self.lock();
         let committed = state.committed[slot(layer)].unwrap_or(0).max(span.to);
@@ -157,11 +156,18 @@ impl Topic {
         Ok(committed)
     }
 
-    /// How far raw has landed, and up to which of Kafka's offsets the topic was shortened.
-    pub(super) fn to_shorten(&self) -> (Option<u64>, i64) {
-        let landed = self.backlog.landed();
+    /// How far raw has landed, where it runs in this process. What its group says elsewhere is not
+    /// asked: anybody may move that.
+    pub(super) fn landed(&self) -> Option<u64> {
+        self.lock().committed[slot(Layer::Raw)]
+    }
+
+    /// How far raw has landed, and up to which of Kafka's offsets the topic was shortened. `None`
+    /// where raw does not run in this process: nobody else may remove anything.
+    pub(super) fn to_shorten(&self) -> Option<(u64, i64)> {
+        let landed = self.landed()?;
         let state = self.lock();
-        (landed, state.shortened.max(state.seen.low))
+        Some((landed, state.shortened.max(state.seen.low)))
     }
 
     pub(super) fn shortened(&self, before: i64) {
@@ -248,11 +254,7 @@ impl Topic {
         if state.readers[slot] == 0 {
             return None;
         }
-        let committed = match layer {
-            Layer::Raw => self.backlog.landed(),
-            _ => state.committed[slot],
-        };
-        let committed = committed.unwrap_or(0);
+        let committed = state.committed[slot].unwrap_or(0);
         let rest = self.backlog.rest(committed);
         Some(LayerStats {
             layer,

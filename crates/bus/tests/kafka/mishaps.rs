@@ -27,7 +27,7 @@ fn with(token: u64, page: u64) -> CursorRecord {
     CursorRecord { token: FencingToken(token), ..record(page) }
 }
 
-async fn read(bus: &KafkaBus) -> Vec<String> {
+pub(super) async fn read(bus: &KafkaBus) -> Vec<String> {
     let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
     let mut all = Vec::new();
     let limit = FetchLimit { wait: Duration::ZERO, ..FetchLimit::default() };
@@ -105,6 +105,40 @@ async fn a_page_that_the_brokers_refuse_leaves_the_next_one_alone() {
     bus.publish(&topic(), one("2"), Some(record(2))).await.unwrap();
     bus.publish(&topic(), one("3"), None).await.unwrap();
     assert_eq!(read(&bus).await, ["1", "2", "3"]);
+}
+
+/// On the mock cluster stands what was sent, committed or not: neither was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_its_transaction_may_not_have_leaves_no_cursor_behind() {
+    let mock = Mock::new();
+    let bus = mock.connect().await;
+    bus.publish(&topic(), one("1"), Some(record(1))).await.unwrap();
+    fails(&mock, Call::AddPartitionsToTxn, &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    let refused = bus.publish(&topic(), one("2"), Some(record(2))).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(mock.connect().await.cursor(&topic()).await.unwrap(), Some(record(1)));
+    assert_eq!(read(&bus).await, ["1"]);
+    bus.publish(&topic(), one("2"), Some(record(2))).await.unwrap();
+    assert_eq!(read(&bus).await, ["1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_whose_cursor_its_transaction_may_not_have_is_not_published() {
+    let mock = Mock::new();
+    let bus = mock.connect().await;
+    bus.publish(&topic(), one("1"), Some(record(1))).await.unwrap();
+    // The page is asked for first.
+    let answers =
+        [Answer::RD_KAFKA_RESP_ERR_NO_ERROR, Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED];
+    fails(&mock, Call::AddPartitionsToTxn, &answers);
+    let refused = bus.publish(&topic(), one("2"), Some(record(2))).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(mock.connect().await.cursor(&topic()).await.unwrap(), Some(record(1)));
+    bus.publish(&topic(), one("2"), Some(record(2))).await.unwrap();
+    let again = bus.publish(&topic(), one("2"), Some(record(2))).await;
+    assert!(matches!(&again, Err(BusError::Fenced { token: 1, page: 2, .. })), "{again:?}");
+    // The mock cluster rolls nothing back, so that what was refused stands too.
+    assert_eq!(read(&bus).await, ["1", "2", "2"]);
 }
 
 /// A publisher that stops waiting leaves no transaction open behind it.

@@ -3,6 +3,7 @@
 
 mod audit;
 mod broker;
+mod codecs;
 mod contract;
 mod gaps;
 mod holes;

@@ -1,7 +1,8 @@
-//! What a column's schema cannot say: names that SQL takes, and widths where they belong.
+//! What a column's schema cannot say: names that SQL takes, and widths and units where they belong.
 
 use std::collections::HashSet;
 
+use alluvium_model::metadata::TimeUnit;
 use alluvium_model::{Column, ColumnType};
 
 use super::paths;
@@ -64,6 +65,10 @@ fn width(column: &Column, at: &dyn Fn(&str) -> String, problems: &mut Vec<Proble
             let text = format!("only a column of type decimal has a `{member}`");
             problems.push(problem(at(member), text, "leave it out, or make the type decimal"));
         }
+    }
+    if column.unit != TimeUnit::default() && column.kind != ColumnType::Timestamp {
+        let text = "only a column of type timestamp has a `unit`".to_owned();
+        problems.push(problem(at("unit"), text, "leave it out, or make the type timestamp"));
     }
     let (precision, scale) = (column.precision.unwrap_or(38), column.scale.unwrap_or(0));
     if scale > precision {

@@ -1,7 +1,7 @@
 //! Walks through a run, and shows records as text that can be compared.
 
-use alluvium_model::metadata::SequenceBy;
-use alluvium_model::sequence::SequenceBuilder;
+use alluvium_model::metadata::{SequenceBy, TimeUnit};
+use alluvium_model::sequence::{Instant, SequenceBuilder};
 use alluvium_model::{
     Change, ColumnType, Cursor, EntitySpec, Op, Record, SequenceType, Source, SourceError,
 };
@@ -82,9 +82,9 @@ pub fn order_of(entity: &EntitySpec, change: &Change) -> Vec<u8> {
     let mut builder = SequenceBuilder::default();
     assert!(!entity.sequence_by.is_empty(), "the entity has an order");
     for part in &entity.sequence_by {
-        let (kind, value) = match part {
+        let (kind, unit, value) = match part {
             SequenceBy::Carried { carried: kind } => {
-                (*kind, carried.next().expect("a carried part").clone())
+                (*kind, TimeUnit::Ms, carried.next().expect("a carried part").clone())
             }
             SequenceBy::Column(name) => {
                 let column = entity.column(name).expect("a declared sequence column");
@@ -97,11 +97,12 @@ pub fn order_of(entity: &EntitySpec, change: &Change) -> Vec<u8> {
                     | ColumnType::Long => SequenceType::Long,
                     other => panic!("a sequence column of type {other:?}"),
                 };
-                (kind, super::fits::value_at(&row, column).expect("a sequence value").clone())
+                let value = super::fits::value_at(&row, column).expect("a sequence value");
+                (kind, column.unit, value.clone())
             }
         };
-        if let (SequenceType::Timestamp, Some(ms)) = (kind, value.as_i64()) {
-            builder.timestamp(jiff::Timestamp::from_millisecond(ms).expect("a time"));
+        if let (SequenceType::Timestamp, Some(number)) = (kind, value.as_i64()) {
+            builder.timestamp(Instant::from_number(number, unit).expect("a time"));
             continue;
         }
         let text = value.as_str().map_or(value.to_string(), str::to_owned);

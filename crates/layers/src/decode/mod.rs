@@ -7,6 +7,7 @@ mod cell;
 mod columns;
 mod hash;
 mod row;
+mod time;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

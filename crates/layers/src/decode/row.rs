@@ -5,7 +5,7 @@ mod reading;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use alluvium_lake::index::Hashes;
-use alluvium_model::metadata::{History, SchemaEvolution, SequenceBy};
+use alluvium_model::metadata::{History, SchemaEvolution, SequenceBy, TimeUnit};
 use alluvium_model::sequence::{Instant, SequenceBuilder, SequenceError};
 use alluvium_model::{Column, EntityId, EntitySpec, Sequence, SequenceType};
 use alluvium_wire::{Path, string_value};
@@ -16,8 +16,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::cell::{self, Cell, plain_utc};
+use super::cell::{self, Cell};
 use super::hash::{Digest, name_tag};
+use super::time::plain_utc;
 use crate::schema::{sequence_type, value_schema};
 
 pub(super) use reading::Reading;
@@ -271,6 +272,14 @@ impl RowDecoder {
         })
     }
 
+    /// What a number counts that is a time in this part of the sequence.
+    fn unit(&self, part: &SequencePartFrom) -> TimeUnit {
+        match part {
+            SequencePartFrom::Slot(at, _) => self.slots[*at].column.unit,
+            SequencePartFrom::Carried(..) => TimeUnit::Ms,
+        }
+    }
+
     fn scope_of<'c>(&self, digest: &mut Digest, cell: impl Fn(usize) -> Cell<'c>) -> u64 {
         if self.scope.is_empty() {
             return 0;
@@ -290,7 +299,7 @@ impl RowDecoder {
         for (part, value) in self.sequence.iter().zip(parts) {
             let raw = serde_json::value::to_raw_value(value);
             let raw = raw.map_err(|_| SequenceError::Parts { expected, found })?;
-            sequence_part(&mut builder, part.kind(), &raw, &self.zone)?;
+            sequence_part(&mut builder, (part.kind(), self.unit(part)), &raw, &self.zone)?;
         }
         builder.finish().ok_or(SequenceError::Parts { expected, found })
     }
@@ -326,18 +335,20 @@ fn first_member(slot: &Slot) -> Option<String> {
     text.split(['.', '/', '[']).next().map(str::to_owned)
 }
 
-/// Adds one part of a sequence.
+/// Adds one part of a sequence, of a type and, where that is a time, a unit of numbers.
 fn sequence_part(
     builder: &mut SequenceBuilder,
-    kind: SequenceType,
+    (kind, unit): (SequenceType, TimeUnit),
     raw: &RawValue,
     zone: &TimeZone,
 ) -> Result<(), SequenceError> {
     if kind == SequenceType::Timestamp {
+        if let Ok(number) = raw.get().parse() {
+            builder.timestamp(Instant::from_number(number, unit)?);
+            return Ok(());
+        }
         let bare = raw.get().trim_matches('"');
-        let micros = plain_utc(bare.as_bytes())
-            .or_else(|| raw.get().parse::<i64>().ok().and_then(|ms| ms.checked_mul(1_000)));
-        if let Some(micros) = micros {
+        if let Some(micros) = plain_utc(bare.as_bytes()) {
             builder.timestamp(Instant::from_microsecond(micros));
             return Ok(());
         }

@@ -1,5 +1,7 @@
 //! A column of an entity: its name, its type, and where in the document it stands.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,9 @@ pub struct Column {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 38))]
     pub scale: Option<u8>,
+    /// For timestamps that come as numbers: what these count since 1970, UTC.
+    #[serde(default, skip_serializing_if = "TimeUnit::is_default")]
+    pub unit: TimeUnit,
     /// Whether null is allowed. A null in a column that does not allow it is quarantined.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub nullable: bool,
@@ -44,6 +49,7 @@ impl Column {
             length: None,
             precision: None,
             scale: None,
+            unit: TimeUnit::Ms,
             nullable: true,
             path: None,
             history: History::Track,
@@ -74,15 +80,57 @@ pub enum ColumnType {
     Decimal,
     /// Text.
     String,
-    /// A day, `2026-11-21`.
+    /// A day: `2026-11-21`, or a number of days since 1970-01-01.
     Date,
     /// An instant: RFC 3339 text, text without zone (the system's zone is meant), or a number of
-    /// milliseconds since 1970.
+    /// `unit` since 1970.
     Timestamp,
     /// Bytes, base64 in JSON.
     Binary,
     /// Any JSON value, kept as text; objects compare without regard to the order of their members.
     Json,
+}
+
+/// What a number counts that tells a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeUnit {
+    /// Seconds.
+    S,
+    /// Milliseconds. The default.
+    #[default]
+    Ms,
+    /// Microseconds, as Debezium sends PostgreSQL's `timestamp`.
+    Us,
+    /// Nanoseconds.
+    Ns,
+}
+
+impl TimeUnit {
+    /// How many of them a second has.
+    pub(crate) fn per_second(self) -> i64 {
+        match self {
+            Self::S => 1,
+            Self::Ms => 1_000,
+            Self::Us => 1_000_000,
+            Self::Ns => 1_000_000_000,
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::Ms
+    }
+}
+
+impl fmt::Display for TimeUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::S => "seconds",
+            Self::Ms => "milliseconds",
+            Self::Us => "microseconds",
+            Self::Ns => "nanoseconds",
+        })
+    }
 }
 
 /// What a change of a column's value does to the history.

@@ -4,7 +4,7 @@ mod column;
 mod entity;
 mod system;
 
-pub use column::{Column, ColumnType, History};
+pub use column::{Column, ColumnType, History, TimeUnit};
 pub use entity::{
     Deletes, EntitySpec, Layers, Load, SchemaEvolution, SequenceBy, SilverLayer, SnapshotOrder,
     SnapshotPolicy, ToggledLayer,

@@ -341,7 +341,8 @@ impl<'d, 'a> Reading<'d, 'a> {
                 let reason = format!("the sequence ({name}) is {what}");
                 return Err(Rejection { code: "missing_sequence", reason });
             };
-            sequence_part(&mut builder, kind, raw, &self.decoder.zone).map_err(|error| {
+            let typed = (kind, self.decoder.unit(part));
+            sequence_part(&mut builder, typed, raw, &self.decoder.zone).map_err(|error| {
                 let reason = format!("the sequence ({name}): {error}");
                 Rejection { code: "bad_sequence", reason }
             })?;
