@@ -160,7 +160,7 @@ impl Ground {
         let (rows, said) = (path("command-rows.txt"), path("command-said.txt"));
         let mut command = self.leased(args, 0, Duration::from_secs(30));
         command.stdout(File::create(&rows).unwrap()).stderr(File::create(&said).unwrap());
-        let (mut child, mut memory) = (command.spawn().unwrap(), 0);
+        let (mut child, mut memory) = (command.spawn().unwrap(), 0_u64);
         let until = Instant::now() + Duration::from_secs(seconds);
         let status = loop {
             memory = memory.max(peak(&child));
