@@ -155,11 +155,12 @@ mod tests {
 
     #[test]
     fn whatever_was_found_is_not_good() {
-        let finds: [fn(&mut Findings); 4] = [
+        let finds: [fn(&mut Findings); 5] = [
             |found| found.lose(String::new),
             |found| found.repeat(String::new),
             |found| found.alter(String::new),
             |found| found.surplus(String::new),
+            |found| found.differ(String::new),
         ];
         for find in finds {
             let mut found = Findings::with(None);

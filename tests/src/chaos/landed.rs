@@ -14,7 +14,7 @@ pub(crate) struct Landed(BTreeMap<(String, String), u64>);
 
 impl Landed {
     /// What asks the ledger for it.
-    pub(crate) const SQL: &str = "SELECT system, entity, layer, sum(records) AS records \
+    pub(crate) const SQL: &'static str = "SELECT system, entity, layer, sum(records) AS records \
          FROM ledger.layer_total GROUP BY system, entity, layer";
 
     /// As the ledger's rows tell it, a line each.
