@@ -59,10 +59,11 @@ impl Chaos {
         for shape in SHAPES {
             let entity = shape.id();
             for layer in LAYERS {
-                let is_first = layer == LAYERS[0];
-                // The layers after raw read what it has.
-                let wanted =
-                    if is_first { self.sources.due(shape) } else { landed.get(&entity, LAYERS[0]) };
+                let wanted = match layer {
+                    "raw" => self.sources.due(shape),
+                    // The others should have what raw has.
+                    _ => landed.get(&entity, "raw"),
+                };
                 let has = landed.get(&entity, layer);
                 let since = self.waits.note((entity.as_str(), layer), has, wanted, now);
                 assert!(
