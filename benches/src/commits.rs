@@ -108,7 +108,7 @@ fn report(args: &Args, windows: &[Window]) -> Report {
          processor time and bytes written; resident memory at the end of the window."
             .to_owned(),
     ];
-    Report { title, tables: vec![table], notes, json }
+    Report { title, tables: vec![table], notes, findings: Vec::new(), json }
 }
 
 fn row(window: &Window) -> Vec<String> {

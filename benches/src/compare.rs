@@ -176,7 +176,8 @@ fn report(args: &Args, all: &[Contender]) -> Report {
         "changes": args.changes,
         "engines": all.iter().map(as_json).collect::<Vec<_>>(),
     });
-    Report { title, tables: vec![engines(all), steps(all, args.rows)], notes: notes(all), json }
+    let tables = vec![engines(all), steps(all, args.rows)];
+    Report { title, tables, notes: notes(all), findings: Vec::new(), json }
 }
 
 fn engines(all: &[Contender]) -> Table {

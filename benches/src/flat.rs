@@ -92,7 +92,8 @@ fn report(args: &Args, sizes: &[Size]) -> Report {
          Times: of the first size."
             .to_owned(),
     ];
-    Report { title, tables: vec![costs(sizes), steps(sizes)], notes, json }
+    let tables = vec![costs(sizes), steps(sizes)];
+    Report { title, tables, notes, findings: Vec::new(), json }
 }
 
 fn costs(sizes: &[Size]) -> Table {

@@ -60,7 +60,8 @@ pub(crate) fn measure(args: &Args, scratch: &Path) -> anyhow::Result<Report> {
          over it."
             .to_owned(),
     ];
-    Ok(Report { title, tables: vec![table], notes, json: json!({"sizes": found}) })
+    let json = json!({"sizes": found});
+    Ok(Report { title, tables: vec![table], notes, findings: Vec::new(), json })
 }
 
 fn at_size(args: &Args, keys: u64, folder: &Path) -> anyhow::Result<Value> {

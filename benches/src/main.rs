@@ -86,5 +86,5 @@ async fn main() -> anyhow::Result<()> {
         }
     };
     report.print(cli.output);
-    Ok(())
+    report.verdict()
 }

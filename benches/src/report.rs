@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use anyhow::ensure;
 use serde_json::Value;
 
 /// How results are printed.
@@ -20,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) tables: Vec<Table>,
     /// What is to be known of the figures.
     pub(crate) notes: Vec<String>,
+    /// What must not be.
+    pub(crate) findings: Vec<String>,
     /// The same as JSON, with all single values.
     pub(crate) json: Value,
 }
@@ -34,9 +37,15 @@ impl Report {
         for table in self.tables.iter().filter(|table| !table.rows.is_empty()) {
             println!("\n{table}");
         }
-        for note in &self.notes {
+        for note in self.notes.iter().chain(&self.findings) {
             println!("{note}");
         }
+    }
+
+    /// An error where something was found that must not be.
+    pub(crate) fn verdict(&self) -> anyhow::Result<()> {
+        ensure!(self.findings.is_empty(), "{}", self.findings.join("; "));
+        Ok(())
     }
 }
 

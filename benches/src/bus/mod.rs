@@ -131,8 +131,9 @@ fn report(args: &Args, all: &[Contender], mut notes: Vec<String>) -> Report {
     );
     notes.extend(all.iter().map(|one| format!("{}: {}", one.place.name(), one.place.worth())));
     let out = all.iter().filter_map(|one| Some((one.place.name(), one.out.as_ref()?)));
-    notes.extend(out.map(|(name, why)| format!("{name} is out: {why}")));
-    Report { title, tables: vec![throughput(all), small(all)], notes, json }
+    // Who is not installed is no contender: whoever is out did not do what a bus must.
+    let findings = out.map(|(name, why)| format!("{name} is out: {why}")).collect();
+    Report { title, tables: vec![throughput(all), small(all)], notes, findings, json }
 }
 
 fn measured(all: &[Contender]) -> impl Iterator<Item = &Contender> {

@@ -67,9 +67,10 @@ impl SmallDisk {
 
     /// Leaves only so many KiB, without a byte written. False where more came meanwhile than that.
     pub fn squeeze(&self, left: u32) -> bool {
+        // Without a size there would be no bound: an empty disk keeps a page.
         self.shell(&format!(
-            "used=$(df -k --output=used \"$0\" | tail -n 1) && \
-             mount -o remount,size=$((used + {left}))k \"$0\""
+            "used=$(df -k --output=used \"$0\" | tail -n 1) && size=$((used + {left})) && \
+             mount -o remount,size=$((size > 0 ? size : 4))k \"$0\""
         ))
     }
 

@@ -26,7 +26,7 @@ chaos [--bus embedded|nats|kafka] [--ledger sqlite|postgres] [--workers 3] [--ka
   --seed     what everything follows from; default: another one each time
   --seconds  after so many seconds there are no more faults, once each kind has come
   --least    so many kills there must be by then; default: all
-  --memory   a worker may have so much memory, in MiB
+  --memory   a worker or a command may have so much memory, in MiB
   --quiet    says nothing until the end
   -o json    the report as one line of JSON";
 

@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 
 use super::faults::Deck;
 use super::findings::Findings;
-use super::fleet::{Job, Worker};
+use super::fleet::{Excuse, Job, Worker};
 use super::ground::Ground;
+use super::landed::Waits;
 use super::options::Options;
 use super::sources::{File, Sources};
 use super::tally::Tally;
 use crate::Random;
 
-/// So long nothing may land while there is something to land.
+/// So long a layer of an entity may land nothing while something waits for it.
 pub(super) const HANGS: Duration = Duration::from_secs(120);
 /// So often workers are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(15);
@@ -34,7 +35,8 @@ pub fn run(options: &Options) -> Value {
     report
 }
 
-/// The state of a run. What is done to workers stands in `strike`, the end in `finish`.
+/// The state of a run. What is done to workers stands in `strike`, how it is watched in `watch`, the
+/// end in `finish`.
 pub(super) struct Chaos {
     pub(super) options: Options,
     pub(super) random: Random,
@@ -46,9 +48,12 @@ pub(super) struct Chaos {
     pub(super) found: Option<Findings>,
     /// Whether the next worker that comes and goes looks after the tables.
     pub(super) maintain: bool,
-    deck: Deck,
     /// In milliseconds, how long it takes about until a worker is at work.
-    pace: u64,
+    pub(super) pace: u64,
+    pub(super) waits: Waits,
+    /// When the ledger told last how far everything is.
+    pub(super) heard: Instant,
+    deck: Deck,
 }
 
 impl Chaos {
@@ -68,8 +73,10 @@ impl Chaos {
             tally: Tally::default(),
             found: None,
             maintain: false,
-            deck,
             pace: 600,
+            waits: Waits::default(),
+            heard: Instant::now(),
+            deck,
         }
     }
 
@@ -120,7 +127,7 @@ impl Chaos {
     }
 
     /// Lets workers work for so long.
-    fn work(&mut self, moment: Duration) {
+    pub(super) fn work(&mut self, moment: Duration) {
         let until = Instant::now() + moment;
         loop {
             self.fill();
@@ -137,8 +144,8 @@ impl Chaos {
             self.tally.memory = self.tally.memory.max(self.fleet[at].memory());
             let Some(status) = self.fleet[at].ended() else { continue };
             let worker = self.fleet.remove(at);
-            let fine = status.success() && !matches!(worker.job, Job::Run);
-            assert!(fine || worker.excused, "{status}: {}", worker.last_words());
+            let fine = status.success() && !worker.stays();
+            assert!(fine || worker.may_fail(), "{status}: {}", worker.last_words());
             self.gone(&worker, fine);
         }
         let limit = self.options.memory;
@@ -151,7 +158,9 @@ impl Chaos {
                 self.tally.workers += 1;
                 let mut worker = Worker::start(&self.ground, job, slot, self.tally.workers);
                 // What one before it had in its hands, it may not get yet.
-                worker.excused = self.options.bus.is_shared() && !matches!(worker.job, Job::Run);
+                if self.options.bus.is_shared() && !worker.stays() {
+                    worker.excuse(Excuse::Always);
+                }
                 self.fleet.push(worker);
             }
         }
@@ -194,59 +203,23 @@ impl Chaos {
     /// So many records raw has of an entity, each line counted once; none if it does not answer now.
     fn records_of(&self, entity: &str) -> Option<u64> {
         let sql = format!("SELECT count(DISTINCT record) AS records FROM raw.{entity}");
-        let (code, rows, said) = self.ground.run(&["query", &sql, "-q", "-o", "ndjson"], PATIENCE);
-        if code != 0 {
-            return said.contains("there is no table").then_some(0);
+        let answer = self.ground.run(&["query", &sql, "-q", "-o", "ndjson"], PATIENCE);
+        if answer.code != 0 {
+            return answer.said.contains("there is no table").then_some(0);
         }
-        let row: Value = serde_json::from_str(&rows).unwrap();
+        let row: Value = serde_json::from_str(&answer.rows).unwrap();
         row["records"].as_u64()
     }
 
     /// What a worker leaves behind that is gone.
     pub(super) fn gone(&mut self, worker: &Worker, done: bool) {
         for word in ["defect of Alluvium", "panicked"] {
-            assert!(!worker.said().contains(word), "{word}: {}", worker.last_words());
+            assert!(!worker.has_said(&[word]), "{word}: {}", worker.last_words());
         }
+        self.tally.starved += u64::from(worker.has_no_room());
         if done && matches!(worker.job, Job::Publish(_)) {
             self.sources.queue.pop_front();
         }
-    }
-
-    /// Says how it goes, and stops where nothing goes on.
-    fn watch(&mut self) {
-        if !self.tally.is_due() {
-            return;
-        }
-        let sql = "SELECT layer, sum(records) AS records FROM ledger.layer_total GROUP BY layer";
-        let (_, rows, _) = self.ground.run(&["query", sql, "-q", "-o", "ndjson"], PATIENCE);
-        let rows: Vec<Value> = rows.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-        let of = |layer: &str| {
-            let row = rows.iter().find(|row| row["layer"] == layer);
-            row.and_then(|row| row["records"].as_u64()).unwrap_or_default()
-        };
-        let (raw, silver) = (of("raw"), of("silver"));
-        let since = self.tally.land(silver);
-        // How fast this machine is now shows in what comes through between the kills. Of several
-        // workers only one is hit at a time.
-        let slow = since > Duration::from_secs(1);
-        let most = if self.options.bus.is_shared() { 2_000 } else { 6_000 };
-        self.pace = if slow { self.pace * 5 / 4 } else { self.pace * 9 / 10 }.clamp(200, most);
-        let words = self.fleet.first().map(Worker::last_words).unwrap_or_default();
-        assert!(since < HANGS, "silver landed nothing for {since:?}\n{words}");
-        if self.options.quiet {
-            return;
-        }
-        eprintln!(
-            "{:>5} s  {:>4} kills of {}  {:>8} told  {raw:>8} in raw  {silver:>8} in silver  \
-             {:>2} files wait  {:>4} MiB  pace {} ms",
-            self.tally.elapsed().as_secs(),
-            self.tally.kills,
-            self.options.kills,
-            self.sources.count(),
-            self.sources.queue.len(),
-            self.tally.memory / 1024,
-            self.pace
-        );
     }
 
     pub(super) fn say(&self, what: &str) {

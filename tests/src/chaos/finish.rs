@@ -6,20 +6,29 @@ use super::check;
 use super::drive::{Chaos, PATIENCE, TICK};
 use super::findings::Findings;
 use super::fleet::Job;
+use super::ground::Ended;
+use super::landed::Landed;
+use super::shapes::{SHAPES, Shape};
 
 /// So long all that is left may take to land, in seconds.
 const DRAIN: u64 = 600;
+/// So often it is looked whether those who stay have landed what there is.
+const LOOK: Duration = Duration::from_millis(250);
 
 impl Chaos {
     /// No more faults: everything lands.
     pub(super) fn drain(&mut self) {
-        self.say("no more faults: what is left lands");
+        let until = Instant::now() + Duration::from_secs(DRAIN);
+        if self.options.bus.is_shared() {
+            self.say("no more faults: those who stay land what there is");
+            self.settle(until);
+        }
+        self.say("what is left lands");
         while let Some(mut worker) = self.fleet.pop() {
             worker.kill();
             self.gone(&worker, false);
         }
         self.sources.end();
-        let until = Instant::now() + Duration::from_secs(DRAIN);
         while let Some(file) = self.next_file() {
             let args = Job::Publish(file).args();
             self.persist(&args.iter().map(String::as_str).collect::<Vec<_>>(), until);
@@ -31,6 +40,35 @@ impl Chaos {
         }
     }
 
+    /// Those who stay land all there is, each as it came through the faults: what only another start
+    /// would mend shows here.
+    fn settle(&mut self, until: Instant) {
+        let mut goals = None;
+        loop {
+            self.work(LOOK);
+            let Some((landed, _)) = self.look() else { continue };
+            let goals = goals.get_or_insert_with(|| self.goals(&landed));
+            goals.retain(|(entity, goal)| !landed.has(entity, *goal));
+            if goals.is_empty() && self.sources.queue.is_empty() {
+                return;
+            }
+            assert!(
+                Instant::now() < until,
+                "{goals:?} have not landed in {DRAIN} s\n{}",
+                self.last_words()
+            );
+        }
+    }
+
+    /// So many records of each entity are to land: all that were told, and what is read whole once more.
+    fn goals(&self, landed: &Landed) -> Vec<(String, u64)> {
+        let goal = |shape: &Shape| {
+            let once_more = || landed.get(&shape.id(), "raw") + 1;
+            (shape.id(), self.sources.told(shape).unwrap_or_else(once_more))
+        };
+        SHAPES.iter().map(goal).collect()
+    }
+
     pub(super) fn prove(&mut self) {
         self.say("verify --rebuild");
         self.verify(&["verify", "--rebuild", "-q", "-o", "ndjson"]);
@@ -39,32 +77,44 @@ impl Chaos {
         self.say("upkeep, then the model");
         self.good(&["maintain", "-q", "-o", "ndjson"]);
         self.verify(&["verify", "-q", "-o", "ndjson"]);
-        let found = self.found.insert(Findings::on(&self.ground));
+        // A bus that cannot take back what was broken off may have a page again for each time.
+        let takes_back = self.ground.servers.is_transactional();
+        let broken_off = (!takes_back).then_some(self.tally.interruptions());
+        let found = self.found.insert(Findings::with(broken_off));
         check::look(found, &self.ground, &mut self.sources);
     }
 
-    fn verify(&self, args: &[&str]) {
-        let (code, rows, said) = self.ground.run(args, 2 * PATIENCE);
+    fn verify(&mut self, args: &[&str]) {
+        let Ended { code, rows, said, .. } = self.command(args, 2 * PATIENCE);
         let wrong: Vec<&str> =
             rows.lines().filter(|line| !line.contains("\"holds\":true")).collect();
         assert!(code == 0 && wrong.is_empty(), "{args:?}: {code}\n{}\n{said}", wrong.join("\n"));
     }
 
     /// Runs to the end, which must be good.
-    fn good(&self, args: &[&str]) -> String {
-        let (code, rows, said) = self.ground.run(args, PATIENCE);
+    fn good(&mut self, args: &[&str]) -> String {
+        let Ended { code, rows, said, .. } = self.command(args, PATIENCE);
         assert_eq!(code, 0, "{args:?}: {rows}\n{said}");
         rows
     }
 
+    /// Runs to the end, with no more memory than a worker may have.
+    fn command(&mut self, args: &[&str], seconds: u64) -> Ended {
+        let ended = self.ground.run(args, seconds);
+        self.tally.command_memory = self.tally.command_memory.max(ended.memory);
+        let limit = self.options.memory;
+        assert!(ended.memory / 1024 <= limit, "{args:?} has more than {limit} MiB");
+        ended
+    }
+
     /// Runs to an end that is good. Where several have shared the work it is begun again while those
     /// who were killed still have their leases.
-    fn persist(&self, args: &[&str], until: Instant) {
+    fn persist(&mut self, args: &[&str], until: Instant) {
         let mut last = String::new();
         loop {
             let left = until.saturating_duration_since(Instant::now()).as_secs();
             assert!(left > 0, "what is left has not landed in {DRAIN} s: {args:?}: {last}");
-            let (code, rows, said) = self.ground.run(args, left.min(PATIENCE));
+            let Ended { code, rows, said, .. } = self.command(args, left.min(PATIENCE));
             if code == 0 {
                 return;
             }

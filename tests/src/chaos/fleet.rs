@@ -1,13 +1,14 @@
 //! The workers: processes of the binary under test, and what is done to them.
 
 use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Instant;
 
 use alluvium_testkit::signal;
 
-use super::ground::Ground;
+use super::ground::{Ground, peak};
 use super::sources;
 
 /// What a worker is started for.
@@ -40,18 +41,34 @@ impl Job {
 const SINGLE: &str = "op=op,sequence=seq,key=after.id,row=after";
 const PAIR: &str = "op=op,sequence=seq,key=after.region+after.id,row=after";
 
+/// Until when a worker may end by itself, because something that it needs was taken from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Excuse {
+    /// Nothing was.
+    Never,
+    /// Until it is at work: who starts may give up, who works has to wait.
+    Start,
+    /// As long as it lives.
+    Always,
+}
+
+/// What a worker says that has got work: a lease, or a run.
+const AT_WORK: [&str; 2] = [": taken up", ": run started"];
+/// What one says that finds the disk full.
+const NO_ROOM: [&str; 2] = ["no room left", "No space left"];
+
 /// A worker.
 pub(crate) struct Worker {
     /// What it was started for.
     pub job: Job,
     /// Whose data folder it works in.
     pub slot: u64,
-    /// Whether it may fail, because something that it needs was taken from it.
-    pub excused: bool,
     /// When it was started.
     pub started: Instant,
+    excuse: Excuse,
     child: Child,
-    log: PathBuf,
+    /// Open, so that it can be read as long as the worker lives.
+    log: File,
 }
 
 impl Worker {
@@ -59,8 +76,8 @@ impl Worker {
     pub(crate) fn start(ground: &Ground, job: Job, slot: u64, number: u64) -> Self {
         let args = job.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let log = log(ground.folder(), number);
-        let file = File::create(&log).unwrap();
+        let path = log(ground.folder(), number);
+        let file = File::create(&path).unwrap();
         let child = ground
             .command(&args, slot)
             .stdin(Stdio::null())
@@ -70,9 +87,39 @@ impl Worker {
             .unwrap();
         // Old ones tell nothing of what is wrong now.
         if number > KEPT {
-            drop(std::fs::remove_file(self::log(ground.folder(), number - KEPT)));
+            drop(std::fs::remove_file(log(ground.folder(), number - KEPT)));
         }
-        Self { job, slot, excused: false, started: Instant::now(), child, log }
+        let log = File::open(&path).unwrap();
+        Self { job, slot, started: Instant::now(), excuse: Excuse::Never, child, log }
+    }
+
+    /// Whether it works until it is told to stop.
+    pub(crate) fn stays(&self) -> bool {
+        matches!(self.job, Job::Run)
+    }
+
+    /// From now on it may end by itself, in as far as it might not before.
+    pub(crate) fn excuse(&mut self, excuse: Excuse) {
+        self.excuse = self.excuse.max(excuse);
+    }
+
+    /// Whether it may end by itself, and badly.
+    pub(crate) fn may_fail(&self) -> bool {
+        match self.excuse {
+            Excuse::Never => false,
+            Excuse::Start => !self.is_at_work(),
+            Excuse::Always => true,
+        }
+    }
+
+    /// Whether it has got work since its start.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.has_said(&AT_WORK)
+    }
+
+    /// Whether it has found the disk full.
+    pub(crate) fn has_no_room(&self) -> bool {
+        self.has_said(&NO_ROOM)
     }
 
     /// How it ended, if it has.
@@ -96,15 +143,20 @@ impl Worker {
 
     /// The most memory that it had so far, in KiB.
     pub(crate) fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+        peak(&self.child)
+    }
+
+    /// Whether it said one of these.
+    pub(crate) fn has_said(&self, words: &[&str]) -> bool {
+        let said = self.said();
+        words.iter().any(|word| said.contains(word))
     }
 
     /// What it said.
-    pub(crate) fn said(&self) -> String {
-        let bytes = std::fs::read(&self.log).unwrap_or_default();
+    fn said(&self) -> String {
+        let (mut log, mut bytes) = (&self.log, Vec::new());
+        log.rewind().unwrap();
+        log.read_to_end(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

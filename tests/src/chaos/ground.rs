@@ -1,9 +1,10 @@
 //! What stands beneath the workers: the project's folder, a disk of its own for the data, and the
 //! servers.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use super::options::{Ledger, Options};
 use super::servers::Servers;
@@ -42,6 +43,33 @@ drain_time = "5s"
 initial = "50ms"
 max = "1s"
 "#;
+
+/// So often a command is looked at.
+const MOMENT: Duration = Duration::from_millis(5);
+
+/// The exit code of a command that was killed.
+const KILLED: i32 = 137;
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit code; 137 for a signal.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub rows: String,
+    /// What it wrote to stderr.
+    pub said: String,
+    /// The most memory that it had, in KiB.
+    pub memory: u64,
+}
+
+/// The most memory that a process had so far, in KiB.
+pub(crate) fn peak(process: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()));
+    let status = status.unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+}
 
 /// A platform for workers.
 pub(crate) struct Ground {
@@ -125,18 +153,29 @@ impl Ground {
         self.project.command(&[args, &["--set", &data, "--set", &lease]].concat())
     }
 
-    /// Runs to the end, and gives its exit code and what it wrote to stdout and stderr. Who is not
-    /// done after so many seconds is killed: 137. Nobody else does that, so that its leases may be
-    /// long, and hold also where the machine is busy.
-    pub(crate) fn run(&self, args: &[&str], seconds: u64) -> (i32, String, String) {
-        let inner = self.leased(args, 0, Duration::from_secs(30));
-        let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", &seconds.to_string()]);
-        command.arg(inner.get_program()).args(inner.get_args());
-        crate::platform::without_settings(&mut command);
-        let output = command.current_dir(self.folder()).stdin(Stdio::null()).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code().unwrap_or(137), text(&output.stdout), text(&output.stderr))
+    /// Runs to the end. Who is not done after so many seconds is killed. Nobody else does that, so that
+    /// its leases may be long, and hold also where the machine is busy.
+    pub(crate) fn run(&self, args: &[&str], seconds: u64) -> Ended {
+        let path = |name: &str| self.folder().join(name);
+        let (rows, said) = (path("command-rows.txt"), path("command-said.txt"));
+        let mut command = self.leased(args, 0, Duration::from_secs(30));
+        command.stdout(File::create(&rows).unwrap()).stderr(File::create(&said).unwrap());
+        let (mut child, mut memory) = (command.spawn().unwrap(), 0_u64);
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let status = loop {
+            memory = memory.max(peak(&child));
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > until {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(MOMENT);
+        };
+        let text =
+            |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        let code = status.code().unwrap_or(KILLED);
+        Ended { code, rows: text(&rows), said: text(&said), memory }
     }
 
     /// Keeps everything there is, and says where.

@@ -85,7 +85,7 @@ pub struct Options {
     pub least: u64,
     /// About so many records are told.
     pub records: u64,
-    /// A worker may have so much memory, in MiB.
+    /// A worker, or a command at the end, may have so much memory, in MiB.
     pub memory: u64,
     /// Says nothing until the end.
     pub quiet: bool,

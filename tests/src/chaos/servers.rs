@@ -6,7 +6,7 @@ use alluvium_testkit::{KafkaMock, NatsServer, PostgresServer, Server};
 
 use super::faults::{Outage, Part};
 use super::options::{Bus, Ledger, Options};
-use super::stream::{SHAPES, Shape};
+use super::shapes::{SHAPES, Shape};
 
 /// Of the mock cluster, so many records at most come at once: it keeps 5 MB of a topic, landed or not.
 const MOCK_AT_ONCE: u64 = 2_000;

@@ -10,12 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::stream::{SHAPES, Shape, Stream, Way};
+use super::shapes::{FEED_PAGE, SHAPES, Shape, Way};
+use super::stream::Stream;
 use crate::Random;
 use crate::http::{Answer, Server};
 
-/// An API gives so many records per page.
-const PAGE: usize = 60;
 /// So many files may wait; then no more are made.
 const WAITING: usize = 4;
 
@@ -155,15 +154,37 @@ impl Sources {
 
     /// All that an API has shown of an entity.
     pub(crate) fn shown(&self, shape: &Shape) -> Vec<Value> {
+        self.with_shown(shape, <[Value]>::to_vec)
+    }
+
+    fn with_shown<R>(&self, shape: &Shape, of: impl FnOnce(&[Value]) -> R) -> R {
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
-        feed.get(&format!("/{}", shape.name)).cloned().unwrap_or_default()
+        let shown: &[Value] = feed.get(&format!("/{}", shape.name)).map_or(&[], Vec::as_slice);
+        of(shown)
+    }
+
+    /// So many records of an entity were told; none where it is read whole.
+    pub(crate) fn told(&self, shape: &Shape) -> Option<u64> {
+        match shape.way {
+            Way::Published => Some(self.lines.get(&shape.id()).map_or(0, Vec::len) as u64),
+            Way::Polled => Some(self.with_shown(shape, <[Value]>::len) as u64),
+            Way::Whole => None,
+        }
+    }
+
+    /// So many records of an entity should be in raw soon: what an API shows, and of files those that
+    /// somebody has begun to publish. What is read whole comes again and again.
+    pub(crate) fn due(&self, shape: &Shape) -> u64 {
+        let begun = self.queue.iter().filter(|file| file.begun && file.entity == shape.id());
+        match shape.way {
+            Way::Published => begun.map(|file| file.total).max().unwrap_or_default(),
+            Way::Polled | Way::Whole => self.told(shape).unwrap_or(u64::MAX),
+        }
     }
 
     /// So many records were told by files and APIs.
     pub(crate) fn count(&self) -> u64 {
-        let lines: usize = self.lines.values().map(Vec::len).sum();
-        let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
-        (lines + feed.values().map(Vec::len).sum::<usize>()) as u64
+        SHAPES.iter().filter_map(|shape| self.told(shape)).sum()
     }
 }
 
@@ -178,8 +199,9 @@ fn page(feed: &Feed, asked: &str) -> Answer {
     let after = number("since").max(number("token"));
     let feed = feed.lock().unwrap_or_else(PoisonError::into_inner);
     let items: &[Value] = feed.get(path).map_or(&[], Vec::as_slice);
-    let page = &items[after.min(items.len())..items.len().min(after + PAGE)];
-    let next = (after + PAGE < items.len()).then(|| (after + PAGE).to_string());
+    let end = after + FEED_PAGE as usize;
+    let page = &items[after.min(items.len())..items.len().min(end)];
+    let next = (end < items.len()).then(|| end.to_string());
     Answer::json(json!({"items": page, "next": next}))
 }
 

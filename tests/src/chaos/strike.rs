@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::drive::{Chaos, HANGS, TICK};
 use super::faults::{Fault, Outage, Part};
-use super::fleet::{Job, Worker};
+use super::fleet::{Excuse, Worker};
 use super::ground::LEASE;
 use crate::platform::copy;
+
+/// So long the first full disk may take until somebody meets it.
+const MEETS: Duration = Duration::from_secs(60);
 
 impl Chaos {
     /// A fault comes true.
@@ -59,7 +62,9 @@ impl Chaos {
 
     fn put_down(&mut self, mut worker: Worker) -> u64 {
         self.tally.memory = self.tally.memory.max(worker.memory());
-        self.tally.kills += u64::from(worker.kill());
+        let there = worker.kill();
+        self.tally.kills += u64::from(there);
+        self.tally.at_work += u64::from(there && worker.is_at_work());
         self.gone(&worker, false);
         worker.slot
     }
@@ -92,42 +97,60 @@ impl Chaos {
             std::thread::sleep(TICK);
         };
         // Before it heeds the signal, or where nothing heeds it, it just ends.
-        let plain = status.code().is_none() || !matches!(worker.job, Job::Run);
-        let fine = plain || worker.excused || status.success();
+        let plain = status.code().is_none() || !worker.stays();
+        let fine = plain || worker.may_fail() || status.success();
         assert!(fine, "{status}: {}", worker.last_words());
         self.tally.terminations += 1;
-        self.gone(&worker, status.success() && !matches!(worker.job, Job::Run));
+        self.gone(&worker, status.success() && !worker.stays());
     }
 
+    /// The first time nothing is left, until a worker has met that; later it depends.
     fn fill_disk(&mut self) {
-        let mut left = [0, 16, 64, 256, 1_024][self.random.below(5) as usize];
-        let Some(disk) = self.ground.disk() else { return };
+        let is_first = self.tally.full_disks == 0;
+        let left = [0, 16, 64, 256, 1_024][self.random.below(5) as usize];
+        let least = Duration::from_millis(300 + self.random.below(1_200));
+        if !self.squeeze(if is_first { 0 } else { left }) {
+            return;
+        }
+        let (since, before) = (Instant::now(), self.tally.starved);
+        let mut is_met = false;
+        while since.elapsed() < least || (is_first && !is_met && since.elapsed() < MEETS) {
+            self.excuse(|_| Excuse::Always);
+            self.fill();
+            std::thread::sleep(TICK);
+            is_met |= self.tally.starved > before || self.fleet.iter().any(Worker::has_no_room);
+        }
+        // Layers that have stopped for want of room stay so until they are started again.
+        self.kill_all();
+        self.tally.full_disks += 1;
+        self.tally.full_disks_met += u64::from(self.tally.starved > before);
+        self.ground.make_room();
+    }
+
+    /// Leaves so many KiB on the disk. False where there is none.
+    fn squeeze(&self, mut left: u32) -> bool {
+        let Some(disk) = self.ground.disk() else { return false };
         // Where more came meanwhile, so much more is left.
         while !disk.squeeze(left) {
             left += 64;
             assert!(left < 16_384, "the disk does not get full");
         }
-        let until = Instant::now() + Duration::from_millis(300 + self.random.below(1_200));
-        while Instant::now() < until {
-            self.excuse();
-            self.fill();
-            std::thread::sleep(TICK);
-        }
-        self.tally.full_disks += 1;
-        // Layers that have stopped for want of room stay so until they are started again.
-        self.kill_all();
-        self.ground.make_room();
+        true
     }
 
     /// Who is at work now may fail: something that it needs is taken from it.
-    fn excuse(&mut self) {
-        self.fleet.iter_mut().for_each(|worker| worker.excused = true);
+    fn excuse(&mut self, of: impl Fn(&Worker) -> Excuse) {
+        for worker in &mut self.fleet {
+            let excuse = of(worker);
+            worker.excuse(excuse);
+        }
     }
 
     /// A server is gone for a while, or hangs.
     fn outage(&mut self, part: Part) {
         let outage = if self.random.below(3) == 0 { Outage::Hangs } else { Outage::Killed };
-        self.excuse();
+        // Who works waits for a server, and goes on when it is back; a start and a command may give up.
+        self.excuse(|worker| if worker.stays() { Excuse::Start } else { Excuse::Always });
         self.ground.servers.take_away(part, outage);
         std::thread::sleep(Duration::from_millis(300 + self.random.below(2_500)));
         self.ground.servers.bring_back(part, outage);

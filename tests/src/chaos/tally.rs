@@ -11,6 +11,8 @@ pub(crate) struct Tally {
     told: Instant,
     /// Workers that were ended by SIGKILL.
     pub kills: u64,
+    /// Of them, those that had got work since their start.
+    pub at_work: u64,
     /// Workers that were stopped and woken.
     pub pauses: u64,
     /// Of them, those whose leases ran out meanwhile.
@@ -19,6 +21,10 @@ pub(crate) struct Tally {
     pub terminations: u64,
     /// How often the disk was full.
     pub full_disks: u64,
+    /// How often of them a worker said so.
+    pub full_disks_met: u64,
+    /// Workers that said so.
+    pub starved: u64,
     /// How often the bus's server was killed and started again, or hung.
     pub bus_outages: u64,
     /// How often the ledger's was.
@@ -31,6 +37,8 @@ pub(crate) struct Tally {
     pub workers: u64,
     /// The most memory that a worker had, in KiB.
     pub memory: u64,
+    /// The most that a command had at the end, in KiB.
+    pub command_memory: u64,
     /// Records that silver had landed when it was asked last.
     pub landed: u64,
     /// When they became more.
@@ -44,16 +52,20 @@ impl Default for Tally {
             began: now,
             told: now,
             kills: 0,
+            at_work: 0,
             pauses: 0,
             overslept: 0,
             terminations: 0,
             full_disks: 0,
+            full_disks_met: 0,
+            starved: 0,
             bus_outages: 0,
             ledger_outages: 0,
             indexes: 0,
             maintained: 0,
             workers: 0,
             memory: 0,
+            command_memory: 0,
             landed: 0,
             grew: now,
         }
@@ -77,21 +89,27 @@ impl Tally {
 
     /// Takes down how much silver has landed. Returns how long nothing came.
     pub(crate) fn land(&mut self, records: u64) -> Duration {
-        if records != self.landed {
+        if records > self.landed {
             (self.landed, self.grew) = (records, Instant::now());
         }
         self.grew.elapsed()
     }
 
+    /// How often a page may have been broken off, or come too late.
+    pub(crate) fn interruptions(&self) -> u64 {
+        self.kills + self.pauses + self.terminations + self.bus_outages + self.ledger_outages
+    }
+
     /// All counts, as members.
     pub(crate) fn json(&self) -> Value {
         json!({
-            "kills": self.kills, "pauses": self.pauses, "overslept": self.overslept,
-            "terminations": self.terminations, "full_disks": self.full_disks,
+            "kills": self.kills, "at_work": self.at_work, "pauses": self.pauses,
+            "overslept": self.overslept, "terminations": self.terminations,
+            "full_disks": self.full_disks, "full_disks_met": self.full_disks_met,
             "bus_outages": self.bus_outages, "ledger_outages": self.ledger_outages,
-            "indexes": self.indexes,
-            "maintained": self.maintained, "workers": self.workers,
-            "memory_mb": self.memory / 1024, "seconds": self.elapsed().as_secs()
+            "indexes": self.indexes, "maintained": self.maintained, "workers": self.workers,
+            "memory_mb": self.memory / 1024, "command_mb": self.command_memory / 1024,
+            "seconds": self.elapsed().as_secs()
         })
     }
 }
