@@ -70,7 +70,11 @@ pub(crate) fn landed(platform: &TestPlatform, rows: u64) {
 }
 
 /// Which of the workers has a piece of work, and all that this one has.
-pub(crate) fn owner(platform: &TestPlatform, workers: &[Running], lease: &str) -> (usize, Vec<String>) {
+pub(crate) fn owner(
+    platform: &TestPlatform,
+    workers: &[Running],
+    lease: &str,
+) -> (usize, Vec<String>) {
     until(&format!("an owner of {lease}"), PATIENCE, || {
         let holders = holders(platform);
         let holder = holders.get(lease)?;

@@ -38,9 +38,8 @@ pub(crate) fn await_return(port: u16, entity: &str) {
     until("who slept to be of use", PATIENCE, || {
         let told = told(port)?;
         let has = told["holds"].as_array()?.iter().any(|lease| *lease == silver);
-        let stands_by = told["stands_by"].as_array()?.iter();
-        let is_ready =
-            stands_by.clone().any(|of| of["entity"] == entity && of["is_ready"] == true);
+        let mut stands_by = told["stands_by"].as_array()?.iter();
+        let is_ready = stands_by.any(|of| of["entity"] == entity && of["is_ready"] == true);
         (told["is_heard"] == true && (has || is_ready)).then_some(())
     });
 }
