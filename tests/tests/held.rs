@@ -140,8 +140,8 @@ fn source(stage: &Arc<AtomicU8>, gate: &Gate) -> Server {
         if !path.contains("since=1") {
             return Answer::json(json!([]));
         }
-        let held = (ONE_PAGE_IS_HELD, ANOTHER);
-        match stage.compare_exchange(held.0, held.1, Ordering::SeqCst, Ordering::SeqCst) {
+        let always = Ordering::SeqCst;
+        match stage.compare_exchange(ONE_PAGE_IS_HELD, ANOTHER, always, always) {
             Ok(_) => Answer::Held(gate.clone(), Box::new(page(2, "to who sleeps"))),
             Err(NOTHING) => Answer::json(json!([])),
             Err(_) => page(2, "to the heir"),
