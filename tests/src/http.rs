@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use alluvium_testkit::Gate;
+
 /// What a request is answered with.
 #[derive(Debug, Clone)]
 pub enum Answer {
@@ -14,6 +16,8 @@ pub enum Answer {
     Half(String),
     /// Nothing, until the asker goes.
     Hang,
+    /// The same, once the gate is open; the gate tells 200 when it is on its way.
+    Held(Gate, Box<Answer>),
 }
 
 impl Answer {
@@ -86,6 +90,13 @@ fn answer_one(stream: TcpStream, shared: &Mutex<Shared>) {
         shared.asked.push(first.trim().to_owned());
         (shared.answer)(first.split(' ').nth(1).unwrap_or_default())
     };
+    let (answer, gate) = match answer {
+        Answer::Held(gate, answer) => (*answer, Some(gate)),
+        answer => (answer, None),
+    };
+    if let Some(gate) = &gate {
+        gate.pass(first.trim());
+    }
     let head = |status: u16, kind: &str, length: usize| {
         format!(
             "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
@@ -102,9 +113,12 @@ fn answer_one(stream: TcpStream, shared: &Mutex<Shared>) {
             drop(writer.write_all(text.as_bytes()));
             drop(writer.write_all(&body.as_bytes()[..body.len() / 2]));
         }
-        Answer::Hang => {
+        Answer::Hang | Answer::Held(..) => {
             drop(reader.read(&mut [0]));
         }
+    }
+    if let Some(gate) = gate {
+        gate.passed(200);
     }
     drop(stream.shutdown(Shutdown::Both));
 }

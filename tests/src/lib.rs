@@ -20,5 +20,5 @@ pub mod workload;
 
 pub use alluvium_testkit::{SmallDisk, required};
 pub use platform::{Finished, Running, TestPlatform, binary};
-pub use wait::until;
+pub use wait::{timed, until};
 pub use workload::{Random, Workload};

@@ -14,3 +14,10 @@ pub fn until<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Option<T>) ->
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Does something, and tells how long it took.
+pub fn timed(act: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    act();
+    begun.elapsed()
+}

@@ -13,11 +13,27 @@ use crate::lost_bus::{assert_proved, sqlite};
 use crate::scale_out::{holders, is_of};
 
 /// So long it may take until all is landed, whoever has to notice first that another one is gone.
-const PATIENCE: u64 = 120;
+pub(crate) const PATIENCE: u64 = 120;
 /// Rows that come at once.
 const ROWS: u64 = 3_000;
 
-fn house(nats: &NatsServer, postgres: &PostgresServer) -> TestPlatform {
+/// The settings of a project whose workers are on one machine: its lake is in a folder.
+pub(crate) fn settings(
+    platform: &TestPlatform,
+    nats: &NatsServer,
+    postgres: &PostgresServer,
+) -> String {
+    let lake = platform.folder().join("lake");
+    let settings = format!(
+        "{QUIET}\n[ledger]\nurl = \"{}\"\nstatement_time = \"3s\"\n\n[lake]\npath = {lake:?}\n\n\
+         [layers]\nraw_linger_time = \"1s\"\n\n[runtime]\nlease_time = \"5s\"\n",
+        postgres.url()
+    );
+    on_nats(&settings, nats, "alluvium")
+}
+
+/// A shop whose orders are read every second.
+pub(crate) fn house(nats: &NatsServer, postgres: &PostgresServer) -> TestPlatform {
     let platform = TestPlatform::empty();
     let systems = json!({"systems": [{
         "name": "shop", "type": "sqlite", "connection": {"path": "source.db"},
@@ -27,13 +43,7 @@ fn house(nats: &NatsServer, postgres: &PostgresServer) -> TestPlatform {
         "system": "shop", "name": "orders", "load": "delta", "keys": ["id"],
         "source": {"table": "orders", "cursor_column": "id"}
     }]});
-    let lake = platform.folder().join("lake");
-    let settings = format!(
-        "{QUIET}\n[ledger]\nurl = \"{}\"\nstatement_time = \"3s\"\n\n[lake]\npath = {lake:?}\n\n\
-         [layers]\nraw_linger_time = \"1s\"\n\n[runtime]\nlease_time = \"5s\"\n",
-        postgres.url()
-    );
-    platform.write("alluvium.toml", &on_nats(&settings, nats, "alluvium"));
+    platform.write("alluvium.toml", &settings(&platform, nats, postgres));
     platform.write("systems.json", &systems.to_string());
     platform.write("entities.json", &entities.to_string());
     sqlite(&platform, "CREATE TABLE orders (id INTEGER PRIMARY KEY, total INTEGER)");
@@ -41,7 +51,7 @@ fn house(nats: &NatsServer, postgres: &PostgresServer) -> TestPlatform {
 }
 
 /// The rows up to this id.
-fn insert(platform: &TestPlatform, from: u64, to: u64) {
+pub(crate) fn insert(platform: &TestPlatform, from: u64, to: u64) {
     let numbers = format!(
         "WITH RECURSIVE n(id) AS (SELECT {from} UNION ALL SELECT id + 1 FROM n WHERE id < {to}) \
          INSERT INTO orders SELECT id, id * 10 FROM n"
@@ -50,7 +60,7 @@ fn insert(platform: &TestPlatform, from: u64, to: u64) {
 }
 
 /// Waits until silver has all rows, each once.
-fn landed(platform: &TestPlatform, rows: u64) {
+pub(crate) fn landed(platform: &TestPlatform, rows: u64) {
     let sql = "SELECT count(*) AS versions, count(DISTINCT id) AS ids FROM silver.shop.orders";
     until("all rows in silver", PATIENCE, || {
         // There is no table before the first of them.
@@ -60,7 +70,11 @@ fn landed(platform: &TestPlatform, rows: u64) {
 }
 
 /// Which of the workers has a piece of work, and all that this one has.
-fn owner(platform: &TestPlatform, workers: &[Running], lease: &str) -> (usize, Vec<String>) {
+pub(crate) fn owner(
+    platform: &TestPlatform,
+    workers: &[Running],
+    lease: &str,
+) -> (usize, Vec<String>) {
     until(&format!("an owner of {lease}"), PATIENCE, || {
         let holders = holders(platform);
         let holder = holders.get(lease)?;
@@ -71,7 +85,7 @@ fn owner(platform: &TestPlatform, workers: &[Running], lease: &str) -> (usize, V
 }
 
 /// Waits until all of this work is another's.
-fn pass_to(platform: &TestPlatform, heir: &Running, work: &[String]) {
+pub(crate) fn pass_to(platform: &TestPlatform, heir: &Running, work: &[String]) {
     until("another owner of all work of who sleeps", PATIENCE, || {
         let holders = holders(platform);
         let passed = |name: &String| holders.get(name).is_some_and(|holder| is_of(heir, holder));

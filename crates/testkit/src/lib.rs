@@ -13,6 +13,7 @@
     reason = "this package serves tests: a failure is a panic that says what was seen"
 )]
 
+mod gate;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod machine;
@@ -23,6 +24,7 @@ mod s3;
 mod server;
 mod small_disk;
 
+pub use gate::Gate;
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaMock;
 pub use machine::{free_port, is_root, required, signal};

@@ -5,8 +5,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::gate::Gate;
+
 /// What becomes of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Fault {
     /// The store does it, and its answer is lost.
     LoseAnswer,
@@ -14,6 +16,9 @@ pub enum Fault {
     DropConditions,
     /// It never reaches the store. This is answered: a status, and a body.
     Answer(u16, String),
+    /// It is on its way until the gate opens, whatever becomes of who sent it. What the store
+    /// answers then, the gate tells.
+    Hold(Gate),
 }
 
 /// A rule for requests.
@@ -34,6 +39,7 @@ struct Shared {
 /// The line. It ends with the test's process.
 pub struct S3Proxy {
     port: u16,
+    upstream: u16,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -51,7 +57,7 @@ impl S3Proxy {
                 std::thread::spawn(move || drop(pass(&client, upstream, &state, &turns)));
             }
         });
-        Self { port, shared }
+        Self { port, upstream, shared }
     }
 
     /// Where it listens, such as `http://127.0.0.1:9000`.
@@ -95,62 +101,125 @@ impl S3Proxy {
         }
     }
 
+    /// The bytes of the object at this address, if there is one; the store itself is asked.
+    pub fn stored(&self, address: &str) -> Option<Vec<u8>> {
+        let head = vec![
+            format!("GET {address} HTTP/1.0\r\n"),
+            format!("host: 127.0.0.1:{}\r\n", self.upstream),
+            // Who asks does not matter, but nobody in particular is refused.
+            "authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
+             SignedHeaders=host, Signature=0\r\n"
+                .to_owned(),
+        ];
+        let request = Request { head, body: Vec::new() };
+        let answer = request.ask(self.upstream).unwrap();
+        let status = status_of(&answer).unwrap();
+        assert!([200, 404].contains(&status), "{address} is answered with {status}");
+        let body = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        (status == 200).then(|| answer[body..].to_vec())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A request as it came.
+struct Request {
+    /// Its lines, but for the empty one at their end.
+    head: Vec<String>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// Reads a request to its end; `None` if there is none.
+    fn read(client: &TcpStream) -> io::Result<Option<Self>> {
+        let mut reader = BufReader::new(client);
+        let (mut head, mut length) = (Vec::new(), 0);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 || line == "\r\n" {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().map_err(io::Error::other)?;
+            }
+            head.push(line);
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        Ok(Some(Self { head, body }).filter(|request| !request.head.is_empty()))
+    }
+
+    /// Its method and its address.
+    fn target(&self) -> (String, String) {
+        let mut words = self.head.first().map(String::as_str).unwrap_or_default().split(' ');
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        (word(), word())
+    }
+
+    /// Takes header lines out, by how they begin in lower case.
+    fn without(&mut self, names: &[&str]) {
+        self.head.retain(|line| !names.iter().any(|name| line.to_lowercase().starts_with(name)));
+    }
+
+    /// What the store answers, from the first byte to the last.
+    fn ask(&self, upstream: u16) -> io::Result<Vec<u8>> {
+        let mut store = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream))?;
+        store.write_all(self.head.concat().as_bytes())?;
+        store.write_all(b"connection: close\r\n\r\n")?;
+        store.write_all(&self.body)?;
+        let mut answer = Vec::new();
+        store.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+/// The status of an answer.
+fn status_of(answer: &[u8]) -> io::Result<u16> {
+    let start = String::from_utf8_lossy(&answer[..answer.len().min(32)]).into_owned();
+    let status = start.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.ok_or_else(|| io::Error::other(format!("`{start}` is no answer")))
+}
+
 /// Passes one request on, and its answer back. A connection carries no more than one.
 fn pass(
-    client: &TcpStream,
+    mut client: &TcpStream,
     upstream: u16,
     shared: &Mutex<Shared>,
     turns: &Mutex<()>,
 ) -> io::Result<()> {
-    let mut reader = BufReader::new(client);
-    let (mut head, mut length) = (Vec::new(), 0);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 || line == "\r\n" {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().map_err(io::Error::other)?;
-        }
-        head.push(line);
-    }
-    let Some(first) = head.first() else { return Ok(()) };
-    shared.lock().unwrap_or_else(PoisonError::into_inner).heads.push(head.concat());
-    let mut words = first.split(' ');
-    let (method, address) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let fault = shared.lock().unwrap_or_else(PoisonError::into_inner).meet(method, address);
-    if let Some(Fault::Answer(status, text)) = &fault {
-        let (size, mut writer) = (text.len(), client);
-        write!(writer, "HTTP/1.1 {status} X\r\ncontent-length: {size}\r\n")?;
-        write!(writer, "connection: close\r\n\r\n{text}")?;
-        return client.shutdown(Shutdown::Both);
-    }
-    let without: &[&str] = match fault {
-        Some(Fault::DropConditions) => &["connection:", "if-none-match:", "if-match:"],
-        _ => &["connection:"],
+    let Some(mut request) = Request::read(client)? else { return Ok(()) };
+    let (method, address) = request.target();
+    let fault = {
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.heads.push(request.head.concat());
+        shared.meet(&method, &address)
     };
-    head.retain(|line| !without.iter().any(|name| line.to_lowercase().starts_with(name)));
+    request.without(&["connection:"]);
+    match &fault {
+        Some(Fault::Answer(status, text)) => {
+            let size = text.len();
+            write!(client, "HTTP/1.1 {status} X\r\ncontent-length: {size}\r\n")?;
+            write!(client, "connection: close\r\n\r\n{text}")?;
+            return client.shutdown(Shutdown::Both);
+        }
+        Some(Fault::DropConditions) => request.without(&["if-none-match:", "if-match:"]),
+        // It has no turn yet: all others pass.
+        Some(Fault::Hold(gate)) => gate.pass(&address),
+        Some(Fault::LoseAnswer) | None => {}
+    }
     // One at a time: what the store's own threads do to each other is not what is tested.
     let turn = turns.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut store = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream))?;
-    store.write_all(head.concat().as_bytes())?;
-    store.write_all(b"connection: close\r\n\r\n")?;
-    store.write_all(&body)?;
-    let mut answer = Vec::new();
-    store.read_to_end(&mut answer)?;
+    let answer = request.ask(upstream)?;
     drop(turn);
-    if fault != Some(Fault::LoseAnswer) {
-        let mut writer = client;
-        writer.write_all(&answer)?;
+    if let Some(Fault::Hold(gate)) = &fault {
+        gate.passed(status_of(&answer)?);
+    }
+    if !matches!(fault, Some(Fault::LoseAnswer)) {
+        client.write_all(&answer)?;
     }
     client.shutdown(Shutdown::Both)
 }
