@@ -11,7 +11,7 @@ use async_nats::{Message, Subscriber};
 use futures::StreamExt as _;
 use serde_json::json;
 
-use super::Shared;
+use super::{Shared, calls};
 
 /// So long a request stands.
 const EXPIRES: Duration = Duration::from_secs(10);
@@ -50,16 +50,15 @@ impl Pull {
         consumer: &str,
         bytes: usize,
     ) -> Result<Self, BusError> {
-        let away = |e: String| BusError::Unavailable(format!("NATS was not asked: {e}"));
         let client = &shared.client;
-        let (connection, asked) = (connection(shared), shared.clock.instant());
         let reply = client.new_inbox();
-        let inbox = client.subscribe(reply.clone()).await.map_err(|e| away(e.to_string()))?;
+        let inbox = calls::sent(client, client.subscribe(reply.clone())).await?;
+        let (connection, asked) = (connection(shared), shared.clock.instant());
         let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
         let body = json!({ "batch": MOST, "max_bytes": bytes, "expires": expires });
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
-        let sent = client.publish_with_reply(subject, reply, body.to_string().into()).await;
-        sent.map_err(|e| away(e.to_string()))?;
+        let asking = client.publish_with_reply(subject, reply, body.to_string().into());
+        calls::sent(client, asking).await?;
         Ok(Self { inbox, got: 0, connection, asked })
     }
 

@@ -6,6 +6,7 @@ mod cluster;
 mod contract;
 mod fencing;
 mod line;
+mod outage;
 mod publishing;
 mod reading;
 mod shorter;

@@ -16,7 +16,7 @@ use super::headers::{self, Totals};
 use super::pull::Pull;
 use super::records::{self, LandedState, Put};
 use super::topic::{LayerState, Topic, first_after};
-use super::{Shared, api};
+use super::{Shared, api, calls};
 
 /// Where one layer stands on one topic.
 ///
@@ -237,7 +237,8 @@ impl Subscriber for NatsSubscriber {
         }
         if let Some(reply) = last.and_then(|mark| mark.reply) {
             // For NATS's own tools: whether it arrives matters to nobody else.
-            if let Err(error) = self.shared.client.publish(reply, "+ACK".into()).await {
+            let client = &self.shared.client;
+            if let Err(error) = calls::sent(client, client.publish(reply, "+ACK".into())).await {
                 tracing::debug!(%error, "an acknowledgement was not sent");
             }
         }
