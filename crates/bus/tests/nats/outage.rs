@@ -16,8 +16,7 @@ const SOON: Duration = Duration::from_millis(50);
 
 /// The call ends, and says that the bus is away.
 async fn is_told<T>(what: &str, call: impl Future<Output = Result<T, BusError>>) {
-    let answer = tokio::time::timeout(PATIENCE, call).await;
-    let answer = answer.unwrap_or_else(|_| panic!("{what}: it does not end"));
+    let answer = tokio::time::timeout(PATIENCE, call).await.expect(what);
     assert!(matches!(answer, Err(BusError::Unavailable(_))), "{what}: {:?}", answer.err());
 }
 
