@@ -17,7 +17,8 @@ use super::publish::room;
 use super::records::CursorState;
 use super::settings::NatsSettings;
 use super::topic::{Tip, Topic};
-use super::{LARGEST_MESSAGE, api, damage, headers, records, streams};
+use super::{LARGEST_MESSAGE, api, damage, headers, pull, records, streams};
+use crate::prefetch::Prefetch;
 
 /// So long a replica that was the leader may answer yet with what it knew then.
 const STALE: Duration = Duration::from_secs(15);
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     topics: Mutex<Topics>,
     opening: tokio::sync::Mutex<()>,
     pub(super) audit: OnceCell<()>,
+    /// What readers may ask for ahead.
+    pub(super) prefetch: Prefetch,
 }
 
 #[derive(Default)]
@@ -59,6 +62,7 @@ impl Shared {
             topics: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             audit: OnceCell::new(),
+            prefetch: Prefetch::new(pull::LEAST_BYTES, pull::MOST_BYTES),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The bus on NATS, against a real server.
 
 mod access;
+mod ahead;
 mod background;
 mod cluster;
 mod contract;

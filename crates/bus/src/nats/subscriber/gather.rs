@@ -6,22 +6,18 @@ use std::time::Duration;
 use alluvium_model::{BusError, EncodedMessage, FetchLimit, Message};
 use async_nats::jetstream;
 
+use super::super::api;
 use super::super::headers::{self, Totals};
-use super::super::pull::{Came, Pull};
+use super::super::pull::{Bound, Came, LEAST_BYTES, Pull};
 use super::super::topic::first_after;
-use super::super::{LARGEST_MESSAGE, api};
 use super::{Ahead, Mark, NatsSubscriber};
 
-/// So many bytes are asked for at once. What exceeds 64 MB in one request never comes.
-pub(super) const PULL_BYTES: usize = 4 << 20;
-/// Enough for any message.
-const LARGEST_PULL_BYTES: usize = LARGEST_MESSAGE + (1 << 20);
 /// So long a message that the server has may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl NatsSubscriber {
     /// Waits for one more message.
-    pub(super) async fn come(&mut self) -> Result<(), BusError> {
+    pub(super) async fn come(&mut self, limit: FetchLimit) -> Result<(), BusError> {
         loop {
             let consumer = match self.consumer.clone() {
                 Some(consumer) => consumer,
@@ -29,8 +25,8 @@ impl NatsSubscriber {
             };
             if self.pull.is_none() {
                 let stream = &self.topic.stream;
-                let pull = Pull::ask(&self.shared, stream, &consumer, self.pull_bytes).await?;
-                self.pull = Some(pull);
+                let pull = Pull::ask(&self.shared, stream, &consumer, self.bound(limit)).await?;
+                (self.pull, self.is_large) = (Some(pull), false);
             }
             let Some(pull) = &mut self.pull else { continue };
             match pull.next(&self.shared).await {
@@ -41,10 +37,18 @@ impl NatsSubscriber {
                 }
                 Came::Over => self.pull = None,
                 Came::TooLarge => {
-                    (self.pull, self.pull_bytes) = (None, LARGEST_PULL_BYTES);
+                    (self.pull, self.is_large) = (None, true);
                 }
                 Came::NoConsumer(why) => self.without_consumer(&why).await?,
             }
+        }
+    }
+
+    /// How much is asked for: what it may hold, and no more than whoever fetches may have.
+    fn bound(&self, limit: FetchLimit) -> Bound {
+        match self.is_large {
+            true => Bound::one(),
+            false => Bound::of(limit.bytes.clamp(LEAST_BYTES, self.prefetch.bytes())),
         }
     }
 
@@ -141,7 +145,7 @@ impl NatsSubscriber {
     }
 
     /// Nothing came in time: so there must be nothing, or it comes yet.
-    pub(super) async fn nothing_is_there(&mut self) -> Result<(), BusError> {
+    pub(super) async fn nothing_is_there(&mut self, limit: FetchLimit) -> Result<(), BusError> {
         let info = self.shared.still(&self.topic).await?;
         self.topic.check_there(self.head(), first_after(&info))?;
         if info.state.last_sequence <= self.head() {
@@ -152,7 +156,7 @@ impl NatsSubscriber {
         if api::next_message(js, &topic.stream, &topic.subject, next).await?.is_none() {
             return Ok(());
         }
-        match tokio::time::timeout(PATIENCE, self.come()).await {
+        match tokio::time::timeout(PATIENCE, self.come(limit)).await {
             Ok(came) => came,
             Err(_) => {
                 (self.consumer, self.pull) = (None, None);
@@ -177,7 +181,7 @@ impl NatsSubscriber {
                 return;
             }
             // What went wrong is met again by the next fetch; what came is delivered.
-            match tokio::time::timeout(PATIENCE, self.come()).await {
+            match tokio::time::timeout(PATIENCE, self.come(limit)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
             }

@@ -17,6 +17,7 @@ use super::pull::Pull;
 use super::records::{self, LandedState, Put};
 use super::topic::{LayerState, Topic, first_after};
 use super::{Shared, api, calls};
+use crate::prefetch::Part;
 
 /// Where one layer stands on one topic.
 ///
@@ -40,7 +41,10 @@ pub(super) struct NatsSubscriber {
     marks: VecDeque<Mark>,
     consumer: Option<String>,
     pull: Option<Pull>,
-    pull_bytes: usize,
+    /// What it may ask for ahead.
+    prefetch: Part,
+    /// Whether the next message is larger than that: it comes alone.
+    is_large: bool,
 }
 
 struct Ahead {
@@ -67,7 +71,7 @@ impl NatsSubscriber {
         owner: FencingToken,
     ) -> Self {
         topic.read_by(layer);
-        let at = topic.first_after();
+        let (at, prefetch) = (topic.first_after(), shared.prefetch.part());
         Self {
             shared,
             topic,
@@ -80,7 +84,8 @@ impl NatsSubscriber {
             marks: VecDeque::new(),
             consumer: None,
             pull: None,
-            pull_bytes: gather::PULL_BYTES,
+            prefetch,
+            is_large: false,
         }
     }
 
@@ -205,9 +210,9 @@ impl NatsSubscriber {
 impl Subscriber for NatsSubscriber {
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
         if self.ahead.is_empty() {
-            match tokio::time::timeout(limit.wait, self.come()).await {
+            match tokio::time::timeout(limit.wait, self.come(limit)).await {
                 Ok(came) => came?,
-                Err(_) => self.nothing_is_there().await?,
+                Err(_) => self.nothing_is_there(limit).await?,
             }
         }
         self.gather(limit).await;
