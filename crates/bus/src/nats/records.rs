@@ -63,6 +63,11 @@ impl LandedState {
     pub(super) fn totals(&self) -> Totals {
         Totals { records: self.records, bytes: self.bytes }
     }
+
+    /// The offset, and the totals there, if they are known.
+    pub(super) fn known(&self) -> Option<(u64, Totals)> {
+        (self.records > 0).then(|| (self.offset, self.totals()))
+    }
 }
 
 /// A record, and the sequence of the message that holds it.

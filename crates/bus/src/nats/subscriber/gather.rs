@@ -67,16 +67,21 @@ impl NatsSubscriber {
             return Ok(false);
         }
         let payload = message.message.payload;
-        let (headers, records, totals) = headers::read(message.message.headers.as_ref(), &payload);
+        let (headers, records, told) = headers::read(message.message.headers.as_ref(), &payload);
         let own = Totals { records: u64::from(records), bytes: payload.len() as u64 };
         if sequence == self.head() + 1 {
-            self.check_joins(totals, own).await?;
-        } else if !self.follows(sequence, totals.since(own)).await? {
+            self.check_joins(told, own).await?;
+        } else if !self.follows(sequence, told.unwrap_or_default().since(own)).await? {
             self.topic.is_sure_of(sequence);
             self.over_a_hole().await?;
             return Ok(false);
         }
         self.topic.is_sure_of(sequence);
+        // What somebody else wrote counts in no totals.
+        let totals = match told {
+            Some(totals) => totals,
+            None => self.totals_here().await?,
+        };
         let published_at_us = published_at_us.max(self.published_at_us());
         let encoded = EncodedMessage { headers, payload, records };
         let read = Message::new(self.topic.epoch, sequence, published_at_us, encoded, None);
@@ -88,15 +93,14 @@ impl NatsSubscriber {
 
     /// A stream that came back shorter, and grew again, has other messages where this reader stands:
     /// the one that comes, with which the topic has these `totals`, does not join what came before.
-    async fn check_joins(&mut self, totals: Totals, own: Totals) -> Result<(), BusError> {
+    async fn check_joins(&mut self, told: Option<Totals>, own: Totals) -> Result<(), BusError> {
+        let Some(totals) = told.filter(|totals| totals.records > 0) else { return Ok(()) };
         let here = self.ahead.back().map(|last| last.mark.totals).or(self.totals);
         let differs = |here: &Totals| here.records > 0 && *here != totals.since(own);
-        let Some(here) = here.filter(differs).filter(|_| totals.records > 0) else {
-            return Ok(());
-        };
+        let Some(here) = here.filter(differs) else { return Ok(()) };
         (self.consumer, self.pull) = (None, None);
         let found = api::message(&self.shared.js, &self.topic.stream, self.head()).await?;
-        match found.map(|found| headers::totals(Some(&found.headers))) {
+        match found.and_then(|found| headers::totals(Some(&found.headers))) {
             Some(found) => self.topic.check_same(self.head(), here, found),
             None => Ok(()),
         }
@@ -112,10 +116,7 @@ impl NatsSubscriber {
     /// and refuses it.
     async fn follows(&mut self, sequence: u64, before: Totals) -> Result<bool, BusError> {
         (self.consumer, self.pull) = (None, None);
-        let here = match self.ahead.back() {
-            Some(last) => last.mark.totals,
-            None => self.totals_at(self.at).await?,
-        };
+        let here = self.totals_here().await?;
         if before != here || (here.records == 0 && self.head() > 0) {
             return Ok(false);
         }

@@ -118,6 +118,14 @@ impl NatsSubscriber {
         Delivery { entity: self.topic.id.clone(), span, messages }
     }
 
+    /// The totals of the topic up to the last message that came.
+    async fn totals_here(&self) -> Result<Totals, BusError> {
+        match self.ahead.back().map(|last| last.mark.totals).or(self.totals) {
+            Some(totals) => Ok(totals),
+            None => self.totals_at(self.at).await,
+        }
+    }
+
     /// The totals of the topic up to `offset`.
     async fn totals_at(&self, offset: u64) -> Result<Totals, BusError> {
         match self.topic.totals_at(offset) {
@@ -136,13 +144,16 @@ impl NatsSubscriber {
         if let Some(message) = api::message(js, stream, offset).await? {
             let headers = Some(&message.headers);
             let published_at_us = headers::published_at_us(headers, message.time);
-            return Ok((headers::totals(headers), published_at_us));
+            let known = self.topic.known_totals(offset);
+            let totals = self.shared.totals_with(stream, &message, known).await?;
+            return Ok((totals, published_at_us));
         }
         let first = api::message(js, stream, self.topic.first_after() + 1).await?;
         let totals = first.map_or_else(Totals::default, |first| {
             let (_, records, totals) = headers::read(Some(&first.headers), &first.payload);
             let bytes = first.payload.len() as u64;
-            totals.since(Totals { records: u64::from(records), bytes })
+            let own = Totals { records: u64::from(records), bytes };
+            totals.map_or_else(Totals::default, |totals| totals.since(own))
         });
         Ok((totals, 0))
     }
@@ -151,7 +162,7 @@ impl NatsSubscriber {
     async fn check_landed(&self, topic: &Topic) -> Result<(), BusError> {
         let Some(landed) = topic.landed_state() else { return Ok(()) };
         let found = api::message(&self.shared.js, &topic.stream, landed.offset).await?;
-        match found.map(|found| headers::totals(Some(&found.headers))) {
+        match found.and_then(|found| headers::totals(Some(&found.headers))) {
             Some(found) => topic.check_same(landed.offset, landed.totals(), found),
             None => Ok(()),
         }
