@@ -246,6 +246,11 @@ impl Topic {
         waiting == 0 || waiting.saturating_add(bytes) <= limit
     }
 
+    /// Bytes of payload that wait for raw, as far as is known.
+    pub(super) fn unlanded_bytes(&self) -> u64 {
+        self.lock().unlanded_bytes()
+    }
+
     /// Takes up that a layer of this process reads, with one subscriber more.
     pub(super) fn read_by(&self, layer: Layer) {
         let mut state = self.lock();

@@ -8,11 +8,13 @@ mod contract;
 mod fencing;
 mod foreign;
 mod line;
+mod log;
 mod outage;
 mod publishing;
 mod reading;
 mod shorter;
 mod streams;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
