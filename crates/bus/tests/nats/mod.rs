@@ -13,6 +13,7 @@ mod outage;
 mod publishing;
 mod reading;
 mod shorter;
+mod start;
 mod streams;
 mod waiting;
 
