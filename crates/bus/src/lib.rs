@@ -10,6 +10,7 @@ mod moving;
 mod nats;
 mod payload;
 mod port;
+mod prefetch;
 mod settings;
 mod stats;
 mod tenant;

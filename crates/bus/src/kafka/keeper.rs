@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::context::Context;
 use super::look::PARTITION;
 use super::mishap::{stopped, told};
-use super::prefetch::ALONE;
+use super::settings::ALONE;
 use super::shared::Shared;
 use super::topic::Topic;
 

@@ -16,8 +16,7 @@ use tokio::sync::Mutex;
 
 use super::context::Context;
 use super::mishap::{is_unknown, stopped, told};
-use super::prefetch::ALONE;
-use super::settings::KafkaSettings;
+use super::settings::{ALONE, KafkaSettings};
 
 /// The one partition of every topic.
 pub(super) const PARTITION: i32 = 0;

@@ -17,7 +17,6 @@ mod look;
 mod mishap;
 mod names;
 mod owner;
-mod prefetch;
 mod publish;
 mod record;
 mod settings;

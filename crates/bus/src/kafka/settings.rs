@@ -12,6 +12,11 @@ const OVERHEAD_BYTES: usize = 64 << 10;
 /// A transaction that its producer has left is rolled back by the broker after so long.
 const TRANSACTION: Duration = Duration::from_secs(60);
 
+/// What a reader may fetch ahead that is the only one, in bytes.
+pub(super) const ALONE: usize = 16 << 20;
+/// What each may, though there are many.
+pub(super) const LEAST: usize = 256 << 10;
+
 /// Options of librdkafka on which a promise of the bus rests, and how it sets them.
 const OURS: [(&str, &str); 21] = [
     ("acks", "all in-sync replicas"),

@@ -13,11 +13,11 @@ use super::admin::Admin;
 use super::context::Context;
 use super::cursors::{Cursors, epoch_entry};
 use super::look::{Looker, Marks};
-use super::prefetch::Prefetch;
 use super::publish::{self, Pusher};
 use super::record::{self, Beginning};
-use super::settings::KafkaSettings;
+use super::settings::{ALONE, KafkaSettings, LEAST};
 use super::topic::Topic;
+use crate::prefetch::Prefetch;
 
 /// What both ends of the bus share.
 pub(super) struct Shared {
@@ -47,7 +47,7 @@ impl Shared {
             cursors: Cursors::new(settings.cursors()),
             pusher: Pusher::default(),
             closed: AtomicBool::new(false),
-            prefetch: Prefetch::default(),
+            prefetch: Prefetch::new(LEAST, ALONE),
             audit: OnceCell::new(),
             topics: Mutex::default(),
             opening: tokio::sync::Mutex::default(),

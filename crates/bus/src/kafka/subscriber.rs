@@ -18,11 +18,11 @@ use super::context::Context;
 use super::course::Course;
 use super::look::{Marks, is_passing, next_of, place};
 use super::mishap::{code, is_unknown, told};
-use super::prefetch::Part;
 use super::publish::drop_aside;
 use super::record::{self, Found};
 use super::shared::Shared;
 use super::topic::{Reading, Topic, first_after};
+use crate::prefetch::Part;
 
 /// So long a reader that knows of more waits before it looks again how far it is.
 const STEP: Duration = Duration::from_millis(50);

@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::calls;
+
 /// The code of who is to ask again later.
 const TOO_MANY: usize = 429;
 
@@ -23,7 +25,7 @@ pub(super) enum Failure {
     /// JetStream refused it.
     Refused(Error),
     /// There was no answer, or none that could be read.
-    Away(String),
+    Away(BusError),
 }
 
 impl Failure {
@@ -36,8 +38,14 @@ impl From<Failure> for BusError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(error) => refused(&error),
-            Failure::Away(text) => BusError::Unavailable(text),
+            Failure::Away(error) => error,
         }
+    }
+}
+
+impl From<BusError> for Failure {
+    fn from(error: BusError) -> Self {
+        Self::Away(error)
     }
 }
 
@@ -117,14 +125,15 @@ pub(super) async fn ask<T: DeserializeOwned>(
     subject: String,
     body: &Value,
 ) -> Result<T, Failure> {
-    match js.request(subject, body).await {
-        Ok(Response::Ok(answer)) => Ok(answer),
-        Ok(Response::Err { error }) => Err(Failure::Refused(error)),
+    let error = match calls::within(&js.client(), js.request(subject, body)).await? {
+        Ok(Response::Ok(answer)) => return Ok(answer),
+        Ok(Response::Err { error }) => return Err(Failure::Refused(error)),
         Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-            Err(Failure::Away("JetStream does not answer: it starts, or is not enabled".to_owned()))
+            "it starts, or is not enabled".to_owned()
         }
-        Err(error) => Err(Failure::Away(format!("JetStream does not answer: {error}"))),
-    }
+        Err(error) => error.to_string(),
+    };
+    Err(BusError::Unavailable(format!("JetStream does not answer: {error}")).into())
 }
 
 fn known<T>(answer: Result<T, Failure>, missing: ErrorCode) -> Result<Option<T>, BusError> {

@@ -5,7 +5,7 @@ use alluvium_model::BusError;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 
-use super::{Shared, records, streams};
+use super::{Shared, calls, records, streams};
 use crate::audit::CONTENT_TYPE;
 
 pub(super) async fn publish(
@@ -21,11 +21,6 @@ pub(super) async fn publish(
     // An id is ours: made of names and numbers.
     headers.insert(NATS_MESSAGE_ID, id.replace(['\r', '\n'], "").as_str());
     let subject = shared.names.audit(about);
-    let sent = shared.js.publish_with_headers(subject, headers, event.into()).await;
-    match sent {
-        Ok(acknowledged) => acknowledged.await,
-        Err(error) => Err(error),
-    }
-    .map(|_| ())
-    .map_err(|error| records::refusal(&error))
+    let sent = calls::publish(&shared.js, subject, headers, event.into()).await?;
+    sent.map(|_| ()).map_err(|error| records::refusal(&error))
 }

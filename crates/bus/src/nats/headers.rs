@@ -140,7 +140,7 @@ fn insert(map: &mut HeaderMap, name: &str, value: &str) {
 }
 
 /// The headers as they were sent, how many records the message has, and the totals after it.
-pub(super) fn read(map: Option<&HeaderMap>, payload: &[u8]) -> (Headers, u32, Totals) {
+pub(super) fn read(map: Option<&HeaderMap>, payload: &[u8]) -> (Headers, u32, Option<Totals>) {
     let mut headers = Headers::default();
     for (name, values) in map.into_iter().flat_map(HeaderMap::iter) {
         let name: &str = name.as_ref();
@@ -154,10 +154,10 @@ pub(super) fn read(map: Option<&HeaderMap>, payload: &[u8]) -> (Headers, u32, To
     (headers, records.unwrap_or_else(|| payload::lines(payload)), totals(map))
 }
 
-/// The totals of a topic after the message with these headers.
-pub(super) fn totals(map: Option<&HeaderMap>) -> Totals {
-    let number = |name| number(map, name).unwrap_or(0);
-    Totals { records: number(TOTAL_RECORDS), bytes: number(TOTAL_BYTES) }
+/// The totals of a topic after the message with these headers. One that somebody else wrote tells
+/// none.
+pub(super) fn totals(map: Option<&HeaderMap>) -> Option<Totals> {
+    Some(Totals { records: number(map, TOTAL_RECORDS)?, bytes: number(map, TOTAL_BYTES)? })
 }
 
 /// The slot of the message with these headers.
@@ -257,7 +257,7 @@ mod tests {
         assert!(sent.values().all(|v| v.bytes().all(|b| (0x21..0x7f).contains(&b))), "{sent:?}");
         assert_eq!(sent["ce-id"], "polled/7%20%22x%22", "as CloudEvents are written on NATS");
         assert_eq!(sent["Nats-Expected-Last-Sequence"], "73");
-        assert_eq!(read(Some(&map), b""), (message.headers, 2, totals));
+        assert_eq!(read(Some(&map), b""), (message.headers, 2, Some(totals)));
         assert_eq!(super::slot(&map), Some(slot));
         assert_eq!(published_at_us(Some(&map), server_time()), -7);
         assert_eq!(super::cursor(&map).as_deref(), Some(told));
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn what_somebody_else_wrote_is_read_by_its_lines_and_has_the_time_of_the_server() {
         let (headers, records, totals) = read(None, b"{}\n{}\n{}\n");
-        assert_eq!((headers, records, totals), (Headers::default(), 3, Totals::default()));
+        assert_eq!((headers, records, totals), (Headers::default(), 3, None));
         assert_eq!(published_at_us(None, server_time()), 5_000_000);
         let mut map = HeaderMap::new();
         map.insert("x", "100%zz");

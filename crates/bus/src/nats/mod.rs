@@ -7,6 +7,7 @@
 
 mod api;
 mod audit;
+mod calls;
 mod connect;
 mod damage;
 mod headers;
@@ -188,8 +189,9 @@ impl Bus for NatsBus {
 
     async fn close(&self) {
         self.refreshing.abort();
-        if let Err(error) = self.shared.client.drain().await {
-            tracing::debug!(%error, "the connection to NATS was closed before");
+        let client = &self.shared.client;
+        if let Err(error) = calls::sent(client, client.drain()).await {
+            tracing::debug!(%error, "the connection to NATS is gone already");
         }
     }
 }

@@ -11,7 +11,8 @@ use async_nats::{Message, Subscriber};
 use futures::StreamExt as _;
 use serde_json::json;
 
-use super::Shared;
+use super::version::LEAST_PAYLOAD;
+use super::{LARGEST_MESSAGE, Shared, calls};
 
 /// So long a request stands.
 const EXPIRES: Duration = Duration::from_secs(10);
@@ -19,13 +20,35 @@ const EXPIRES: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the connection is still the one that the request went over.
 const LOOK: Duration = Duration::from_millis(500);
-/// So many messages a request brings at most: fewer than an inbox holds.
-const MOST: usize = 2000;
+/// So many bytes a request asks for at most: what exceeds 64 MB never comes.
+pub(super) const MOST_BYTES: usize = 4 << 20;
+/// So many at least: any message that is no single large record.
+pub(super) const LEAST_BYTES: usize = LEAST_PAYLOAD;
 const SILENT: &str = "the server does not answer for it";
+
+/// How much a request may bring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Bound {
+    /// Messages of so many bytes, and fewer than an inbox holds.
+    pub(super) fn of(bytes: usize) -> Self {
+        Self { messages: 2000, bytes }
+    }
+
+    /// One message, however large.
+    pub(super) fn one() -> Self {
+        Self { messages: 1, bytes: LARGEST_MESSAGE + (1 << 20) }
+    }
+}
 
 /// A request that stands.
 pub(super) struct Pull {
     inbox: Subscriber,
+    bound: Bound,
     got: usize,
     connection: u64,
     asked: Instant,
@@ -48,25 +71,24 @@ impl Pull {
         shared: &Shared,
         stream: &str,
         consumer: &str,
-        bytes: usize,
+        bound: Bound,
     ) -> Result<Self, BusError> {
-        let away = |e: String| BusError::Unavailable(format!("NATS was not asked: {e}"));
         let client = &shared.client;
-        let (connection, asked) = (connection(shared), shared.clock.instant());
         let reply = client.new_inbox();
-        let inbox = client.subscribe(reply.clone()).await.map_err(|e| away(e.to_string()))?;
+        let inbox = calls::sent(client, client.subscribe(reply.clone())).await?;
+        let (connection, asked) = (connection(shared), shared.clock.instant());
         let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
-        let body = json!({ "batch": MOST, "max_bytes": bytes, "expires": expires });
+        let body = json!({ "batch": bound.messages, "max_bytes": bound.bytes, "expires": expires });
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
-        let sent = client.publish_with_reply(subject, reply, body.to_string().into()).await;
-        sent.map_err(|e| away(e.to_string()))?;
-        Ok(Self { inbox, got: 0, connection, asked })
+        let asking = client.publish_with_reply(subject, reply, body.to_string().into());
+        calls::sent(client, asking).await?;
+        Ok(Self { inbox, bound, got: 0, connection, asked })
     }
 
     /// What comes next. May be dropped and called again.
     pub(super) async fn next(&mut self, shared: &Shared) -> Came {
         loop {
-            if self.got >= MOST {
+            if self.got >= self.bound.messages {
                 return Came::Over;
             }
             match tokio::time::timeout(LOOK, self.inbox.next()).await {

@@ -11,9 +11,9 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::api;
 use super::headers::{self, Totals};
 use super::names::Names;
+use super::{api, calls};
 use crate::{Mark, Tenant};
 
 /// A topic's cursor record, bound to its epoch.
@@ -62,6 +62,11 @@ impl LandedState {
 
     pub(super) fn totals(&self) -> Totals {
         Totals { records: self.records, bytes: self.bytes }
+    }
+
+    /// The offset, and the totals there, if they are known.
+    pub(super) fn known(&self) -> Option<(u64, Totals)> {
+        (self.records > 0).then(|| (self.offset, self.totals()))
     }
 }
 
@@ -165,14 +170,11 @@ pub(super) fn encode(record: &impl Serialize) -> Result<bytes::Bytes, BusError> 
 pub(super) async fn put(js: &Context, subject: String, expected: u64, record: bytes::Bytes) -> Put {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string().as_str());
-    let acknowledged = match js.publish_with_headers(subject, headers, record).await {
-        Ok(acknowledged) => acknowledged.await,
-        Err(error) => Err(error),
-    };
-    match acknowledged {
-        Ok(acknowledged) => Put::Done(acknowledged.sequence),
-        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Put::Conflict,
-        Err(error) => Put::Lost(refusal(&error)),
+    match calls::publish(js, subject, headers, record).await {
+        Ok(Ok(acknowledged)) => Put::Done(acknowledged.sequence),
+        Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => Put::Conflict,
+        Ok(Err(error)) => Put::Lost(refusal(&error)),
+        Err(error) => Put::Lost(error),
     }
 }
 

@@ -121,7 +121,9 @@ async fn look_at_messages(shared: &Shared, topic: &Topic) -> Result<(), BusError
     }
     if let Some(last) = api::last_message(&shared.js, &topic.stream, &topic.subject).await? {
         topic.is_sure_of(last.sequence);
-        topic.saw_totals(last.sequence, headers::totals(Some(&last.headers)));
+        let known = topic.known_totals(last.sequence);
+        let totals = shared.totals_with(&topic.stream, &last, known).await?;
+        topic.saw_totals(last.sequence, totals);
     }
     for layer in behind {
         let state = topic.layer(layer);

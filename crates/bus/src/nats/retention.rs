@@ -23,7 +23,10 @@ pub(super) async fn retain(shared: &Shared, topic: &Arc<Topic>) -> Result<(), Bu
         to = last_that(shared, topic, (to, landed), is_old).await?;
     }
     if let Some(surplus) = surplus(shared, topic, &info).await? {
-        let is_over = |m: &StreamMessage| headers::totals(Some(&m.headers)).bytes <= surplus;
+        // One of somebody else tells nothing, and goes with its neighbours.
+        let is_over = |m: &StreamMessage| {
+            headers::totals(Some(&m.headers)).is_none_or(|totals| totals.bytes <= surplus)
+        };
         to = to.max(last_that(shared, topic, (first, landed), is_over).await?);
     }
     remove(shared, topic, &info, to).await.map(drop)
@@ -86,8 +89,8 @@ async fn surplus(shared: &Shared, topic: &Topic, info: &Info) -> Result<Option<u
     }
     let first = api::message(&shared.js, &topic.stream, info.state.first_sequence).await?;
     let Some(first) = first else { return Ok(None) };
-    let before =
-        headers::totals(Some(&first.headers)).bytes.saturating_sub(first.payload.len() as u64);
+    let totals = headers::totals(Some(&first.headers)).unwrap_or_default();
+    let before = totals.bytes.saturating_sub(first.payload.len() as u64);
     let payload = topic.totals().bytes.saturating_sub(before);
     // The headers' share is taken to be the same everywhere.
     let over = u128::from(stored - kept) * u128::from(payload) / u128::from(stored);

@@ -8,20 +8,25 @@ use std::time::Duration;
 use alluvium_model::{BusError, Clock, EntityId, Epoch};
 use async_nats::Client;
 use async_nats::jetstream::Context;
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::Info;
 use tokio::sync::OnceCell;
 
 use super::api::Listed;
+use super::headers::Totals;
 use super::names::Names;
 use super::publish::room;
 use super::records::CursorState;
 use super::settings::NatsSettings;
 use super::topic::{Tip, Topic};
-use super::{LARGEST_MESSAGE, api, damage, headers, records, streams};
+use super::{LARGEST_MESSAGE, api, damage, headers, pull, records, streams};
+use crate::prefetch::Prefetch;
 
 /// So long a replica that was the leader may answer yet with what it knew then.
 const STALE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(200);
+/// So many messages that somebody else wrote are looked behind for the totals of a topic.
+const FOREIGN: usize = 64;
 
 /// What publishers, subscribers and the background share.
 pub(super) struct Shared {
@@ -33,6 +38,8 @@ pub(super) struct Shared {
     topics: Mutex<Topics>,
     opening: tokio::sync::Mutex<()>,
     pub(super) audit: OnceCell<()>,
+    /// What readers may ask for ahead.
+    pub(super) prefetch: Prefetch,
 }
 
 #[derive(Default)]
@@ -59,6 +66,7 @@ impl Shared {
             topics: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             audit: OnceCell::new(),
+            prefetch: Prefetch::new(pull::LEAST_BYTES, pull::MOST_BYTES),
         }
     }
 
@@ -163,7 +171,8 @@ impl Shared {
         }
         let landed = landed.map(|l| (l.value, l.sequence));
         let known = landed.map(|(l, _)| l).filter(|l| l.epoch == epoch);
-        let tip = match self.last(stream, id, epoch, &info).await? {
+        let totals = known.and_then(|l| l.known()).unwrap_or_default();
+        let tip = match self.last(stream, id, epoch, &info, totals).await? {
             Some(tip) => tip,
             None => Tip {
                 end: info.state.last_sequence,
@@ -178,7 +187,8 @@ impl Shared {
     /// Where the topic ends, as the server says.
     pub(super) async fn tip(&self, topic: &Arc<Topic>) -> Result<Tip, BusError> {
         let info = self.still(topic).await?;
-        if let Some(tip) = self.last(&topic.stream, &topic.id, topic.epoch, &info).await? {
+        let (id, known) = (&topic.id, topic.known_totals(info.state.last_sequence));
+        if let Some(tip) = self.last(&topic.stream, id, topic.epoch, &info, known).await? {
             topic.is_sure_of(tip.message);
             return Ok(tip);
         }
@@ -186,26 +196,50 @@ impl Shared {
         Ok(topic.emptied(info.state.last_sequence))
     }
 
-    /// Where a topic ends, if it has messages.
+    /// Where a topic ends, if it has messages. The last totals that are `known` are those of an
+    /// offset.
     async fn last(
         &self,
         stream: &str,
         id: &EntityId,
         epoch: Epoch,
         info: &Info,
+        known: (u64, Totals),
     ) -> Result<Option<Tip>, BusError> {
         if info.state.messages == 0 {
             return Ok(None);
         }
         let last = api::last_message(&self.js, stream, &self.names.subject(id)).await?;
-        Ok(last.map(|message| Tip {
+        let Some(message) = last else { return Ok(None) };
+        Ok(Some(Tip {
             end: info.state.last_sequence.max(message.sequence),
             message: message.sequence,
-            totals: headers::totals(Some(&message.headers)),
+            totals: self.totals_with(stream, &message, known).await?,
             published_at_us: headers::published_at_us(Some(&message.headers), message.time),
             last: headers::slot(&message.headers),
             told: records::told(&message.headers).filter(|told| told.epoch == epoch),
         }))
+    }
+
+    /// The totals of a topic with a message of it. One that somebody else wrote tells none, and
+    /// counts in none: with it they are what they were before, at least the last that are `known`,
+    /// which are those of an offset.
+    pub(super) async fn totals_with(
+        &self,
+        stream: &str,
+        message: &StreamMessage,
+        known: (u64, Totals),
+    ) -> Result<Totals, BusError> {
+        if let Some(totals) = headers::totals(Some(&message.headers)) {
+            return Ok(totals);
+        }
+        for offset in (known.0 + 1..message.sequence).rev().take(FOREIGN) {
+            let before = api::message(&self.js, stream, offset).await?;
+            if let Some(totals) = before.and_then(|before| headers::totals(Some(&before.headers))) {
+                return Ok(totals);
+            }
+        }
+        Ok(known.1)
     }
 
     /// The cursor record that a topic's last message tells: a process may have been killed before

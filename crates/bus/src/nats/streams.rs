@@ -130,8 +130,9 @@ pub(super) async fn state(
         ..bare(names.state_stream(), names.all_state(), settings)
     };
     let info = ours(js, &config).await?;
-    let found = Limits { max_messages: None, ..Limits::of(&info.config) };
-    if !found.lose_nothing() || info.config.max_messages_per_subject != 1 {
+    let kept = info.config.max_messages_per_subject;
+    let others = Config { max_messages_per_subject: -1, ..info.config };
+    if !Limits::of(&others).lose_nothing() || kept != 1 {
         return Err(BusError::Refused(format!(
             "stream {} must keep the last message of each subject and drop nothing else; take away \
              its max age, max bytes and max messages",

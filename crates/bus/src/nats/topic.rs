@@ -223,6 +223,14 @@ impl Topic {
         (state.totals_at == offset).then_some(state.totals)
     }
 
+    /// The last offset up to `offset` of which the totals are known, and these.
+    pub(super) fn known_totals(&self, offset: u64) -> (u64, Totals) {
+        let state = self.lock();
+        let landed = state.landed.and_then(|landed| landed.known());
+        let known = landed.into_iter().chain([(state.totals_at, state.totals)]);
+        known.filter(|(at, _)| *at <= offset).max_by_key(|(at, _)| *at).unwrap_or_default()
+    }
+
     pub(super) fn first_after(&self) -> u64 {
         self.lock().first_after
     }
@@ -236,6 +244,11 @@ impl Topic {
         let state = self.lock();
         let waiting = state.unlanded_bytes();
         waiting == 0 || waiting.saturating_add(bytes) <= limit
+    }
+
+    /// Bytes of payload that wait for raw, as far as is known.
+    pub(super) fn unlanded_bytes(&self) -> u64 {
+        self.lock().unlanded_bytes()
     }
 
     /// Takes up that a layer of this process reads, with one subscriber more.
@@ -316,8 +329,14 @@ impl Topic {
 impl State {
     /// Bytes of payload that wait for raw.
     fn unlanded_bytes(&self) -> u64 {
-        let landed = self.landed.map(|landed| landed.totals()).unwrap_or_default();
-        self.totals.since(landed).bytes
+        match self.landed {
+            // Whatever totals it tells: earlier releases took those of a message that tells none.
+            Some(landed) if landed.offset >= self.totals_at => 0,
+            landed => {
+                let landed = landed.map(|landed| landed.totals()).unwrap_or_default();
+                self.totals.since(landed).bytes
+            }
+        }
     }
 
     fn layer(&self, layer: Layer) -> Option<LayerStats> {

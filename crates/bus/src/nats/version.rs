@@ -8,7 +8,7 @@ const OLDEST: Version = Version(2, 9, 0);
 /// From here on a server can be told to sync each write before it acknowledges.
 const SYNCS: Version = Version(2, 10, 0);
 /// What a message of the size that pages are cut into takes at most, with its headers.
-const LEAST_PAYLOAD: usize = alluvium_wire::MESSAGE_BYTES + (64 << 10);
+pub(super) const LEAST_PAYLOAD: usize = alluvium_wire::MESSAGE_BYTES + (64 << 10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Version(u64, u64, u64);

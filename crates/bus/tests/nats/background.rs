@@ -7,7 +7,7 @@ use alluvium_model::port::Subscribe;
 use alluvium_model::{BusError, EntityId, Layer, Publisher, Span};
 use alluvium_testkit::NatsServer;
 
-use super::{STREAM, answered, connect, drain, jetstream, server, settings, stream};
+use super::{PATIENCE, STREAM, answered, connect, drain, jetstream, server, settings, stream};
 use crate::support::{OWNER, page, topic};
 
 fn others() -> Vec<EntityId> {
@@ -68,6 +68,29 @@ async fn a_topic_that_retention_cannot_shorten_keeps_no_other_from_it() {
     for of in bus.topic_stats() {
         assert_eq!(of.messages, u64::from(of.topic == topic()), "{}", of.topic);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_somebody_sets_meanwhile_shows_by_itself_in_what_the_bus_tells() {
+    let server = server!();
+    let bus = connect(settings(&server)).await;
+    bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
+    let told = || bus.topic_stats().remove(0).time_to_loss;
+    assert_eq!(told(), None);
+    let age = Duration::from_secs(7200);
+    let mut config = stream(&server).await.cached_info().config.clone();
+    config.max_age = age;
+    jetstream(&server).await.update_stream(config).await.unwrap();
+    let shown = async {
+        loop {
+            match told() {
+                Some(left) => return left,
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let left = tokio::time::timeout(PATIENCE, shown).await.expect("it shows");
+    assert!(left <= age && left > age / 2, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,6 +109,34 @@ async fn an_older_owner_is_refused_before_the_younger_has_written_its_record() {
     assert_eq!(payloads(&old).await, sent(&["first", "new", "pushed"]));
 }
 
+/// Nothing of such a page stands on the topic: its record alone is in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_an_older_owners_empty_page_stands_nowhere_behind_a_younger_ones() {
+    for number in [1, 2] {
+        let server = server!();
+        let line = Line::to(&server.url()).await;
+        let old = connect(NatsSettings { servers: vec![line.url()], ..settings(&server) }).await;
+        let new = connect(settings(&server)).await;
+        if number > 1 {
+            old.publish(&topic(), says("first"), Some(by(1, 1))).await.unwrap();
+        }
+        line.stop_before(RECORD, 1);
+        let publisher = Arc::clone(&old);
+        let publishing = tokio::spawn(async move {
+            publisher.publish(&topic(), EncodedPage::default(), Some(by(1, number))).await
+        });
+        line.has_stopped().await;
+        new.publish(&topic(), says("new"), Some(by(2, number))).await.unwrap();
+        line.go_on();
+        let refused = tokio::time::timeout(PATIENCE, publishing).await.unwrap().unwrap();
+        assert!(
+            matches!(&refused, Err(BusError::Fenced { token: 2, page, .. }) if *page == number),
+            "{refused:?}"
+        );
+        assert_eq!(new.cursor(&topic()).await.unwrap(), Some(by(2, number)));
+    }
+}
+
 /// A younger poller stops before its first message, after `first` was published.
 async fn somebody_has_begun(first: Option<CursorRecord>) {
     let server = server!();

@@ -1,15 +1,21 @@
 //! The bus on NATS, against a real server.
 
 mod access;
+mod ahead;
 mod background;
 mod cluster;
 mod contract;
 mod fencing;
+mod foreign;
 mod line;
+mod log;
+mod outage;
 mod publishing;
 mod reading;
 mod shorter;
+mod start;
 mod streams;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +75,13 @@ pub(crate) const STREAM: &str = "alluvium-changes-shop-orders";
 /// The topic's stream.
 pub(crate) async fn stream(server: &NatsServer) -> jetstream::stream::Stream {
     jetstream(server).await.get_stream(STREAM).await.unwrap()
+}
+
+/// Puts a message on the tests' topic, as somebody else who knows nothing of its headers.
+pub(crate) async fn put(server: &NatsServer, body: &'static str) {
+    let js = jetstream(server).await;
+    let sent = js.publish("alluvium.changes.shop.orders", body.into()).await.unwrap();
+    sent.await.unwrap();
 }
 
 pub(crate) fn limit(wait: Duration) -> FetchLimit {

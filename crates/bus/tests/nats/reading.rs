@@ -13,7 +13,7 @@ use async_nats::jetstream::consumer;
 use futures::TryStreamExt as _;
 
 use super::line::Line;
-use super::{STREAM, all, connect, drain, jetstream, limit, server, settings, stream};
+use super::{STREAM, all, connect, drain, limit, put, server, settings, stream};
 use crate::support::{OWNER, page, topic};
 use alluvium_bus::testkit::noise;
 
@@ -22,13 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn consumers(server: &alluvium_testkit::NatsServer) -> Vec<consumer::Info> {
     stream(server).await.consumers().try_collect().await.unwrap()
-}
-
-/// Puts a message on the topic, as somebody else who knows nothing of its headers.
-async fn put(server: &alluvium_testkit::NatsServer, body: &'static str) {
-    let js = jetstream(server).await;
-    let sent = js.publish("alluvium.changes.shop.orders", body.into()).await.unwrap();
-    sent.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::super::headers::{self, Slot, Stamp, Totals};
 use super::super::topic::{Tip, Topic};
-use super::super::{Shared, api, records};
+use super::super::{Shared, api, calls, records};
 use super::fence::Fence;
 use super::room;
 
@@ -248,7 +248,8 @@ impl<'a, 'f> Placing<'a, 'f> {
                 bytes -= self.land(&mut flying).await?;
             }
             let (subject, payload) = (self.topic.subject.clone(), message.payload.clone());
-            let sent = self.shared.js.publish_with_headers(subject, headers, payload).await?;
+            let sending = self.shared.js.publish_with_headers(subject, headers, payload);
+            let sent = calls::within(&self.shared.client, sending).await??;
             flying.push_back((sent, size));
             bytes += size;
         }

@@ -6,22 +6,18 @@ use std::time::Duration;
 use alluvium_model::{BusError, EncodedMessage, FetchLimit, Message};
 use async_nats::jetstream;
 
+use super::super::api;
 use super::super::headers::{self, Totals};
-use super::super::pull::{Came, Pull};
+use super::super::pull::{Bound, Came, LEAST_BYTES, Pull};
 use super::super::topic::first_after;
-use super::super::{LARGEST_MESSAGE, api};
 use super::{Ahead, Mark, NatsSubscriber};
 
-/// So many bytes are asked for at once. What exceeds 64 MB in one request never comes.
-pub(super) const PULL_BYTES: usize = 4 << 20;
-/// Enough for any message.
-const LARGEST_PULL_BYTES: usize = LARGEST_MESSAGE + (1 << 20);
 /// So long a message that the server has may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl NatsSubscriber {
     /// Waits for one more message.
-    pub(super) async fn come(&mut self) -> Result<(), BusError> {
+    pub(super) async fn come(&mut self, limit: FetchLimit) -> Result<(), BusError> {
         loop {
             let consumer = match self.consumer.clone() {
                 Some(consumer) => consumer,
@@ -29,8 +25,8 @@ impl NatsSubscriber {
             };
             if self.pull.is_none() {
                 let stream = &self.topic.stream;
-                let pull = Pull::ask(&self.shared, stream, &consumer, self.pull_bytes).await?;
-                self.pull = Some(pull);
+                let pull = Pull::ask(&self.shared, stream, &consumer, self.bound(limit)).await?;
+                (self.pull, self.is_large) = (Some(pull), false);
             }
             let Some(pull) = &mut self.pull else { continue };
             match pull.next(&self.shared).await {
@@ -41,10 +37,18 @@ impl NatsSubscriber {
                 }
                 Came::Over => self.pull = None,
                 Came::TooLarge => {
-                    (self.pull, self.pull_bytes) = (None, LARGEST_PULL_BYTES);
+                    (self.pull, self.is_large) = (None, true);
                 }
                 Came::NoConsumer(why) => self.without_consumer(&why).await?,
             }
+        }
+    }
+
+    /// How much is asked for: what it may hold, and no more than whoever fetches may have.
+    fn bound(&self, limit: FetchLimit) -> Bound {
+        match self.is_large {
+            true => Bound::one(),
+            false => Bound::of(limit.bytes.clamp(LEAST_BYTES, self.prefetch.bytes())),
         }
     }
 
@@ -63,16 +67,21 @@ impl NatsSubscriber {
             return Ok(false);
         }
         let payload = message.message.payload;
-        let (headers, records, totals) = headers::read(message.message.headers.as_ref(), &payload);
+        let (headers, records, told) = headers::read(message.message.headers.as_ref(), &payload);
         let own = Totals { records: u64::from(records), bytes: payload.len() as u64 };
         if sequence == self.head() + 1 {
-            self.check_joins(totals, own).await?;
-        } else if !self.follows(sequence, totals.since(own)).await? {
+            self.check_joins(told, own).await?;
+        } else if !self.follows(sequence, told.unwrap_or_default().since(own)).await? {
             self.topic.is_sure_of(sequence);
             self.over_a_hole().await?;
             return Ok(false);
         }
         self.topic.is_sure_of(sequence);
+        // What somebody else wrote counts in no totals.
+        let totals = match told {
+            Some(totals) => totals,
+            None => self.totals_here().await?,
+        };
         let published_at_us = published_at_us.max(self.published_at_us());
         let encoded = EncodedMessage { headers, payload, records };
         let read = Message::new(self.topic.epoch, sequence, published_at_us, encoded, None);
@@ -84,15 +93,14 @@ impl NatsSubscriber {
 
     /// A stream that came back shorter, and grew again, has other messages where this reader stands:
     /// the one that comes, with which the topic has these `totals`, does not join what came before.
-    async fn check_joins(&mut self, totals: Totals, own: Totals) -> Result<(), BusError> {
+    async fn check_joins(&mut self, told: Option<Totals>, own: Totals) -> Result<(), BusError> {
+        let Some(totals) = told.filter(|totals| totals.records > 0) else { return Ok(()) };
         let here = self.ahead.back().map(|last| last.mark.totals).or(self.totals);
         let differs = |here: &Totals| here.records > 0 && *here != totals.since(own);
-        let Some(here) = here.filter(differs).filter(|_| totals.records > 0) else {
-            return Ok(());
-        };
+        let Some(here) = here.filter(differs) else { return Ok(()) };
         (self.consumer, self.pull) = (None, None);
         let found = api::message(&self.shared.js, &self.topic.stream, self.head()).await?;
-        match found.map(|found| headers::totals(Some(&found.headers))) {
+        match found.and_then(|found| headers::totals(Some(&found.headers))) {
             Some(found) => self.topic.check_same(self.head(), here, found),
             None => Ok(()),
         }
@@ -108,10 +116,7 @@ impl NatsSubscriber {
     /// and refuses it.
     async fn follows(&mut self, sequence: u64, before: Totals) -> Result<bool, BusError> {
         (self.consumer, self.pull) = (None, None);
-        let here = match self.ahead.back() {
-            Some(last) => last.mark.totals,
-            None => self.totals_at(self.at).await?,
-        };
+        let here = self.totals_here().await?;
         if before != here || (here.records == 0 && self.head() > 0) {
             return Ok(false);
         }
@@ -141,7 +146,7 @@ impl NatsSubscriber {
     }
 
     /// Nothing came in time: so there must be nothing, or it comes yet.
-    pub(super) async fn nothing_is_there(&mut self) -> Result<(), BusError> {
+    pub(super) async fn nothing_is_there(&mut self, limit: FetchLimit) -> Result<(), BusError> {
         let info = self.shared.still(&self.topic).await?;
         self.topic.check_there(self.head(), first_after(&info))?;
         if info.state.last_sequence <= self.head() {
@@ -152,7 +157,7 @@ impl NatsSubscriber {
         if api::next_message(js, &topic.stream, &topic.subject, next).await?.is_none() {
             return Ok(());
         }
-        match tokio::time::timeout(PATIENCE, self.come()).await {
+        match tokio::time::timeout(PATIENCE, self.come(limit)).await {
             Ok(came) => came,
             Err(_) => {
                 (self.consumer, self.pull) = (None, None);
@@ -177,7 +182,7 @@ impl NatsSubscriber {
                 return;
             }
             // What went wrong is met again by the next fetch; what came is delivered.
-            match tokio::time::timeout(PATIENCE, self.come()).await {
+            match tokio::time::timeout(PATIENCE, self.come(limit)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
             }

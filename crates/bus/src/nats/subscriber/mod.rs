@@ -16,7 +16,8 @@ use super::headers::{self, Totals};
 use super::pull::Pull;
 use super::records::{self, LandedState, Put};
 use super::topic::{LayerState, Topic, first_after};
-use super::{Shared, api};
+use super::{Shared, api, calls};
+use crate::prefetch::Part;
 
 /// Where one layer stands on one topic.
 ///
@@ -40,7 +41,10 @@ pub(super) struct NatsSubscriber {
     marks: VecDeque<Mark>,
     consumer: Option<String>,
     pull: Option<Pull>,
-    pull_bytes: usize,
+    /// What it may ask for ahead.
+    prefetch: Part,
+    /// Whether the next message is larger than that: it comes alone.
+    is_large: bool,
 }
 
 struct Ahead {
@@ -67,7 +71,7 @@ impl NatsSubscriber {
         owner: FencingToken,
     ) -> Self {
         topic.read_by(layer);
-        let at = topic.first_after();
+        let (at, prefetch) = (topic.first_after(), shared.prefetch.part());
         Self {
             shared,
             topic,
@@ -80,7 +84,8 @@ impl NatsSubscriber {
             marks: VecDeque::new(),
             consumer: None,
             pull: None,
-            pull_bytes: gather::PULL_BYTES,
+            prefetch,
+            is_large: false,
         }
     }
 
@@ -113,6 +118,14 @@ impl NatsSubscriber {
         Delivery { entity: self.topic.id.clone(), span, messages }
     }
 
+    /// The totals of the topic up to the last message that came.
+    async fn totals_here(&self) -> Result<Totals, BusError> {
+        match self.ahead.back().map(|last| last.mark.totals).or(self.totals) {
+            Some(totals) => Ok(totals),
+            None => self.totals_at(self.at).await,
+        }
+    }
+
     /// The totals of the topic up to `offset`.
     async fn totals_at(&self, offset: u64) -> Result<Totals, BusError> {
         match self.topic.totals_at(offset) {
@@ -131,13 +144,16 @@ impl NatsSubscriber {
         if let Some(message) = api::message(js, stream, offset).await? {
             let headers = Some(&message.headers);
             let published_at_us = headers::published_at_us(headers, message.time);
-            return Ok((headers::totals(headers), published_at_us));
+            let known = self.topic.known_totals(offset);
+            let totals = self.shared.totals_with(stream, &message, known).await?;
+            return Ok((totals, published_at_us));
         }
         let first = api::message(js, stream, self.topic.first_after() + 1).await?;
         let totals = first.map_or_else(Totals::default, |first| {
             let (_, records, totals) = headers::read(Some(&first.headers), &first.payload);
             let bytes = first.payload.len() as u64;
-            totals.since(Totals { records: u64::from(records), bytes })
+            let own = Totals { records: u64::from(records), bytes };
+            totals.map_or_else(Totals::default, |totals| totals.since(own))
         });
         Ok((totals, 0))
     }
@@ -146,7 +162,7 @@ impl NatsSubscriber {
     async fn check_landed(&self, topic: &Topic) -> Result<(), BusError> {
         let Some(landed) = topic.landed_state() else { return Ok(()) };
         let found = api::message(&self.shared.js, &topic.stream, landed.offset).await?;
-        match found.map(|found| headers::totals(Some(&found.headers))) {
+        match found.and_then(|found| headers::totals(Some(&found.headers))) {
             Some(found) => topic.check_same(landed.offset, landed.totals(), found),
             None => Ok(()),
         }
@@ -205,9 +221,9 @@ impl NatsSubscriber {
 impl Subscriber for NatsSubscriber {
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Delivery, BusError> {
         if self.ahead.is_empty() {
-            match tokio::time::timeout(limit.wait, self.come()).await {
+            match tokio::time::timeout(limit.wait, self.come(limit)).await {
                 Ok(came) => came?,
-                Err(_) => self.nothing_is_there().await?,
+                Err(_) => self.nothing_is_there(limit).await?,
             }
         }
         self.gather(limit).await;
@@ -237,7 +253,8 @@ impl Subscriber for NatsSubscriber {
         }
         if let Some(reply) = last.and_then(|mark| mark.reply) {
             // For NATS's own tools: whether it arrives matters to nobody else.
-            if let Err(error) = self.shared.client.publish(reply, "+ACK".into()).await {
+            let client = &self.shared.client;
+            if let Err(error) = calls::sent(client, client.publish(reply, "+ACK".into())).await {
                 tracing::debug!(%error, "an acknowledgement was not sent");
             }
         }
