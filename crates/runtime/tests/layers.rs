@@ -1,11 +1,13 @@
 //! From the bus into the lake: errors, replay, lingering, epochs, waiting.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use alluvium_bus::TopicStats;
 use alluvium_model::outcome::Progress;
 use alluvium_model::{Checksum, Counts, Epoch, Layer, Position, Publisher, StageError};
-use alluvium_runtime::{LayerPhase, Phase, RuntimeError};
+use alluvium_runtime::{LayerPhase, Phase, Runtime, RuntimeError, Triggers};
 use alluvium_wire::{LineFormat, PublishContext, encode_lines};
 use bytes::Bytes;
 
@@ -191,4 +193,27 @@ async fn pushed_pages_are_waited_for_with_progress() {
     }
     assert_eq!(runtime.phase(), Phase::Running);
     assert_eq!(world.bus.end(&id("shop.orders")).await.unwrap().1, end.offset);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_to_loss_that_the_bus_tells_is_measured() {
+    let mut world = World::new().await;
+    world.system("shop", &["orders"]);
+    let mut platform = world.platform();
+    let told = TopicStats {
+        topic: id("shop.orders"),
+        epoch: Epoch(1),
+        first_after: 0,
+        end: 1,
+        messages: 1,
+        stored_bytes: 1,
+        unlanded_bytes: 1,
+        last_published_at_us: Some(1),
+        time_to_loss: Some(Duration::from_secs(60)),
+        layers: Vec::new(),
+    };
+    platform.topics = Arc::new(move || vec![told.clone()]);
+    let _runtime = Box::pin(Runtime::start(platform, Triggers::Ignored)).await.unwrap();
+    let shown = r#"alluvium_bus_time_to_loss_seconds{entity="orders",system="shop"} 60"#;
+    until("it is measured", || world.metrics.encode().unwrap().contains(shown)).await;
 }

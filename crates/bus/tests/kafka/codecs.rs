@@ -22,5 +22,6 @@ async fn what_any_codec_has_compressed_is_read() {
         let page = page([text.clone().into_bytes()]);
         bus.publish(&topic(), page, Some(record(number))).await.unwrap();
     }
-    assert_eq!(read(&mock.connect().await).await, texts);
+    let bus = mock.connect().await;
+    assert_eq!(read(&bus).await, texts);
 }
