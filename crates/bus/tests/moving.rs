@@ -9,7 +9,7 @@ use crate::nats::{connect, server, settings};
 use crate::support::{open, page, record, topic};
 
 fn mark(begun_at_ms: i64) -> Mark {
-    Mark::Left(Move { from: "embedded".to_owned(), to: "nats://there".to_owned(), begun_at_ms })
+    Mark::Left(Move::begin("embedded".to_owned(), "nats://there".to_owned(), begun_at_ms, None))
 }
 
 /// Puts two marks, one after the other.
