@@ -10,6 +10,7 @@ mod full_disk;
 mod layering;
 mod lost_bus;
 mod moving;
+mod moving_race;
 mod outcome;
 mod power_cut;
 mod readers;

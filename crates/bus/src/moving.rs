@@ -170,12 +170,7 @@ pub async fn carry(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use alluvium_model::{EncodedMessage, Headers, SystemClock};
-
     use super::*;
-    use crate::{BusSettings, EmbeddedBus};
 
     const TO: &str = "nats://127.0.0.1:4222";
 
@@ -234,48 +229,6 @@ mod tests {
         let written = r#"{"state":"arriving","from":"embedded","to":"x","begun_at_ms":7}"#;
         let Mark::Arriving(read) = serde_json::from_str(written).unwrap() else { panic!() };
         assert_eq!(read, Move::begin("embedded".to_owned(), "x".to_owned(), 7, None));
-    }
-
-    fn a_line() -> EncodedPage {
-        let (headers, payload) = (Headers::default(), "{}".into());
-        EncodedPage { messages: vec![EncodedMessage { headers, payload, records: 1 }] }
-    }
-
-    #[tokio::test]
-    async fn who_had_a_topic_before_is_refused_and_the_source_is_read_on_from_where_it_was() {
-        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        let [old, new] = folders.each_ref().map(|folder| {
-            let clock = Arc::new(SystemClock);
-            EmbeddedBus::open(folder.path(), BusSettings::default(), clock).unwrap()
-        });
-        let topics = ["shop.orders", "shop.people", "shop.none"];
-        let [orders, people, none] = topics.map(|name| name.parse::<EntityId>().unwrap());
-        let at = |last: Option<&CursorRecord>, token, cursor: &str| {
-            CursorRecord::following(last, FencingToken(token), Cursor(cursor.into()))
-        };
-        let first = at(None, 5, "a");
-        old.publish(&orders, a_line(), Some(first.clone())).await.unwrap();
-        // The ledger knows of the second, the bus does not; and of the third nobody knows anything.
-        let known = CursorRecord { page: 7, ..at(None, 4, "b") };
-        for (topic, known) in [(&orders, None), (&people, Some(known.clone())), (&none, None)] {
-            for token in [6, 9] {
-                fence(old.as_ref(), topic, FencingToken(token), known.clone()).await.unwrap();
-            }
-        }
-        for (topic, last) in [(&orders, Some(&first)), (&people, Some(&known)), (&none, None)] {
-            let ends = old.end(topic).await.unwrap();
-            for page in [a_line(), EncodedPage::default()] {
-                let late = old.publish(topic, page, Some(at(last, 5, "c"))).await;
-                assert!(matches!(late, Err(BusError::Fenced { .. })), "{late:?}");
-            }
-            assert_eq!(old.end(topic).await.unwrap(), ends);
-            let carried = carry(old.as_ref(), new.as_ref(), topic).await.unwrap();
-            assert_eq!(new.cursor(topic).await.unwrap(), carried);
-            let Some(record) = carried else { panic!("{topic} has no record") };
-            let beginning = Cursor::beginning();
-            assert_eq!(&record.cursor, last.map_or(&beginning, |last| &last.cursor));
-            assert_eq!(record.page, last.map_or(0, |last| last.page) + 2);
-        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 #[cfg(feature = "kafka")]
 mod kafka;
+mod line;
 mod machine;
 mod nats;
 mod postgres;
@@ -25,6 +26,7 @@ mod small_disk;
 
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaMock;
+pub use line::NatsLine;
 pub use machine::{free_port, is_root, required, signal};
 pub use nats::{NatsCluster, NatsServer};
 pub use postgres::PostgresServer;
