@@ -88,7 +88,7 @@ async fn a_cursor_is_carried_once_and_a_later_one_takes_its_place() {
 
 /// Whoever had topics of a bus before it is fenced gets nothing more onto it, and sources are read on
 /// from where they were. `late` is the bus as such a one has it open.
-async fn shut_out(bus: &dyn Bus, late: &dyn Bus) {
+pub(crate) async fn shut_out(bus: &dyn Bus, late: &dyn Bus) {
     let there = tempfile::tempdir().unwrap();
     let new = open(there.path());
     let [orders, people, none] =
