@@ -2,6 +2,7 @@
 //! that stands still meanwhile, and one that publishes what needs no lease. What they are told is
 //! published is where the house has moved to, and whatever else they do is refused.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::process::Command;
@@ -9,6 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use alluvium_testkit::{NatsLine, NatsServer, PostgresServer};
+use alluvium_tests::http::{Answer, Server};
 use alluvium_tests::platform::{MAP, QUIET, on_nats};
 use alluvium_tests::{Finished, Running, TestPlatform, Workload, nats, until};
 use serde_json::{Value, json};
@@ -124,6 +126,79 @@ fn a_file_is_not_published_by_who_found_the_bus_before_it_was_left() {
     assert_proved(&platform);
 }
 
+/// Stops it where it stands until the bus is left; where the topics ended then.
+fn stand_still(
+    running: &Running,
+    platform: &TestPlatform,
+    server: &NatsServer,
+    to: &str,
+) -> BTreeMap<String, u64> {
+    running.signal("STOP");
+    let ends = nats::ends(server);
+    until_done("the move", || platform.run(&["bus", "migrate", "--to", to]));
+    running.signal("CONT");
+    ends
+}
+
+#[track_caller]
+fn assert_ended_badly(mut running: Running) {
+    let ended = until("the end of who stood still", PATIENCE, || running.ended());
+    let said = running.said();
+    assert!(matches!(ended.code(), Some(1 | 2)), "{ended:?}\n{said}");
+    let is_told = said.contains("was lost: another process") || said.contains("the bus has moved");
+    assert!(is_told, "{said}");
+}
+
+#[test]
+fn a_poller_that_stood_still_while_the_bus_was_left_is_gone_on_with_elsewhere() {
+    let (Some(server), Some(there)) = (NatsServer::start(), NatsServer::start()) else { return };
+    let Some(postgres) = PostgresServer::start() else { return };
+    let (tell, asked) = mpsc::channel();
+    let (let_go, held) = mpsc::channel::<()>();
+    let source = Server::answering(move |address| {
+        if address.ends_with("page=1") {
+            return Answer::json(json!([{"id": 1}, {"id": 2}]));
+        }
+        if !address.ends_with("page=2") {
+            return Answer::json(json!([]));
+        }
+        // The first to ask is answered once it is let go.
+        drop(tell.send(()));
+        drop(held.recv());
+        Answer::json(json!([{"id": 3}]))
+    });
+    let systems = json!({"systems": [
+        {"name": "shop", "type": "rest", "connection": {"base_url": source.url()}}
+    ]});
+    let entities = json!({"entities": [{
+        "system": "shop", "name": "items", "load": "full", "keys": ["id"],
+        "columns": [{"name": "id", "type": "long", "nullable": false}],
+        "source": {"path": "/items", "pagination": {"type": "page", "param": "page"}}
+    }]});
+    let platform = TestPlatform::new(QUIET, &systems, &entities);
+    let shared = shared(&platform, &postgres);
+    platform.write("alluvium.toml", &on_nats(&shared, &server, "alluvium"));
+
+    let args = ["ingest", "shop", "-o", "ndjson", "--set", "data=elsewhere"];
+    let running = platform.spawn_beside("late-", &args);
+    let second = asked.recv_timeout(Duration::from_secs(PATIENCE));
+    assert!(second.is_ok(), "the second page is not asked for:\n{}", running.said());
+    let ends = stand_still(&running, &platform, &server, &there.url());
+    drop(let_go);
+    assert_ended_badly(running);
+    assert_eq!(nats::ends(&server), ends);
+
+    platform.write("alluvium.toml", &on_nats(&shared, &there, "alluvium"));
+    until_done("all pages", || platform.run(&["ingest", "shop"]));
+    let expected: Vec<Value> = (1..=3).map(|id| json!({"id": id, "open": true})).collect();
+    assert_eq!(rows(&platform, "items", "id"), expected);
+    let asked = source.asked();
+    let before = asked.iter().take_while(|line| !line.contains("page=3 "));
+    let begun = before.filter(|line| line.contains("page=1 ")).count();
+    assert_eq!(begun, 1, "it was gone on with where it was: {asked:?}");
+    assert_proved(&platform);
+}
+
 /// So much of its input `publish` puts on the bus at once.
 const PAGE_BYTES: usize = 4 << 20;
 
@@ -146,26 +221,17 @@ fn a_publisher_that_stood_still_while_the_bus_was_left_does_not_believe_that_it_
     let file = platform.write("all.ndjson", &lines);
 
     let args = ["publish", "shop.customers", "-", "--map", MAP, "--set", "data=elsewhere"];
-    let (mut running, mut stdin) = platform.spawn_fed("late-", &args);
+    let (running, mut stdin) = platform.spawn_fed("late-", &args);
     let (first, rest) = lines.split_at(PAGE_BYTES + lines[PAGE_BYTES..].find('\n').unwrap() + 1);
     stdin.write_all(first.as_bytes()).unwrap();
     until("the first page on the bus", PATIENCE, || {
         (nats::stands(&server, "cursor.shop.customers")["page"] == 1).then_some(())
     });
-    running.signal("STOP");
-    let ends = nats::ends(&server);
-    let to = there.url();
-    until_done("the move", || platform.run(&["bus", "migrate", "--to", &to]));
-    running.signal("CONT");
+    let ends = stand_still(&running, &platform, &server, &there.url());
     // It may have ended before it reads them.
     drop(stdin.write_all(rest.as_bytes()));
     drop(stdin);
-
-    let ended = until("the end of who stood still", PATIENCE, || running.ended());
-    let said = running.said();
-    assert!(matches!(ended.code(), Some(1 | 2)), "{ended:?}\n{said}");
-    let reasons = ["the lease of `shop.customers` was lost", "the bus has moved to"];
-    assert!(reasons.iter().any(|reason| said.contains(reason)), "{said}");
+    assert_ended_badly(running);
     assert_eq!(nats::ends(&server), ends, "nobody reads what stands there");
 
     platform.write("alluvium.toml", &on_nats(&shared, &there, "alluvium"));
