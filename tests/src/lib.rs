@@ -13,6 +13,7 @@
 
 pub mod chaos;
 pub mod http;
+pub mod nats;
 pub mod platform;
 pub mod syscalls;
 pub mod wait;

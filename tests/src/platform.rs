@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 
 use alluvium_testkit::{NatsServer, signal};
 use serde_json::Value;
@@ -180,11 +180,21 @@ impl TestPlatform {
 
     /// The same for one of several: the names of its files begin with `prefix`.
     pub fn spawn_beside(&self, prefix: &str, args: &[&str]) -> Running {
+        self.start(prefix, &mut self.command(args))
+    }
+
+    /// The same for one that reads its stdin, and the way there.
+    pub fn spawn_fed(&self, prefix: &str, args: &[&str]) -> (Running, ChildStdin) {
+        let mut running = self.start(prefix, self.command(args).stdin(Stdio::piped()));
+        let stdin = running.child.stdin.take().unwrap();
+        (running, stdin)
+    }
+
+    fn start(&self, prefix: &str, command: &mut Command) -> Running {
         let path = |name: &str| self.folder().join(format!("{prefix}{name}"));
         let log = |name: &str| fs::File::create(path(name)).unwrap();
-        let child =
-            self.command(args).stdout(log("stdout.log")).stderr(log("stderr.log")).spawn().unwrap();
-        Running { child, stderr: path("stderr.log") }
+        let child = command.stdout(log("stdout.log")).stderr(log("stderr.log")).spawn().unwrap();
+        Running { child, stdout: path("stdout.log"), stderr: path("stderr.log") }
     }
 
     /// All checks hold.
@@ -257,6 +267,7 @@ impl Finished {
 /// A process that goes on. It is killed when this goes.
 pub struct Running {
     child: Child,
+    stdout: PathBuf,
     stderr: PathBuf,
 }
 
@@ -293,6 +304,11 @@ impl Running {
     /// What it has said so far.
     pub fn stderr(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap()
+    }
+
+    /// What it has said so far, and what it has given.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.stdout).unwrap() + &self.stderr()
     }
 }
 

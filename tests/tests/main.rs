@@ -11,6 +11,7 @@ mod held;
 mod layering;
 mod lost_bus;
 mod moving;
+mod moving_race;
 mod outcome;
 mod power_cut;
 mod readers;

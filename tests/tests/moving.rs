@@ -3,14 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use alluvium_testkit::{KafkaMock, NatsServer, free_port};
 use alluvium_tests::http::get;
 use alluvium_tests::platform::{MAP, QUIET, copy, on_nats};
 use alluvium_tests::workload::Random;
-use alluvium_tests::{TestPlatform, Workload, until};
+use alluvium_tests::{TestPlatform, Workload, nats, until};
 use serde_json::{Value, json};
 
 use crate::lost_bus::{SETTINGS, assert_proved, rows, shop, sqlite};
@@ -18,7 +17,7 @@ use crate::thread::versions;
 
 /// Moves, and gives what is told: the topics, and the settings to write.
 #[track_caller]
-fn migrate(platform: &TestPlatform, to: &str, further: &[&str]) -> Value {
+pub(crate) fn migrate(platform: &TestPlatform, to: &str, further: &[&str]) -> Value {
     let args = [&["bus", "migrate", "--to", to, "-o", "json"][..], further].concat();
     serde_json::from_str(&platform.run(&args).ok().stdout).unwrap()
 }
@@ -264,31 +263,11 @@ fn a_move_that_is_killed_goes_on_when_it_is_given_again() {
 }
 
 /// Puts the mark of NATS back to where a move counts and is not at its end.
-const UNFINISH: &str = r#"
-import base64, json, socket, sys
-subject = b"alluvium.state.move"
-connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-lines = connection.makefile("rb")
-lines.readline()
-connection.sendall(b'CONNECT {"verbose":false}\r\nSUB answers 1\r\n')
-def ask(to, text):
-    connection.sendall(b"PUB %s answers %d\r\n%s\r\n" % (to, len(text), text))
-    while not lines.readline().startswith(b"MSG"):
-        pass
-    return json.loads(lines.readline())
-wanted = json.dumps({"last_by_subj": subject.decode()}).encode()
-found = ask(b"$JS.API.STREAM.MSG.GET.alluvium-state", wanted)
-mark = json.loads(base64.b64decode(found["message"]["data"]))
-assert mark["state"] == "arrived", mark
-mark["state"] = "arriving"
-assert "seq" in ask(subject, json.dumps(mark).encode())
-"#;
-
 fn unfinish(server: &NatsServer) {
-    let url = server.url();
-    let port = url.rsplit(':').next().unwrap();
-    let done = Command::new("python3").args(["-c", UNFINISH, port]).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let mut mark = nats::stands(server, "move");
+    assert_eq!(mark["state"], "arrived", "{mark}");
+    mark["state"] = json!("arriving");
+    nats::put(server, "move", &mark);
 }
 
 /// The files in a folder and below that are called so.

@@ -85,10 +85,12 @@ fn is_refused(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(L::Refused { .. } | L::Address(_) | L::Foreign(_)))
 }
 
-/// Whether a reason that a run gives blames the configuration: the metadata do not fit the source.
-/// A run tells its reasons in words only; these begin as the error does.
+/// Whether a reason that a run gives blames the configuration: the metadata do not fit the source, or
+/// the bus is not as the settings have it. A run tells its reasons in words only; these begin as the
+/// error does.
 pub(crate) fn blames_configuration(reason: &str) -> bool {
-    reason.contains(&SourceError::Misconfigured(String::new()).to_string())
+    let misfit = SourceError::Misconfigured(String::new()).to_string();
+    [misfit, BusError::Refused(String::new()).to_string()].iter().any(|why| reason.contains(why))
 }
 
 fn is_asked_wrongly(error: &QueryError) -> bool {
@@ -103,7 +105,8 @@ fn is_configured_wrongly(error: &RuntimeError) -> bool {
     use RuntimeError as E;
     match error {
         E::UnknownSystem(_) | E::UnknownEntity(_) | E::Trigger { .. } => true,
-        E::NotReady { reason, .. } => blames_configuration(reason),
+        E::Bus(BusError::Refused(_)) => true,
+        E::NotReady { reason, .. } | E::LayerStopped { reason, .. } => blames_configuration(reason),
         _ => false,
     }
 }
@@ -118,6 +121,9 @@ mod tests {
         assert!(blames_configuration(&format!("shop.orders: {misfit}; mend it")));
         let away = SourceError::Unavailable("there is nobody".to_owned());
         assert!(!blames_configuration(&format!("shop.orders: {away}; try again")));
+        let left = BusError::Refused("the bus has moved".to_owned());
+        assert!(blames_configuration(&format!("{left}; mend it")));
+        assert_eq!(report(&RuntimeError::Bus(left).into()), Exit::Usage);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub mod testkit;
 
 pub use embedded::EmbeddedBus;
 pub use kafka::{KafkaBus, KafkaSettings};
-pub use moving::{Mark, Move, Standing, carry, may_leave, standing};
+pub use moving::{Mark, Move, Standing, carry, fence, may_leave, standing};
 pub use nats::{NatsAccess, NatsBus, NatsSettings, NatsTls};
 pub use port::Bus;
 pub use settings::BusSettings;

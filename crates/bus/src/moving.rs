@@ -5,7 +5,9 @@
 //! truth, and the other one is only prepared; after it, nobody uses the old bus any more, and the
 //! new one once the lake was led to its topics.
 
-use alluvium_model::{BusError, CursorRecord, EncodedPage, EntityId, Publisher};
+use alluvium_model::{
+    BusError, Cursor, CursorRecord, EncodedPage, EntityId, FencingToken, Publisher,
+};
 use serde::{Deserialize, Serialize};
 
 /// A move from one bus to another.
@@ -17,6 +19,32 @@ pub struct Move {
     pub to: String,
     /// When it began, in milliseconds since 1970: by it one move is told from another.
     pub begun_at_ms: i64,
+    /// The beginnings of those moves from and to the same places whose mark it found on the new bus,
+    /// and put its own in the place of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_over: Vec<i64>,
+}
+
+impl Move {
+    /// The move that begins now on a bus with this mark. One that was broken off is taken over: it
+    /// may only seem to be, and put its mark on the old bus all the same.
+    pub fn begin(from: String, to: String, begun_at_ms: i64, new: Option<&Mark>) -> Self {
+        let mut taken_over = Vec::new();
+        if let Some(Mark::Arriving(before)) = new
+            && (&before.from, &before.to) == (&from, &to)
+        {
+            taken_over.clone_from(&before.taken_over);
+            taken_over.push(before.begun_at_ms);
+        }
+        Self { from, to, begun_at_ms, taken_over }
+    }
+
+    /// Whether the bus on which this move arrives is the one for which `left` was put on the old one.
+    fn goes_on(&self, left: &Self) -> bool {
+        self == left
+            || ((&self.from, &self.to) == (&left.from, &left.to)
+                && self.taken_over.contains(&left.begun_at_ms))
+    }
 }
 
 /// What stands on a bus of a move. A bus without a mark was always used, or never.
@@ -90,8 +118,8 @@ pub fn standing(old: Option<&Mark>, new: Option<&Mark>, to: &str) -> Result<Stan
         };
     };
     match new {
-        Some(Mark::Arriving(here)) if here == made => Ok(Standing::Counts(made.clone())),
-        Some(Mark::Arrived(here)) if here == made => Ok(Standing::Done(made.clone())),
+        Some(Mark::Arriving(here)) if here.goes_on(made) => Ok(Standing::Counts(made.clone())),
+        Some(Mark::Arrived(here)) if here.goes_on(made) => Ok(Standing::Done(made.clone())),
         _ => {
             let on = match new {
                 Some(Mark::Left(on)) => format!(", or was left itself, for {}", on.to),
@@ -103,6 +131,24 @@ pub fn standing(old: Option<&Mark>, new: Option<&Mark>, to: &str) -> Result<Stan
             ))
         }
     }
+}
+
+/// Refuses a topic to all who had it before the holder of `token`: an empty page of his, by which the
+/// source is read on from where it is, which is `known` elsewhere if the bus does not know it. Who
+/// looked for a mark before the bus is left, and publishes after it, meets this page.
+///
+/// May be repeated, each time with a later token.
+pub async fn fence(
+    old: &dyn Publisher,
+    topic: &EntityId,
+    token: FencingToken,
+    known: Option<CursorRecord>,
+) -> Result<(), BusError> {
+    let stands = old.cursor(topic).await?.or(known);
+    let cursor = stands.as_ref().map_or_else(Cursor::beginning, |last| last.cursor.clone());
+    let record = CursorRecord::following(stands.as_ref(), token, cursor);
+    old.publish(topic, EncodedPage::default(), Some(record)).await?;
+    Ok(())
 }
 
 /// Brings to another bus how far the source of a topic was read. Answers what stands on both then;
@@ -129,7 +175,7 @@ mod tests {
     const TO: &str = "nats://127.0.0.1:4222";
 
     fn made(begun_at_ms: i64) -> Move {
-        Move { from: "embedded".to_owned(), to: TO.to_owned(), begun_at_ms }
+        Move::begin("embedded".to_owned(), TO.to_owned(), begun_at_ms, None)
     }
 
     #[test]
@@ -156,6 +202,33 @@ mod tests {
         assert!(elsewhere.contains(&format!("--to {TO}")), "{elsewhere}");
         let unfinished = standing(Some(&arriving), None, "embedded").unwrap_err();
         assert!(unfinished.contains("embedded") && unfinished.contains(TO), "{unfinished}");
+    }
+
+    #[test]
+    fn one_who_stood_still_may_leave_the_bus_though_another_had_taken_the_move_over() {
+        let begin =
+            |at, new: &Mark| Move::begin("embedded".to_owned(), TO.to_owned(), at, Some(new));
+        let second = begin(2, &Mark::Arriving(made(1)));
+        let third = begin(3, &Mark::Arriving(second.clone()));
+        assert_eq!(third.taken_over, [1, 2]);
+        for left in [made(1), second, third.clone()] {
+            let old = Mark::Left(left.clone());
+            let stands = |new: &Mark| standing(Some(&old), Some(new), TO);
+            assert_eq!(stands(&Mark::Arriving(third.clone())), Ok(Standing::Counts(left.clone())));
+            assert_eq!(stands(&Mark::Arrived(third.clone())), Ok(Standing::Done(left)));
+        }
+        let late = Mark::Left(third);
+        assert!(standing(Some(&late), Some(&Mark::Arriving(made(1))), TO).is_err(), "another bus");
+        let elsewhere = Move { from: "kafka://127.0.0.1:9092".to_owned(), ..made(1) };
+        assert_eq!(begin(2, &Mark::Arriving(elsewhere)), made(2), "another's move");
+        assert_eq!(begin(2, &Mark::Left(made(1))), made(2), "it moves back");
+    }
+
+    #[test]
+    fn a_mark_of_an_older_release_is_understood() {
+        let written = r#"{"state":"arriving","from":"embedded","to":"x","begun_at_ms":7}"#;
+        let Mark::Arriving(read) = serde_json::from_str(written).unwrap() else { panic!() };
+        assert_eq!(read, Move::begin("embedded".to_owned(), "x".to_owned(), 7, None));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Moving house: marks stay, and what stands of a topic's cursor goes along once. Beside the marks
 //! stands whose bus it is.
 
-use alluvium_bus::{Bus, EmbeddedBus, Mark, Move, Tenant, carry};
-use alluvium_model::{CursorRecord, EncodedPage, FencingToken, Publisher};
+use alluvium_bus::{Bus, EmbeddedBus, Mark, Move, Tenant, carry, fence};
+use alluvium_model::{
+    BusError, Cursor, CursorRecord, EncodedPage, EntityId, FencingToken, Publisher,
+};
 
 use crate::kafka::mock::Mock;
 use crate::nats::{connect, server, settings};
 use crate::support::{open, page, record, topic};
 
 fn mark(begun_at_ms: i64) -> Mark {
-    Mark::Left(Move { from: "embedded".to_owned(), to: "nats://there".to_owned(), begun_at_ms })
+    Mark::Left(Move::begin("embedded".to_owned(), "nats://there".to_owned(), begun_at_ms, None))
 }
 
 /// Puts two marks, one after the other.
@@ -82,4 +84,48 @@ async fn a_cursor_is_carried_once_and_a_later_one_takes_its_place() {
     old.publish(&topic(), page([b"{}".to_vec()]), Some(after.clone())).await.unwrap();
     assert_eq!(carry(old.as_ref(), new.as_ref(), &topic()).await.unwrap(), Some(after));
     assert_eq!(new.cursor(&topic()).await.unwrap(), Some(before));
+}
+
+/// Whoever had topics of a bus before it is fenced gets nothing more onto it, and sources are read on
+/// from where they were. `late` is the bus as such a one has it open.
+pub(crate) async fn shut_out(bus: &dyn Bus, late: &dyn Bus) {
+    let there = tempfile::tempdir().unwrap();
+    let new = open(there.path());
+    let [orders, people, none] =
+        ["shop.orders", "shop.people", "shop.none"].map(|name| name.parse::<EntityId>().unwrap());
+    let at = |last: Option<&CursorRecord>, token: u64, cursor: &str| {
+        CursorRecord::following(last, FencingToken(token), Cursor(cursor.into()))
+    };
+    let first = at(None, 5, "a");
+    late.publish(&orders, page([b"{}".to_vec()]), Some(first.clone())).await.unwrap();
+    // Of the second the ledger alone knows a cursor; of the third nobody knows one.
+    let copy = CursorRecord { page: 7, ..at(None, 4, "b") };
+    for (topic, known) in [(&orders, None), (&people, Some(&copy)), (&none, None)] {
+        for token in [6, 9] {
+            fence(bus, topic, FencingToken(token), known.cloned()).await.unwrap();
+        }
+    }
+    for (topic, last) in [(&orders, Some(&first)), (&people, Some(&copy)), (&none, None)] {
+        let end = bus.end(topic).await.unwrap();
+        for page in [page([b"{}".to_vec()]), EncodedPage::default()] {
+            let refused = late.publish(topic, page, Some(at(last, 5, "c"))).await;
+            assert!(matches!(refused, Err(BusError::Fenced { .. })), "{topic}: {refused:?}");
+        }
+        assert_eq!(bus.end(topic).await.unwrap(), end, "{topic}");
+        let carried = carry(bus, new.as_ref(), topic).await.unwrap().unwrap();
+        assert_eq!(new.cursor(topic).await.unwrap().as_ref(), Some(&carried));
+        let cursor = last.map_or(Cursor::beginning(), |last| last.cursor.clone());
+        let page = last.map_or(0, |last| last.page) + 2;
+        assert_eq!(carried, CursorRecord { token: FencingToken(9), page, cursor }, "{topic}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_had_a_topic_before_it_is_fenced_publishes_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(folder.path());
+    shut_out(bus.as_ref(), bus.as_ref()).await;
+    let server = server!();
+    let (bus, late) = (connect(settings(&server)).await, connect(settings(&server)).await);
+    shut_out(bus.as_ref(), late.as_ref()).await;
 }

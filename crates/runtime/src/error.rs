@@ -35,6 +35,9 @@ pub enum RuntimeError {
         /// How long its lease lasts, by the ledger's clock.
         until: Timestamp,
     },
+    /// Others may poll the entity, or push pages to it: the lease ran out.
+    #[error("the lease of `{0}` was lost: another process may poll or push it now")]
+    LeaseLost(EntityId),
     /// The process is about to end.
     #[error("the runtime is stopping")]
     Stopping,
@@ -94,6 +97,9 @@ impl RuntimeError {
             }
             Self::Busy(_) | Self::Silent => Remedy::Retry,
             Self::Held { .. } => Remedy::Operator("try again when that process is done"),
+            Self::LeaseLost(_) => {
+                Remedy::Operator("publish again: a file is gone on with where this ended")
+            }
             Self::Stopping => Remedy::Operator("start the process again"),
             Self::NotGiven(_) => Remedy::Operator("try again, or stop the worker that has them"),
             Self::Trigger { .. } => Remedy::Operator("mend the system's `triggers`"),

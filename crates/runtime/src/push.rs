@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alluvium_ledger::{Lease, LeaseName, RunStatus};
 use alluvium_model::port::Published;
-use alluvium_model::{Cursor, CursorRecord, EncodedPage, EntityId, Position, RunId};
+use alluvium_model::{Cursor, CursorRecord, EncodedPage, EntityId, Epoch, Position, RunId};
 use jiff::Timestamp;
 
 use crate::context::Context;
@@ -82,6 +82,7 @@ impl PushRun {
     }
 
     /// Publishes a page together with how far its source was read, in one step of the bus.
+    /// [`RuntimeError::LeaseLost`] once another process may do so: what was published before stands.
     pub async fn publish_at(
         &mut self,
         page: EncodedPage,
@@ -91,24 +92,13 @@ impl PushRun {
             return Err(RuntimeError::Defect("a cursor is pushed without a lease".to_owned()));
         };
         let record = CursorRecord::following(held.last.as_ref(), held.lease.token(), cursor);
-        let (context, entity) = (&self.context, &self.entity);
-        let publisher = &context.platform.publisher;
-        let (records, started) = (page.records(), context.platform.clock.instant());
-        let mut attempts = Attempts::new(&context.platform.settings.retry);
-        loop {
-            let given = Some(record.clone());
-            let Err(error) = publisher.publish(entity, page.clone(), given).await else { break };
-            // It may have been written though failure was reported: the bus knows.
-            if publisher.cursor(entity).await.is_ok_and(|found| found.as_ref() == Some(&record)) {
-                break;
-            }
-            let stop = &context.stop.all;
-            if attempts.pause(error.remedy(), stop).await.is_err() || stop.is_cancelled() {
-                return Err(error.into());
-            }
-        }
-        context.platform.metrics.published(entity, records, context.platform.clock.since(started));
-        let (epoch, offset) = publisher.end(entity).await?;
+        let (records, lost) = (page.records(), held.lease.lost().clone());
+        let publishing = publish_at(&self.context, &self.entity, page, &record);
+        let (epoch, offset) = tokio::select! {
+            biased;
+            () = lost.cancelled() => return Err(RuntimeError::LeaseLost(self.entity.clone())),
+            published = publishing => published?,
+        };
         self.position = Some(Position { epoch, offset, index: 0 });
         self.published += records;
         held.last = Some(record);
@@ -189,6 +179,32 @@ async fn try_lease(
         }
     }
     Ok(None)
+}
+
+/// Publishes a page with its cursor record; where the topic ends then.
+async fn publish_at(
+    context: &Context,
+    entity: &EntityId,
+    page: EncodedPage,
+    record: &CursorRecord,
+) -> Result<(Epoch, u64), RuntimeError> {
+    let publisher = &context.platform.publisher;
+    let (records, started) = (page.records(), context.platform.clock.instant());
+    let mut attempts = Attempts::new(&context.platform.settings.retry);
+    loop {
+        let given = Some(record.clone());
+        let Err(error) = publisher.publish(entity, page.clone(), given).await else { break };
+        // It may have been written though failure was reported: the bus knows.
+        if publisher.cursor(entity).await.is_ok_and(|found| found.as_ref() == Some(record)) {
+            break;
+        }
+        let stop = &context.stop.all;
+        if attempts.pause(error.remedy(), stop).await.is_err() || stop.is_cancelled() {
+            return Err(error.into());
+        }
+    }
+    context.platform.metrics.published(entity, records, context.platform.clock.since(started));
+    Ok(publisher.end(entity).await?)
 }
 
 /// Publishes a page without cursor. A page that was written though failure was reported is written

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_ledger::{LeaseName, Ledger, SqlLedger};
-use alluvium_model::SystemClock;
+use alluvium_model::{Cursor, EncodedPage, SystemClock};
 use alluvium_runtime::testkit::{World, id};
 use alluvium_runtime::{Platform, Runtime, RuntimeError, Triggers};
 
@@ -46,6 +46,31 @@ async fn of_a_publisher_that_lives_it_is_told_who_it_is_and_until_when_its_lease
     assert!(matches!(&error, RuntimeError::Held { holder, .. } if holder == "them"), "{error}");
     assert!(error.to_string().contains("its lease lasts until 2"), "{error}");
     keeper.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_lost_the_lease_pushes_no_more() {
+    let mut world = world().await;
+    world.settings.lease_ttl = Duration::from_secs(8);
+    let runtime = world.start().await;
+    let mut push = runtime.push(&id("shop.orders")).await.unwrap();
+    push.resume().await.unwrap();
+    push.publish_at(EncodedPage::default(), Cursor::beginning()).await.unwrap();
+    let (name, holder) = (LeaseName::poll(&id("shop.orders")), &world.settings.holder);
+    world.ledger.acquire_lease(&name, holder, WHILE).await.unwrap().unwrap();
+    // Nobody else has published anything: the bus does not refuse it.
+    let refused = async {
+        loop {
+            let page = EncodedPage::default();
+            if let Err(error) = push.publish_at(page, Cursor::beginning()).await {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(60), refused).await.unwrap();
+    assert!(matches!(error, RuntimeError::LeaseLost(_)), "{error}");
+    push.finish(Some(error.to_string())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@
 mod gate;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod line;
 mod machine;
 mod nats;
 mod postgres;
@@ -27,6 +28,7 @@ mod small_disk;
 pub use gate::Gate;
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaMock;
+pub use line::NatsLine;
 pub use machine::{free_port, is_root, required, signal};
 pub use nats::{NatsCluster, NatsServer};
 pub use postgres::PostgresServer;

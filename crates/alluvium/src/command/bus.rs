@@ -15,7 +15,7 @@ use std::sync::Arc;
 use alluvium_bus::{Mark, Move, Standing, carry, may_leave, standing};
 use alluvium_config::Settings;
 use alluvium_layers::epoch;
-use alluvium_model::{Clock, EntityId, Epoch, Position, SystemClock};
+use alluvium_model::{Clock, Cursor, CursorRecord, EntityId, Epoch, Position, SystemClock};
 use alluvium_runtime::{Phase, Runtime, RuntimeHandle, Triggers};
 
 use self::sole::Sole;
@@ -196,6 +196,12 @@ impl Migration<'_> {
         Ok(())
     }
 
+    /// How far the source of a topic was read, if it was.
+    async fn read_to(&self, topic: &EntityId) -> anyhow::Result<Option<CursorRecord>> {
+        let record = self.wired.bus.cursor(topic).await?;
+        Ok(record.filter(|record| record.cursor != Cursor::beginning()))
+    }
+
     /// What became of each topic.
     async fn rows(&self) -> anyhow::Result<Vec<Row>> {
         let mut rows = Vec::new();
@@ -208,7 +214,7 @@ impl Migration<'_> {
                 from_epoch: step.map(|step| step.from.0),
                 from_end: step.map(|step| step.end),
                 to_epoch,
-                page: self.wired.bus.cursor(&topic).await?.map(|record| record.page),
+                page: self.read_to(&topic).await?.map(|record| record.page),
             });
         }
         Ok(rows)
@@ -229,7 +235,7 @@ impl Migration<'_> {
         for id in self.entities().await? {
             let (_, end) = self.wired.bus.end(&id).await?;
             let is_used = end > 0
-                || self.wired.bus.cursor(&id).await?.is_some()
+                || self.read_to(&id).await?.is_some()
                 || epoch::known(&self.wired.lake, &id).await?.last.is_some();
             topics.extend(is_used.then_some(id));
         }

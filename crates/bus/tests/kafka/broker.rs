@@ -182,6 +182,14 @@ async fn a_predecessor_is_fenced_and_takes_nothing_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a broker of Kafka: ALLUVIUM_TEST_KAFKA"]
+async fn who_had_a_topic_before_the_bus_is_left_publishes_nothing_more() {
+    let broker = Broker::new();
+    let (bus, late) = (broker.connect().await, broker.connect().await);
+    crate::moving::shut_out(bus.as_ref(), late.as_ref()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a broker of Kafka: ALLUVIUM_TEST_KAFKA"]
 async fn a_topic_that_is_made_anew_under_its_readers_is_noticed() {
     let broker = Broker::new();
     let bus = broker.connect().await;

@@ -1,7 +1,7 @@
 //! The steps before a move counts: the topics and how far sources were read, on the new bus; and then
 //! the mark on the old one.
 
-use alluvium_bus::{Mark, Move, carry};
+use alluvium_bus::{Mark, Move, carry, fence};
 use alluvium_layers::epoch;
 use alluvium_model::{Clock, CursorRecord, EntityId, Epoch, SystemClock};
 
@@ -37,13 +37,12 @@ impl Migration<'_> {
             bar.set(done, of);
             topics.push(self.prepare(id).await?);
         }
-        let made = Move {
-            from: buses::place(self.settings).to_string(),
-            to: self.to.to_string(),
-            begun_at_ms: SystemClock.now().as_millisecond(),
-        };
+        let (from, to) = (buses::place(self.settings).to_string(), self.to.to_string());
+        let begun_at_ms = SystemClock.now().as_millisecond();
+        let made = Move::begin(from, to, begun_at_ms, self.new.mark().await?.as_ref());
         self.mark_arriving(&made).await?;
         bar.say("carrying over how far sources were read");
+        self.fence_all(sole).await?;
         for (topic, done) in topics.iter_mut().zip(0..) {
             bar.set(done, of);
             topic.cursor = carry(self.wired.bus.as_ref(), self.new.as_ref(), &topic.id).await?;
@@ -73,6 +72,17 @@ impl Migration<'_> {
             Some(obstacle) => Err(anyhow::anyhow!(obstacle)),
             None => Ok(Prepared { id, end, cursor: None }),
         }
+    }
+
+    /// Who was at work before, and stands still, publishes nothing any more with the lease that it had:
+    /// of nothing, for it may just have begun.
+    async fn fence_all(&self, sole: &Sole) -> anyhow::Result<()> {
+        for id in self.entities().await? {
+            let token = sole.poll_token(&id).ok_or_else(|| published_meanwhile(&id))?;
+            let copy = self.wired.ledger.cursor(&id).await?;
+            fence(self.wired.bus.as_ref(), &id, token, copy).await?;
+        }
+        Ok(())
     }
 
     /// Somebody on another machine may have been at work all the same: nothing counts yet.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_ledger::{LeaseName, Ledger, Worker};
+use alluvium_ledger::{Beat, LeaseName, Ledger, Worker};
 use alluvium_model::{Clock, EntityId, FencingToken, Layer, SystemClock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,6 +21,8 @@ const TTL: Duration = Duration::from_secs(60);
 const BEAT: Duration = Duration::from_secs(10);
 /// How often we look again whether somebody is still there.
 const LOOK: Duration = Duration::from_secs(1);
+/// So many leases are taken at once; in between, those that are in hand are prolonged.
+const AT_ONCE: usize = 500;
 
 /// The work of all, in our hands.
 pub(super) struct Sole {
@@ -77,6 +79,12 @@ impl Sole {
         }
     }
 
+    /// With what an entity's poll lease is in our hands.
+    pub(super) fn poll_token(&self, entity: &EntityId) -> Option<FencingToken> {
+        let name = LeaseName::poll(entity);
+        self.hand.held.iter().find(|(held, _)| *held == name).map(|(_, token)| *token)
+    }
+
     /// Gives all back, so that the next need not wait until it has run out.
     pub(super) async fn give_back(self) {
         drop(self._keeper);
@@ -107,30 +115,56 @@ impl Hand {
         }
     }
 
+    /// Takes what is not in hand yet.
     async fn try_to_fill(&mut self, names: &[LeaseName]) -> anyhow::Result<()> {
         if self.others.is_some() {
-            self.beat().await?;
+            self.prolong().await?;
         }
-        self.acquire(names).await
+        loop {
+            self.acquire(self.missing(names)).await?;
+            if self.held.len() == names.len() {
+                return Ok(());
+            }
+            self.prolong().await?;
+        }
     }
 
-    /// Takes what is not in hand yet.
-    async fn acquire(&mut self, names: &[LeaseName]) -> anyhow::Result<()> {
-        for name in &names[self.held.len()..] {
-            let token = self.ledger.acquire_lease(name, &self.worker.id, TTL).await?;
-            let token = token.ok_or_else(|| at_work(format!("another process works on {name}")))?;
-            self.held.push((name.clone(), token));
-        }
-        Ok(())
+    /// The next that are not in hand.
+    fn missing(&self, names: &[LeaseName]) -> Vec<LeaseName> {
+        let held: BTreeSet<_> = self.held.iter().map(|(name, _)| name).collect();
+        names.iter().filter(|name| !held.contains(name)).take(AT_ONCE).cloned().collect()
     }
 
-    /// Prolongs what is in hand, and looks for others.
+    async fn acquire(&mut self, names: Vec<LeaseName>) -> anyhow::Result<()> {
+        let granted = self.ledger.acquire_leases(&names, &self.worker.id, TTL).await?;
+        let ours: BTreeSet<_> = granted.iter().map(|(name, _)| name).collect();
+        let refused = names.into_iter().find(|name| !ours.contains(name));
+        self.held.extend(granted);
+        match refused {
+            Some(name) => Err(at_work(format!("another process works on {name}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Prolongs what is in hand while the rest is being taken, and looks for others. What has run out
+    /// is to be taken anew: nothing was done with it yet.
+    async fn prolong(&mut self) -> anyhow::Result<()> {
+        let Beat { lost, workers, .. } = self.ledger.beat(&self.worker, &self.held, TTL).await?;
+        self.held.retain(|(name, _)| !lost.contains(name));
+        self.check_alone(&workers)
+    }
+
+    /// Prolongs what is in hand, all that there is, and looks for others.
     async fn beat(&self) -> anyhow::Result<()> {
         let beat = self.ledger.beat(&self.worker, &self.held, TTL).await?;
         if let Some(lost) = beat.lost.first() {
             return Err(at_work(format!("another process works on {lost}")));
         }
-        match beat.workers.iter().find(|worker| worker.id != self.worker.id) {
+        self.check_alone(&beat.workers)
+    }
+
+    fn check_alone(&self, workers: &[Worker]) -> anyhow::Result<()> {
+        match workers.iter().find(|worker| worker.id != self.worker.id) {
             Some(Worker { id, .. }) if id.starts_with(MOVE) => {
                 Err(AtWork { what: format!("another `{id}` is at work"), is_move: true }.into())
             }
@@ -194,7 +228,11 @@ fn at_work(what: String) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
     use alluvium_ledger::SqlLedger;
+    use jiff::Timestamp;
 
     use super::*;
 
@@ -224,6 +262,44 @@ mod tests {
         let worker = hand(&ledger, "7-abc");
         worker.beat().await.unwrap();
         assert!(needed(&ours).await < TTL, "a worker's leases last no longer than it was set");
+    }
+
+    /// The clock of a ledger of which each answer takes a while.
+    #[derive(Debug, Default)]
+    struct Slow(AtomicU32);
+
+    impl Clock for Slow {
+        fn now(&self) -> Timestamp {
+            let answers = self.0.fetch_add(1, Ordering::Relaxed);
+            let begin: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+            begin + Duration::from_secs(20) * answers
+        }
+
+        fn instant(&self) -> Instant {
+            SystemClock.instant()
+        }
+    }
+
+    fn polls(entities: std::ops::Range<usize>) -> Vec<LeaseName> {
+        let id = |n| format!("shop.e{n}").parse::<EntityId>().unwrap();
+        entities.map(|n| LeaseName::poll(&id(n))).collect()
+    }
+
+    #[tokio::test]
+    async fn what_takes_longer_than_a_lease_lasts_is_taken_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SqlLedger::open(folder.path().join("ledger.db"), Arc::new(Slow::default()));
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger.await.unwrap());
+        let mut ours = Hand { others: None, ..hand(&ledger, "bus migrate --to embedded") };
+        let names = polls(0..AT_ONCE * 6);
+        ours.fill(&names).await.unwrap();
+        ours.beat().await.unwrap();
+        assert_eq!(ours.held.len(), names.len());
+        let more = polls(0..names.len() + 1);
+        let theirs = ledger.acquire_leases(&more, "them", TTL).await.unwrap();
+        assert_eq!(theirs.len(), 1, "all others are ours");
+        let found = ours.fill(&more).await.unwrap_err().to_string();
+        assert!(found.contains(&format!("works on {}", theirs[0].0)), "{found}");
     }
 
     #[test]
