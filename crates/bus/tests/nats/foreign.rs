@@ -52,7 +52,8 @@ async fn a_message_of_somebody_else_that_raw_lands_last_stops_no_publisher() {
     assert_eq!(bus.topic_stats()[0].unlanded_bytes, 600);
     // Also for one that knows no more than what is there.
     put(&server, "{}").await;
-    publish(&connect(little_room(&server)).await, 60).await;
+    let fresh = connect(little_room(&server)).await;
+    publish(&fresh, 60).await;
     assert_eq!(told(&server, 7).await, "2460");
     land(&mut raw).await;
     publish(&bus, 600).await;
