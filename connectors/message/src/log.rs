@@ -141,6 +141,15 @@ pub(crate) fn lost(want: &Want, place: &str, next: i64, first: i64) -> SourceErr
     ))
 }
 
+/// A partition of which something was read is not there.
+pub(crate) fn vanished(want: &Want, place: &str, next: i64) -> SourceError {
+    SourceError::Misconfigured(format!(
+        "entity `{}`: {place} was read up to {next}, and is not there any more: the topic was made \
+         anew with fewer partitions. To go on without it, set the entity's `on_loss` to `continue`",
+        want.entity
+    ))
+}
+
 /// The log is not the one of which something was read.
 pub(crate) fn another(want: &Want, place: &str, how: &str) -> SourceError {
     SourceError::Misconfigured(format!(

@@ -8,6 +8,7 @@ use alluvium_model::{Cursor, SourceError};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use serde_json::{Value, json};
 
 use crate::world::{Kafka, Sent, all_told, entity, open, origin, run};
@@ -130,7 +131,7 @@ async fn what_is_acknowledged_stands_in_a_consumer_group_for_people() {
         .unwrap();
     let mut asked = TopicPartitionList::new();
     asked.add_partition("noted", 0);
-    for _ in 0..100 {
+    for _ in 0..600 {
         source.acknowledge(&declared, run.cursor.as_ref().unwrap()).await.unwrap();
         let noted = other.committed_offsets(asked.clone(), Duration::from_secs(10));
         if noted.is_ok_and(|noted| noted.elements()[0].offset() == Offset::Offset(1)) {
@@ -139,6 +140,41 @@ async fn what_is_acknowledged_stands_in_a_consumer_group_for_people() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("the offset was not noted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_ends_does_not_wait_for_an_answer_to_its_last_offsets() {
+    let kafka = Kafka::start();
+    kafka.topic("mute", 2);
+    spread(&kafka, "mute", 2, 0..6).await;
+    kafka.order(|cluster| {
+        let nobody = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE; 500];
+        cluster.request_errors(RDKafkaApiKey::FindCoordinator, &nobody);
+    });
+    // One that has brought its last page, and one that would read on.
+    for page in [10, 1] {
+        let declared = entity(json!({"topic": "mute", "page_messages": page}));
+        let (mut source, declared) = open(&kafka.connection(), &declared).await.unwrap();
+        let cursor = source.poll(&declared, None).await.unwrap().next.unwrap();
+        source.acknowledge(&declared, &cursor).await.unwrap();
+        let ended = tokio::task::spawn_blocking(move || drop(source));
+        tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_goes_on_after_its_last_page_was_noted() {
+    let kafka = Kafka::start();
+    kafka.topic("on", 2);
+    spread(&kafka, "on", 2, 0..6).await;
+    let declared = entity(json!({"topic": "on"}));
+    let (mut source, declared) = open(&kafka.connection(), &declared).await.unwrap();
+    let first = drain(&mut *source, &declared, None).await.unwrap();
+    spread(&kafka, "on", 2, 6..10).await;
+    let second = drain(&mut *source, &declared, first.cursor.clone()).await.unwrap();
+    let third = drain(&mut *source, &declared, second.cursor.clone()).await.unwrap();
+    let counts = [first, second, third].map(|run| run.changes().len());
+    assert_eq!(counts, [6, 4, 0]);
 }
 
 #[tokio::test]
@@ -159,8 +195,10 @@ async fn metadata_that_do_not_fit_are_named() {
     full.load = alluvium_model::metadata::Load::Full;
     let error = run(&kafka.connection(), &full, None).await.err().unwrap();
     assert!(error.to_string().contains("`delta`"), "{error}");
-    let mut connection = kafka.connection();
-    connection["options"] = json!({"isolation.level": "read_uncommitted"});
-    let error = run(&connection, &entity(json!({"topic": "t"})), None).await.err().unwrap();
-    assert!(error.to_string().contains("`isolation.level`"), "{error}");
+    for (option, value) in [("isolation.level", "read_uncommitted"), ("client.rack", "here")] {
+        let mut connection = kafka.connection();
+        connection["options"] = json!({option: value});
+        let error = run(&connection, &entity(json!({"topic": "t"})), None).await.err().unwrap();
+        assert!(error.to_string().contains(&format!("`{option}`")), "{error}");
+    }
 }

@@ -10,11 +10,13 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::aside;
+use super::heard::Heard;
 use super::message::arrived;
 use super::partition::Partition;
-use super::refusal::{Heard, is_passing, of_config};
+use super::refusal::{is_passing, of_config};
 use crate::cursor::Seen;
-use crate::log::{Brought, Want, another, lost};
+use crate::log::{Arrived, Brought, Want, another, lost, vanished};
 use crate::settings::{OnLoss, Start};
 
 /// So long one look for a message takes at most.
@@ -25,6 +27,7 @@ const PAGES_AHEAD: u64 = 4;
 /// A consumer of one topic.
 pub(super) struct Reader {
     consumer: BaseConsumer<Heard>,
+    config: ClientConfig,
     topic: String,
     timeout: Duration,
     partitions: BTreeMap<i32, Partition>,
@@ -32,6 +35,14 @@ pub(super) struct Reader {
     ahead: u64,
     lost: u64,
     is_spent: bool,
+}
+
+/// What a look for a message brought.
+enum Came {
+    Nothing,
+    /// A broker announced the end of a partition.
+    End(i32),
+    Message(Arrived),
 }
 
 impl Reader {
@@ -43,9 +54,10 @@ impl Reader {
     ) -> Result<Self, SourceError> {
         let consumer: BaseConsumer<Heard> =
             config.create_with_context(Heard::default()).map_err(|error| of_config(&error))?;
-        let topic = want.topic.clone();
+        let (config, topic) = (config.clone(), want.topic.clone());
         let mut reader = Self {
             consumer,
+            config,
             topic,
             timeout,
             partitions: BTreeMap::new(),
@@ -53,7 +65,9 @@ impl Reader {
             lost: 0,
             is_spent: false,
         };
-        for id in reader.ids()? {
+        let ids = reader.ids()?;
+        reader.check_all_are_there(want, &ids)?;
+        for id in ids {
             let (first, end) = reader.reach(id)?;
             let next = reader.begin(want, id, first, end)?;
             let is_there = |last: &&Seen| (first..next).contains(&last.offset);
@@ -73,12 +87,15 @@ impl Reader {
 
     /// Whether it stands where a page is wanted from.
     pub(super) fn stands_at(&self, want: &Want) -> bool {
-        let at: BTreeMap<i32, i64> = self.partitions.iter().map(|(id, p)| (*id, p.next)).collect();
-        want.topic == self.topic && want.from.as_ref() == Some(&at)
+        want.topic == self.topic && want.from.as_ref() == Some(&self.next())
     }
 
-    /// Whether a new consumer must read on: there is another partition, or it is not sure what
-    /// stands before an end, so that the end must be asked for before anything is read.
+    fn next(&self) -> BTreeMap<i32, i64> {
+        self.partitions.iter().map(|(id, partition)| (*id, partition.next)).collect()
+    }
+
+    /// Whether a new consumer must read on: there is another partition, or messages were removed
+    /// before they were read.
     pub(super) fn is_spent(&self) -> bool {
         self.is_spent
     }
@@ -133,6 +150,17 @@ impl Reader {
         self.known(self.consumer.fetch_watermarks(&self.topic, id, self.timeout))
     }
 
+    /// A partition of which something was read does not go but with its topic.
+    fn check_all_are_there(&self, want: &Want, ids: &[i32]) -> Result<(), SourceError> {
+        let mut read = want.from.iter().flatten();
+        let Some((id, next)) = read.find(|(id, _)| !ids.contains(id)) else { return Ok(()) };
+        if want.on_loss == OnLoss::Stop {
+            return Err(vanished(want, &self.place(*id), *next));
+        }
+        tracing::warn!(entity = %want.entity, partition = id, "a partition is not there any more");
+        Ok(())
+    }
+
     /// Where to begin in a partition.
     fn begin(&mut self, want: &Want, id: i32, first: i64, end: i64) -> Result<i64, SourceError> {
         let Some(from) = &want.from else {
@@ -156,18 +184,20 @@ impl Reader {
     }
 
     /// A partition turned out to be another one than was read: it is read from its beginning, if
-    /// that is wanted.
+    /// that is wanted. What this consumer knows of places is of both; so a new one reads on.
     fn begin_anew(&mut self, want: &Want, id: i32) -> Result<(), SourceError> {
+        let mut from = self.next();
+        let next = from.remove(&id).unwrap_or_default();
         if want.on_loss == OnLoss::Stop {
-            let next = self.partitions.get(&id).map_or(0, |partition| partition.next);
             let how = format!("what stands before {next} is not what was read");
             return Err(another(want, &self.place(id), &how));
         }
         tracing::warn!(entity = %want.entity, partition = id, "the topic was made anew");
-        let (first, end) = self.reach(id)?;
-        let begins = Offset::Offset(first);
-        self.known(self.consumer.seek(&self.topic, id, begins, self.timeout))?;
-        self.partitions.insert(id, Partition::new(first, end));
+        let mut want = Want { from: Some(from), ..want.clone() };
+        want.last.remove(&id);
+        let mut fresh = Self::open(&self.config, self.timeout, &want)?;
+        fresh.lost += self.lost;
+        aside(std::mem::replace(self, fresh));
         Ok(())
     }
 
@@ -192,7 +222,6 @@ impl Reader {
             if let Some(partition) = self.partitions.get_mut(&id) {
                 self.is_spent |= partition.read < first || partition.read > end;
                 partition.end = end;
-                partition.met_end = false;
             }
         }
         Ok(())
@@ -211,8 +240,10 @@ impl Reader {
                 if self.ahead > 0 {
                     return Ok(());
                 }
-                let text = format!("topic `{}`: no message came in time", self.topic);
-                return Err(SourceError::Unavailable(text));
+                return Err(SourceError::Unavailable(format!(
+                    "topic `{}`: what stands before its end did not come in time",
+                    self.topic
+                )));
             }
         }
         Ok(())
@@ -242,25 +273,60 @@ impl Reader {
 
     /// Looks for one message, or the end of a partition; whether one came.
     fn look(&mut self, want: &Want, within: Duration) -> Result<bool, SourceError> {
-        let message = match self.consumer.poll(within) {
-            None => return Ok(false),
-            Some(Err(KafkaError::PartitionEOF(id))) => {
-                if let Some(partition) = self.partitions.get_mut(&id) {
-                    partition.meet_end();
+        let served = self.consumer.context().served();
+        match self.came(within)? {
+            Came::Nothing => {
+                // Nothing waits: what was heard of before this look has come.
+                if self.consumer.context().served() == served {
+                    self.pass_announced();
                 }
-                return Ok(true);
+                return Ok(false);
             }
-            Some(Err(error)) if is_passing(&error) => return Ok(false),
-            Some(Err(error)) => return Err(self.consumer.context().meaning(&error, &self.topic)),
-            Some(Ok(message)) => arrived(&message),
-        };
+            Came::End(id) => self.meet_end(id)?,
+            Came::Message(message) => self.take_up(want, message)?,
+        }
+        Ok(true)
+    }
+
+    fn came(&self, within: Duration) -> Result<Came, SourceError> {
+        match self.consumer.poll(within) {
+            None => Ok(Came::Nothing),
+            Some(Err(KafkaError::PartitionEOF(id))) => Ok(Came::End(id)),
+            Some(Err(error)) if is_passing(&error) => Ok(Came::Nothing),
+            Some(Err(error)) => Err(self.consumer.context().meaning(&error, &self.topic)),
+            Some(Ok(message)) => Ok(Came::Message(arrived(&message))),
+        }
+    }
+
+    fn take_up(&mut self, want: &Want, message: Arrived) -> Result<(), SourceError> {
         let id = message.partition;
         match self.partitions.get_mut(&id).map(|partition| partition.arrive(message)) {
             Some(Some(bytes)) => self.ahead += bytes,
             Some(None) => self.begin_anew(want, id)?,
             None => {}
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// A broker may announce an end before that of its topic. So only that counts up to which
+    /// everything has come, messages and marks of transactions.
+    fn meet_end(&mut self, id: i32) -> Result<(), SourceError> {
+        let places = self.known(self.consumer.position())?;
+        let place = places.find_partition(&self.topic, id).map(|place| place.offset());
+        if let (Some(Offset::Offset(at)), Some(partition)) = (place, self.partitions.get_mut(&id)) {
+            partition.pass(at);
+        }
+        Ok(())
+    }
+
+    /// Where compaction took the last messages, nothing comes that would tell how far was read, but
+    /// the consumer says at which end it stood.
+    fn pass_announced(&mut self) {
+        for (id, end) in self.consumer.context().ends(&self.topic) {
+            if let Some(partition) = self.partitions.get_mut(&id) {
+                partition.pass(end);
+            }
+        }
     }
 
     /// How many messages each partition that is behind may bring.
@@ -281,9 +347,6 @@ impl Reader {
             brought.next.insert(*id, partition.next);
             let last = brought.messages.last().filter(|message| message.partition == *id);
             brought.last.extend(last.map(|message| (*id, message.seen())));
-            // What stands before the end may be no message at all, or still be on its way.
-            let is_unsure = partition.met_end && partition.next < partition.end;
-            self.is_spent |= is_unsure && partition.ahead.is_empty();
         }
         self.ahead -= brought.messages.iter().map(|message| message.bytes().max(1)).sum::<u64>();
         brought.more = self.is_spent || self.is_behind();
