@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::cursor::Seen;
+use crate::order::has_date;
 use crate::settings::{OnLoss, Start};
 
 /// On a message with which a bus of ours begins a topic; it says nothing of any row.
@@ -36,7 +37,7 @@ pub(crate) struct Arrived {
     pub(crate) offset: i64,
     /// The subject, with NATS.
     pub(crate) subject: Option<String>,
-    /// The log's or the producer's time, in microseconds since 1970.
+    /// The log's or the producer's time, in microseconds since 1970, whatever it is.
     pub(crate) time_us: Option<i64>,
     /// The key, with Kafka.
     pub(crate) key: Option<Vec<u8>>,
@@ -51,6 +52,12 @@ impl Arrived {
     pub(crate) fn bytes(&self) -> u64 {
         let len = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
         (len(&self.key) + len(&self.value)) as u64
+    }
+
+    /// Its time, if it is one: a producer that takes other units for milliseconds writes years that
+    /// no calendar has.
+    pub(crate) fn time(&self) -> Option<i64> {
+        self.time_us.filter(|us| has_date(*us))
     }
 
     /// What it takes to know it again.

@@ -117,6 +117,35 @@ async fn times_that_go_back_do_not_change_the_order_of_a_key() {
 }
 
 #[tokio::test]
+async fn a_time_that_no_calendar_has_changes_neither_the_order_nor_the_times_of_what_follows() {
+    let kafka = Kafka::start();
+    kafka.topic("units", 1);
+    // Of the second one its producer took microseconds for milliseconds.
+    let times = [1_795_222_800_000, 1_795_222_800_000_000, 1_795_222_801_000, 1_795_222_802_000];
+    for (at, time) in (0..).zip(times) {
+        let row = json!({"id": 1, "value": at.to_string()}).to_string();
+        let value = Some(row.as_bytes());
+        kafka.send("units", Sent { value, time_ms: Some(time), ..Sent::default() }).await;
+    }
+    let expected = ["01:00:00Z", "01:00:00Z", "01:00:01Z", "01:00:02Z"];
+    let expected = expected.map(|time| json!(format!("2026-11-21T{time}")));
+    let declared = entity(json!({"topic": "units", "page_messages": 1}));
+    let (mut source, declared) = open(&kafka.connection(), &declared).await.unwrap();
+    let whole = drain(&mut *source, &declared, None).await.unwrap();
+    let orders: Vec<_> = whole.changes().iter().map(|c| order_of(&declared, c)).collect();
+    assert!(orders.is_sorted_by(|a, b| a < b));
+    let times: Vec<_> = whole.changes().iter().map(|c| c.sequence[0].clone()).collect();
+    assert_eq!(times, expected);
+    assert_eq!(whole.changes()[1].changed_at_ms, None);
+    // As an older release left it, which took that time up.
+    let mut cursor = Cursor(json!({"of": "units", "partitions": {"0": {"next": 2}}}));
+    cursor.0["partitions"]["0"]["time_us"] = json!(1_795_222_800_000_000_000_i64);
+    let rest = run(&kafka.connection(), &declared, Some(cursor)).await.unwrap();
+    let times: Vec<_> = rest.changes().iter().map(|c| c.sequence[0].clone()).collect();
+    assert_eq!(times, expected[2..]);
+}
+
+#[tokio::test]
 async fn what_is_acknowledged_stands_in_a_consumer_group_for_people() {
     let kafka = Kafka::start();
     kafka.topic("noted", 1);
