@@ -146,7 +146,8 @@ impl Log for NatsLog {
         let known = self.readers.remove(&want.entity);
         let known = known.filter(|reader| lost == 0 && reader.stands_at(&want, next));
         let is_fresh = known.is_none();
-        let open = || Reader::open(&reach.stream, &want, next, self.timeout);
+        let largest = self.jetstream.client().max_payload() as u64;
+        let open = || Reader::open(&reach.stream, &want, next, largest, self.timeout);
         let mut reader = match known {
             Some(reader) => reader,
             None => open().await?,
