@@ -161,7 +161,9 @@ impl Log for NatsLog {
         let mut brought = brought?;
         brought.lost = lost + self.overtaken(&want, next, &mut brought).await?;
         brought.incarnation = Some(reach.created);
-        self.readers.insert(want.entity, reader);
+        if !reader.is_spent() {
+            self.readers.insert(want.entity, reader);
+        }
         Ok(brought)
     }
 

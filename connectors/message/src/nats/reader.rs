@@ -31,6 +31,8 @@ pub(super) struct Reader {
     delivered: u64,
     /// The bytes of the largest message that the server takes.
     largest: u64,
+    /// Whether the server took a message up that had no room.
+    is_cut: bool,
     timeout: Duration,
 }
 
@@ -71,12 +73,18 @@ impl Reader {
             SourceError::Unavailable(text)
         })?;
         let of = (want.topic.clone(), want.subject.clone());
-        Ok(Self { consumer, of, next, delivered: 0, largest, timeout: within })
+        Ok(Self { consumer, of, next, delivered: 0, largest, is_cut: false, timeout: within })
     }
 
     /// Whether it stands where a page is wanted from.
     pub(super) fn stands_at(&self, want: &Want, next: i64) -> bool {
         self.next == next && self.of.0 == want.topic && self.of.1 == want.subject
+    }
+
+    /// Whether a new consumer must read on: of one for whose message there was no room, servers are
+    /// not sure how many more there are.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_cut
     }
 
     /// A page of a stream whose last message stands before `end`.
@@ -146,7 +154,10 @@ impl Reader {
             let message = match message {
                 Ok(message) => message,
                 // The next message has no room in what was asked for. Any other error comes again.
-                Err(_) if messages.len() > before => break,
+                Err(_) if messages.len() > before => {
+                    self.is_cut = true;
+                    break;
+                }
                 Err(_) => return Err(silent()),
             };
             let (arrived, count, left) = arrived(&message)?;
