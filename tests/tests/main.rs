@@ -9,6 +9,7 @@ mod docs;
 mod full_disk;
 mod layering;
 mod lost_bus;
+mod message;
 mod moving;
 mod outcome;
 mod power_cut;

@@ -24,7 +24,7 @@ mod server;
 mod small_disk;
 
 #[cfg(feature = "kafka")]
-pub use kafka::KafkaMock;
+pub use kafka::{KafkaMock, Put};
 pub use machine::{free_port, is_root, required, signal};
 pub use nats::{NatsCluster, NatsServer};
 pub use postgres::PostgresServer;
