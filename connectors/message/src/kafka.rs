@@ -1,5 +1,6 @@
 //! Kafka as a log: a consumer of its own for each entity, told where to read.
 
+mod consumer;
 mod heard;
 mod message;
 mod options;
@@ -75,15 +76,14 @@ impl Log for KafkaLog {
     async fn note(
         &mut self,
         entity: &EntityId,
-        topic: &str,
         next: BTreeMap<i32, i64>,
     ) -> Result<(), SourceError> {
         let Some(reader) = self.readers.remove(entity) else { return Ok(()) };
-        let (topic, id) = (topic.to_owned(), entity.clone());
+        let id = entity.clone();
         let is_last = self.ended.remove(entity);
         let commit = move || {
             // The offsets in the group are for people: progress stands in the cursor.
-            if let Err(error) = reader.commit(&topic, &next) {
+            if let Err(error) = reader.commit(&next) {
                 tracing::warn!(entity = %id, %error, "offsets were not noted in the consumer group");
             }
             if !is_last {

@@ -131,7 +131,6 @@ pub(crate) trait Log: Send {
     async fn note(
         &mut self,
         entity: &EntityId,
-        topic: &str,
         next: BTreeMap<i32, i64>,
     ) -> Result<(), SourceError>;
 }

@@ -167,12 +167,7 @@ impl Log for NatsLog {
         Ok(brought)
     }
 
-    async fn note(
-        &mut self,
-        _: &EntityId,
-        _: &str,
-        _: BTreeMap<i32, i64>,
-    ) -> Result<(), SourceError> {
+    async fn note(&mut self, _: &EntityId, _: BTreeMap<i32, i64>) -> Result<(), SourceError> {
         // A stream that is only read keeps nothing for us.
         Ok(())
     }

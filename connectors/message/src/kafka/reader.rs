@@ -1,20 +1,16 @@
-//! A consumer of one topic: all partitions assigned at given offsets, what was read ahead kept per
-//! partition, and pages taken from it in the order of the partitions.
+//! A reader of one topic: all partitions from given offsets on, what was read ahead kept per partition,
+//! and pages taken from it in the order of the partitions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alluvium_model::SourceError;
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::error::KafkaResult;
 
 use super::aside;
-use super::heard::Heard;
-use super::message::arrived;
+use super::consumer::{Came, Consumer};
 use super::partition::Partition;
-use super::refusal::{is_passing, of_config};
 use crate::cursor::Seen;
 use crate::log::{Arrived, Brought, Want, another, lost, vanished};
 use crate::settings::{OnLoss, Start};
@@ -24,12 +20,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// So many pages' bytes are read ahead at most, while a slow partition is waited for.
 const PAGES_AHEAD: u64 = 4;
 
-/// A consumer of one topic.
+/// A reader of one topic.
 pub(super) struct Reader {
-    consumer: BaseConsumer<Heard>,
+    consumer: Consumer,
     config: ClientConfig,
-    topic: String,
-    timeout: Duration,
     partitions: BTreeMap<i32, Partition>,
     /// How many bytes were read ahead; an empty message counts one.
     ahead: u64,
@@ -37,38 +31,25 @@ pub(super) struct Reader {
     is_spent: bool,
 }
 
-/// What a look for a message brought.
-enum Came {
-    Nothing,
-    /// A broker announced the end of a partition.
-    End(i32),
-    Message(Arrived),
-}
-
 impl Reader {
-    /// A new consumer, assigned to all partitions where `want` says.
+    /// A reader with a new consumer, of all partitions from where `want` says.
     pub(super) fn open(
         config: &ClientConfig,
         timeout: Duration,
         want: &Want,
     ) -> Result<Self, SourceError> {
-        let consumer: BaseConsumer<Heard> =
-            config.create_with_context(Heard::default()).map_err(|error| of_config(&error))?;
-        let (config, topic) = (config.clone(), want.topic.clone());
         let mut reader = Self {
-            consumer,
-            config,
-            topic,
-            timeout,
+            consumer: Consumer::new(config, &want.topic, timeout)?,
+            config: config.clone(),
             partitions: BTreeMap::new(),
             ahead: 0,
             lost: 0,
             is_spent: false,
         };
-        let ids = reader.ids()?;
+        let ids = reader.consumer.ids()?;
         reader.check_all_are_there(want, &ids)?;
         for id in ids {
-            let (first, end) = reader.reach(id)?;
+            let (first, end) = reader.consumer.reach(id)?;
             let next = reader.begin(want, id, first, end)?;
             let is_there = |last: &&Seen| (first..next).contains(&last.offset);
             let last = want.last.get(&id).filter(is_there).cloned();
@@ -76,18 +57,14 @@ impl Reader {
             partition.last = last;
             reader.partitions.insert(id, partition);
         }
-        let mut offsets = TopicPartitionList::new();
-        for (id, partition) in &reader.partitions {
-            let begins = Offset::Offset(partition.begins());
-            reader.known(offsets.add_partition_offset(&reader.topic, *id, begins))?;
-        }
-        reader.known(reader.consumer.assign(&offsets))?;
+        let begins = reader.partitions.iter().map(|(id, partition)| (*id, partition.begins()));
+        reader.consumer.begin(&begins.collect())?;
         Ok(reader)
     }
 
     /// Whether it stands where a page is wanted from.
     pub(super) fn stands_at(&self, want: &Want) -> bool {
-        want.topic == self.topic && want.from.as_ref() == Some(&self.next())
+        want.topic == self.consumer.topic && want.from.as_ref() == Some(&self.next())
     }
 
     fn next(&self) -> BTreeMap<i32, i64> {
@@ -113,41 +90,8 @@ impl Reader {
     }
 
     /// Notes offsets in the consumer group.
-    pub(super) fn commit(&self, topic: &str, next: &BTreeMap<i32, i64>) -> KafkaResult<()> {
-        let mut offsets = TopicPartitionList::new();
-        for (id, next) in next {
-            offsets.add_partition_offset(topic, *id, Offset::Offset(*next))?;
-        }
-        if offsets.count() == 0 {
-            return Ok(());
-        }
-        self.consumer.commit(&offsets, CommitMode::Async)
-    }
-
-    fn known<T>(&self, result: KafkaResult<T>) -> Result<T, SourceError> {
-        result.map_err(|error| self.consumer.context().meaning(&error, &self.topic))
-    }
-
-    /// The partitions that there are.
-    fn ids(&self) -> Result<Vec<i32>, SourceError> {
-        let metadata = self.known(self.consumer.fetch_metadata(Some(&self.topic), self.timeout))?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
-        if let Some(error) = topic.and_then(|topic| topic.error()) {
-            return self.known(Err(KafkaError::MetadataFetch(error.into())));
-        }
-        let mut ids: Vec<i32> =
-            topic.into_iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();
-        if ids.is_empty() {
-            let text = format!("there is no topic `{}`", self.topic);
-            return Err(SourceError::Misconfigured(text));
-        }
-        ids.sort_unstable();
-        Ok(ids)
-    }
-
-    /// The first offset that is still there, and the one after the last.
-    fn reach(&self, id: i32) -> Result<(i64, i64), SourceError> {
-        self.known(self.consumer.fetch_watermarks(&self.topic, id, self.timeout))
+    pub(super) fn commit(&self, next: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+        self.consumer.commit(next)
     }
 
     /// A partition of which something was read does not go but with its topic.
@@ -195,14 +139,14 @@ impl Reader {
         tracing::warn!(entity = %want.entity, partition = id, "the topic was made anew");
         let mut want = Want { from: Some(from), ..want.clone() };
         want.last.remove(&id);
-        let mut fresh = Self::open(&self.config, self.timeout, &want)?;
+        let mut fresh = Self::open(&self.config, self.consumer.timeout, &want)?;
         fresh.lost += self.lost;
         aside(std::mem::replace(self, fresh));
         Ok(())
     }
 
     fn place(&self, id: i32) -> String {
-        format!("partition {id} of topic `{}`", self.topic)
+        format!("partition {id} of topic `{}`", self.consumer.topic)
     }
 
     fn is_behind(&self) -> bool {
@@ -212,13 +156,13 @@ impl Reader {
     /// Asks for the ends anew. A partition that was added, or messages that were removed meanwhile,
     /// are met by a new consumer.
     fn look_again(&mut self) -> Result<(), SourceError> {
-        if self.ids()?.iter().ne(self.partitions.keys()) {
+        if self.consumer.ids()?.iter().ne(self.partitions.keys()) {
             self.is_spent = true;
             return Ok(());
         }
         let ids: Vec<i32> = self.partitions.keys().copied().collect();
         for id in ids {
-            let (first, end) = self.reach(id)?;
+            let (first, end) = self.consumer.reach(id)?;
             if let Some(partition) = self.partitions.get_mut(&id) {
                 self.is_spent |= partition.read < first || partition.read > end;
                 partition.end = end;
@@ -236,13 +180,13 @@ impl Reader {
             && self.partitions.values().any(|partition| partition.lacks(share))
         {
             quiet = if self.look(want, LOOK)? { Duration::ZERO } else { quiet + LOOK };
-            if quiet >= self.timeout {
+            if quiet >= self.consumer.timeout {
                 if self.ahead > 0 {
                     return Ok(());
                 }
                 return Err(SourceError::Unavailable(format!(
                     "topic `{}`: what stands before its end did not come in time",
-                    self.topic
+                    self.consumer.topic
                 )));
             }
         }
@@ -273,28 +217,31 @@ impl Reader {
 
     /// Looks for one message, or the end of a partition; whether one came.
     fn look(&mut self, want: &Want, within: Duration) -> Result<bool, SourceError> {
-        let served = self.consumer.context().served();
-        match self.came(within)? {
-            Came::Nothing => {
-                // Nothing waits: what was heard of before this look has come.
-                if self.consumer.context().served() == served {
-                    self.pass_announced();
+        match self.consumer.look(within)? {
+            Came::Nothing => return Ok(false),
+            // Where compaction took the last messages, nothing comes that would tell how far was
+            // read, but the consumer says at which end it stood.
+            Came::Idle => {
+                for (id, end) in self.consumer.ends() {
+                    self.pass(id, end);
                 }
                 return Ok(false);
             }
-            Came::End(id) => self.meet_end(id)?,
+            // A broker may announce an end before that of its topic: only that counts up to which
+            // everything has come.
+            Came::End(id) => {
+                if let Some(at) = self.consumer.position(id)? {
+                    self.pass(id, at);
+                }
+            }
             Came::Message(message) => self.take_up(want, message)?,
         }
         Ok(true)
     }
 
-    fn came(&self, within: Duration) -> Result<Came, SourceError> {
-        match self.consumer.poll(within) {
-            None => Ok(Came::Nothing),
-            Some(Err(KafkaError::PartitionEOF(id))) => Ok(Came::End(id)),
-            Some(Err(error)) if is_passing(&error) => Ok(Came::Nothing),
-            Some(Err(error)) => Err(self.consumer.context().meaning(&error, &self.topic)),
-            Some(Ok(message)) => Ok(Came::Message(arrived(&message))),
+    fn pass(&mut self, id: i32, at: i64) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.pass(at);
         }
     }
 
@@ -306,27 +253,6 @@ impl Reader {
             None => {}
         }
         Ok(())
-    }
-
-    /// A broker may announce an end before that of its topic. So only that counts up to which
-    /// everything has come, messages and marks of transactions.
-    fn meet_end(&mut self, id: i32) -> Result<(), SourceError> {
-        let places = self.known(self.consumer.position())?;
-        let place = places.find_partition(&self.topic, id).map(|place| place.offset());
-        if let (Some(Offset::Offset(at)), Some(partition)) = (place, self.partitions.get_mut(&id)) {
-            partition.pass(at);
-        }
-        Ok(())
-    }
-
-    /// Where compaction took the last messages, nothing comes that would tell how far was read, but
-    /// the consumer says at which end it stood.
-    fn pass_announced(&mut self) {
-        for (id, end) in self.consumer.context().ends(&self.topic) {
-            if let Some(partition) = self.partitions.get_mut(&id) {
-                partition.pass(end);
-            }
-        }
     }
 
     /// How many messages each partition that is behind may bring.
