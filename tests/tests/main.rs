@@ -10,6 +10,7 @@ mod full_disk;
 mod held;
 mod layering;
 mod lost_bus;
+mod message;
 mod moving;
 mod moving_race;
 mod outcome;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use alluvium_model::{Cursor, SourceError};
 use serde::{Deserialize, Serialize};
 
+use crate::order::has_date;
+
 /// The cursor of an entity.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MessageCursor {
@@ -93,13 +95,11 @@ impl MessageCursor {
 
 impl Place {
     /// Takes the message's time in; gives it made non-decreasing along the partition. Without any
-    /// time so far, it is that of 1970.
+    /// time so far, it is that of 1970. What has no date is no time: neither the message's, nor what
+    /// older releases took up.
     pub(crate) fn advance(&mut self, time_us: Option<i64>) -> i64 {
-        let known = self.time_us.unwrap_or(0);
-        let latest = time_us.map_or(known, |time| match self.time_us {
-            Some(_) => time.max(known),
-            None => time,
-        });
+        let known = self.time_us.filter(|us| has_date(*us));
+        let latest = time_us.filter(|us| has_date(*us)).max(known).unwrap_or(0);
         self.time_us = Some(latest);
         latest
     }
@@ -156,5 +156,16 @@ mod tests {
         let times = [Some(-3), Some(10), Some(7), None, Some(11)];
         assert_eq!(times.map(|time| place.advance(time)), [-3, 10, 10, 10, 11]);
         assert_eq!(Place::default().advance(None), 0);
+    }
+
+    #[test]
+    fn a_time_that_no_calendar_has_is_none_also_where_it_was_taken_up_before() {
+        let nonsense = 1_795_222_800_000_000_000;
+        let mut place = Place::default();
+        let times = [Some(5), Some(nonsense), Some(7), Some(-nonsense), Some(i64::MAX), Some(8)];
+        assert_eq!(times.map(|time| place.advance(time)), [5, 5, 7, 7, 7, 8]);
+        let mut older = Place { time_us: Some(nonsense), ..Place::default() };
+        assert_eq!([older.advance(Some(9)), older.advance(None)], [9, 9]);
+        assert_eq!(Place::default().advance(Some(nonsense)), 0);
     }
 }

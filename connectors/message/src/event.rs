@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::cursor::{Passed, Place};
 use crate::key;
 use crate::log::{Arrived, MARK};
-use crate::order::{At, Order};
+use crate::order::{At, Order, has_date};
 use crate::pieces::pieces;
 use crate::settings::MessageEntity;
 use crate::shape::{Own, Shapes, Told};
@@ -70,7 +70,7 @@ impl<'e> Reading<'e> {
         passed: &mut Passed,
         records: &mut Vec<Record>,
     ) {
-        let time_us = place.advance(message.time_us);
+        let time_us = place.advance(message.time());
         place.next = message.offset + 1;
         if message.headers.get(MARK).is_some() {
             passed.controls += 1;
@@ -162,6 +162,8 @@ impl<'e> Reading<'e> {
                 Some(self.with_key(row, &view, piece))
             }
         };
+        let changed_at_ms = view.changed_at_ms;
+        let changed_at_ms = changed_at_ms.filter(|ms| ms.checked_mul(1000).is_some_and(has_date));
         let is_delete = view.op == Op::Delete;
         let before = view.before.map(ToOwned::to_owned).filter(|_| view.op != Op::Truncate);
         let (before, after) = if is_delete { (row, None) } else { (before, row) };
@@ -170,7 +172,7 @@ impl<'e> Reading<'e> {
             before,
             after,
             sequence: self.order.sequence(piece.at, &view.sequence),
-            changed_at_ms: view.changed_at_ms.or_else(|| piece.changed_at_ms()),
+            changed_at_ms: changed_at_ms.or_else(|| piece.changed_at_ms()),
             snapshot: view.snapshot.map(|snapshot| snapshot.into_owned()),
             unset: view.unset.into_iter().map(|name| name.into_owned()).collect(),
             old_key: view.old_key.map(ToOwned::to_owned),
@@ -239,7 +241,7 @@ impl<'e> Reading<'e> {
 
 impl Piece<'_> {
     fn changed_at_ms(&self) -> Option<i64> {
-        self.message.time_us.map(|us| us.div_euclid(1000))
+        self.message.time().map(|us| us.div_euclid(1000))
     }
 }
 

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::cursor::Seen;
+use crate::order::has_date;
 use crate::settings::{OnLoss, Start};
 
 /// On a message with which a bus of ours begins a topic; it says nothing of any row.
@@ -36,7 +37,7 @@ pub(crate) struct Arrived {
     pub(crate) offset: i64,
     /// The subject, with NATS.
     pub(crate) subject: Option<String>,
-    /// The log's or the producer's time, in microseconds since 1970.
+    /// The log's or the producer's time, in microseconds since 1970, whatever it is.
     pub(crate) time_us: Option<i64>,
     /// The key, with Kafka.
     pub(crate) key: Option<Vec<u8>>,
@@ -51,6 +52,12 @@ impl Arrived {
     pub(crate) fn bytes(&self) -> u64 {
         let len = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
         (len(&self.key) + len(&self.value)) as u64
+    }
+
+    /// Its time, if it is one: a producer that takes other units for milliseconds writes years that
+    /// no calendar has.
+    pub(crate) fn time(&self) -> Option<i64> {
+        self.time_us.filter(|us| has_date(*us))
     }
 
     /// What it takes to know it again.
@@ -124,7 +131,6 @@ pub(crate) trait Log: Send {
     async fn note(
         &mut self,
         entity: &EntityId,
-        topic: &str,
         next: BTreeMap<i32, i64>,
     ) -> Result<(), SourceError>;
 }
@@ -137,6 +143,15 @@ pub(crate) fn lost(want: &Want, place: &str, next: i64, first: i64) -> SourceErr
          removed up to {lost} messages before they were read. To go on without them, set the \
          entity's `on_loss` to `continue`; to read all that is left of the source anew, load it into \
          a new entity",
+        want.entity
+    ))
+}
+
+/// A partition of which something was read is not there.
+pub(crate) fn vanished(want: &Want, place: &str, next: i64) -> SourceError {
+    SourceError::Misconfigured(format!(
+        "entity `{}`: {place} was read up to {next}, and is not there any more: the topic was made \
+         anew with fewer partitions. To go on without it, set the entity's `on_loss` to `continue`",
         want.entity
     ))
 }

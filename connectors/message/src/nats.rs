@@ -146,7 +146,8 @@ impl Log for NatsLog {
         let known = self.readers.remove(&want.entity);
         let known = known.filter(|reader| lost == 0 && reader.stands_at(&want, next));
         let is_fresh = known.is_none();
-        let open = || Reader::open(&reach.stream, &want, next, self.timeout);
+        let largest = self.jetstream.client().max_payload() as u64;
+        let open = || Reader::open(&reach.stream, &want, next, largest, self.timeout);
         let mut reader = match known {
             Some(reader) => reader,
             None => open().await?,
@@ -160,16 +161,13 @@ impl Log for NatsLog {
         let mut brought = brought?;
         brought.lost = lost + self.overtaken(&want, next, &mut brought).await?;
         brought.incarnation = Some(reach.created);
-        self.readers.insert(want.entity, reader);
+        if !reader.is_spent() {
+            self.readers.insert(want.entity, reader);
+        }
         Ok(brought)
     }
 
-    async fn note(
-        &mut self,
-        _: &EntityId,
-        _: &str,
-        _: BTreeMap<i32, i64>,
-    ) -> Result<(), SourceError> {
+    async fn note(&mut self, _: &EntityId, _: BTreeMap<i32, i64>) -> Result<(), SourceError> {
         // A stream that is only read keeps nothing for us.
         Ok(())
     }

@@ -28,7 +28,8 @@ pub(crate) enum Order {
 /// A place in the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct At {
-    /// The message's time made non-decreasing along its partition, in microseconds since 1970.
+    /// The message's time made non-decreasing along its partition, in microseconds since 1970. It has
+    /// a date.
     pub(crate) time_us: i64,
     /// The partition.
     pub(crate) partition: i32,
@@ -36,6 +37,11 @@ pub(crate) struct At {
     pub(crate) offset: i64,
     /// The index of the record in the message.
     pub(crate) index: u64,
+}
+
+/// Whether a time, in microseconds since 1970, is one: it lies before the year 10000.
+pub(crate) fn has_date(us: i64) -> bool {
+    Timestamp::from_microsecond(us).is_ok()
 }
 
 /// The `sequence_by` of an entity that is ordered by places in the log.

@@ -116,8 +116,8 @@ pub struct MessageEntity {
     #[serde(default = "default_bytes")]
     #[schemars(range(min = 1))]
     pub page_bytes: u64,
-    /// How large a message may be. Of a larger one only its place goes on, to quarantine. It must
-    /// be less than the bus takes. Default 8388608 (8 MiB).
+    /// How large a message may be. Of a larger one only its place goes on, to quarantine; so it
+    /// does where the bus takes no message of its size. Default 8388608 (8 MiB).
     #[serde(default = "default_message")]
     #[schemars(range(min = 1))]
     pub max_message_bytes: u64,

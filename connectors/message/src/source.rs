@@ -151,7 +151,7 @@ impl Source for MessageSource {
     ) -> Result<(), SourceError> {
         let part = self.part(entity)?;
         match MessageCursor::read(Some(cursor), &part.of())? {
-            Some(cursor) => self.log.note(&entity.id(), &part.topic, cursor.next()).await,
+            Some(cursor) => self.log.note(&entity.id(), cursor.next()).await,
             None => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ use alluvium_model::{Cursor, SourceError};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use serde_json::{Value, json};
 
 use crate::world::{Kafka, Sent, all_told, entity, open, origin, run};
@@ -116,6 +117,35 @@ async fn times_that_go_back_do_not_change_the_order_of_a_key() {
 }
 
 #[tokio::test]
+async fn a_time_that_no_calendar_has_changes_neither_the_order_nor_the_times_of_what_follows() {
+    let kafka = Kafka::start();
+    kafka.topic("units", 1);
+    // Of the second one its producer took microseconds for milliseconds.
+    let times = [1_795_222_800_000, 1_795_222_800_000_000, 1_795_222_801_000, 1_795_222_802_000];
+    for (at, time) in (0..).zip(times) {
+        let row = json!({"id": 1, "value": at.to_string()}).to_string();
+        let value = Some(row.as_bytes());
+        kafka.send("units", Sent { value, time_ms: Some(time), ..Sent::default() }).await;
+    }
+    let expected = ["01:00:00Z", "01:00:00Z", "01:00:01Z", "01:00:02Z"];
+    let expected = expected.map(|time| json!(format!("2026-11-21T{time}")));
+    let declared = entity(json!({"topic": "units", "page_messages": 1}));
+    let (mut source, declared) = open(&kafka.connection(), &declared).await.unwrap();
+    let whole = drain(&mut *source, &declared, None).await.unwrap();
+    let orders: Vec<_> = whole.changes().iter().map(|c| order_of(&declared, c)).collect();
+    assert!(orders.is_sorted_by(|a, b| a < b));
+    let times: Vec<_> = whole.changes().iter().map(|c| c.sequence[0].clone()).collect();
+    assert_eq!(times, expected);
+    assert_eq!(whole.changes()[1].changed_at_ms, None);
+    // As an older release left it, which took that time up.
+    let mut cursor = Cursor(json!({"of": "units", "partitions": {"0": {"next": 2}}}));
+    cursor.0["partitions"]["0"]["time_us"] = json!(1_795_222_800_000_000_000_i64);
+    let rest = run(&kafka.connection(), &declared, Some(cursor)).await.unwrap();
+    let times: Vec<_> = rest.changes().iter().map(|c| c.sequence[0].clone()).collect();
+    assert_eq!(times, expected[2..]);
+}
+
+#[tokio::test]
 async fn what_is_acknowledged_stands_in_a_consumer_group_for_people() {
     let kafka = Kafka::start();
     kafka.topic("noted", 1);
@@ -130,7 +160,7 @@ async fn what_is_acknowledged_stands_in_a_consumer_group_for_people() {
         .unwrap();
     let mut asked = TopicPartitionList::new();
     asked.add_partition("noted", 0);
-    for _ in 0..100 {
+    for _ in 0..600 {
         source.acknowledge(&declared, run.cursor.as_ref().unwrap()).await.unwrap();
         let noted = other.committed_offsets(asked.clone(), Duration::from_secs(10));
         if noted.is_ok_and(|noted| noted.elements()[0].offset() == Offset::Offset(1)) {
@@ -139,6 +169,41 @@ async fn what_is_acknowledged_stands_in_a_consumer_group_for_people() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("the offset was not noted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_ends_does_not_wait_for_an_answer_to_its_last_offsets() {
+    let kafka = Kafka::start();
+    kafka.topic("mute", 2);
+    spread(&kafka, "mute", 2, 0..6).await;
+    kafka.order(|cluster| {
+        let nobody = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE; 500];
+        cluster.request_errors(RDKafkaApiKey::FindCoordinator, &nobody);
+    });
+    // One that has brought its last page, and one that would read on.
+    for page in [10, 1] {
+        let declared = entity(json!({"topic": "mute", "page_messages": page}));
+        let (mut source, declared) = open(&kafka.connection(), &declared).await.unwrap();
+        let cursor = source.poll(&declared, None).await.unwrap().next.unwrap();
+        source.acknowledge(&declared, &cursor).await.unwrap();
+        let ended = tokio::task::spawn_blocking(move || drop(source));
+        tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_goes_on_after_its_last_page_was_noted() {
+    let kafka = Kafka::start();
+    kafka.topic("on", 2);
+    spread(&kafka, "on", 2, 0..6).await;
+    let declared = entity(json!({"topic": "on"}));
+    let (mut source, declared) = open(&kafka.connection(), &declared).await.unwrap();
+    let first = drain(&mut *source, &declared, None).await.unwrap();
+    spread(&kafka, "on", 2, 6..10).await;
+    let second = drain(&mut *source, &declared, first.cursor.clone()).await.unwrap();
+    let third = drain(&mut *source, &declared, second.cursor.clone()).await.unwrap();
+    let counts = [first, second, third].map(|run| run.changes().len());
+    assert_eq!(counts, [6, 4, 0]);
 }
 
 #[tokio::test]
@@ -159,8 +224,10 @@ async fn metadata_that_do_not_fit_are_named() {
     full.load = alluvium_model::metadata::Load::Full;
     let error = run(&kafka.connection(), &full, None).await.err().unwrap();
     assert!(error.to_string().contains("`delta`"), "{error}");
-    let mut connection = kafka.connection();
-    connection["options"] = json!({"isolation.level": "read_uncommitted"});
-    let error = run(&connection, &entity(json!({"topic": "t"})), None).await.err().unwrap();
-    assert!(error.to_string().contains("`isolation.level`"), "{error}");
+    for (option, value) in [("isolation.level", "read_uncommitted"), ("client.rack", "here")] {
+        let mut connection = kafka.connection();
+        connection["options"] = json!({option: value});
+        let error = run(&connection, &entity(json!({"topic": "t"})), None).await.err().unwrap();
+        assert!(error.to_string().contains(&format!("`{option}`")), "{error}");
+    }
 }

@@ -97,6 +97,33 @@ async fn a_topic_of_the_same_length_is_told_from_the_old_one_though_nothing_new_
 }
 
 #[tokio::test]
+async fn a_partition_that_is_not_there_any_more_stops_the_entity_until_somebody_decides() {
+    let (old, new) = (Kafka::start(), Kafka::start());
+    for (kafka, partitions) in [(&old, 3), (&new, 2)] {
+        kafka.topic("fewer", partitions);
+        for partition in 0..partitions {
+            let row = json!({"id": partition, "value": "a"}).to_string();
+            let (value, time_ms) = (Some(row.as_bytes()), Some(5_000));
+            let sent = Sent { partition, value, time_ms, ..Sent::default() };
+            kafka.send("fewer", sent).await;
+        }
+    }
+    let stop = entity(json!({"topic": "fewer"}));
+    let first = run(&old.connection(), &stop, None).await.unwrap();
+    assert_eq!(first.changes().len(), 3);
+    let error = run(&new.connection(), &stop, first.cursor.clone()).await.err().unwrap();
+    let text = error.to_string();
+    assert!(matches!(error, SourceError::Misconfigured(_)), "{text}");
+    for word in ["partition 2 of topic `fewer`", "up to 1,", "not there any more", "`on_loss`"] {
+        assert!(text.contains(word), "{text}");
+    }
+    let on = entity(json!({"topic": "fewer", "on_loss": "continue"}));
+    let rest = run(&new.connection(), &on, first.cursor).await.unwrap();
+    assert!(rest.changes().is_empty(), "the others are the same");
+    assert_eq!(rest.cursor.unwrap().0["partitions"].as_object().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn what_a_stream_dropped_unread_stops_the_entity_until_somebody_decides() {
     let Some(nats) = Nats::start(None).await else { return };
     nats.stream("SHORT").await;

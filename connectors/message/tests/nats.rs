@@ -30,6 +30,25 @@ async fn plain_json_of_one_subject_is_read_in_the_order_of_the_stream() {
 }
 
 #[tokio::test]
+async fn a_page_of_large_messages_ends_with_its_bytes() {
+    let Some(nats) = Nats::start(None).await else { return };
+    nats.stream("LARGE").await;
+    for at in 0..20 {
+        let value = format!("{at}{}", "x".repeat(200_000));
+        nats.say("large.x", &json!({"id": at, "value": value}).to_string()).await;
+    }
+    let declared = entity(json!({"stream": "LARGE", "page_bytes": 1 << 20}));
+    let (mut source, declared) = open(&nats.connection(), &declared).await.unwrap();
+    let run = drain(&mut *source, &declared, None).await.unwrap();
+    assert_eq!(run.changes().len(), 20);
+    let orders: Vec<_> = run.changes().iter().map(|c| order_of(&declared, c)).collect();
+    assert!(orders.is_sorted_by(|a, b| a < b));
+    // What is asked for last may be a message of a MiB.
+    let most = run.pages.iter().map(|(_, records)| records.len()).max();
+    assert!(most <= Some(11), "{most:?} messages in a page");
+}
+
+#[tokio::test]
 async fn a_run_that_waits_brings_what_comes_meanwhile() {
     let Some(nats) = Nats::start(None).await else { return };
     nats.stream("SLOW").await;

@@ -94,6 +94,49 @@ async fn a_sequence_of_debeziums_source_counts_where_it_is_declared() {
     }
 }
 
+/// As Debezium documents it for PostgreSQL, of a snapshot before which nothing was committed.
+const SNAPSHOT: &str = r#"{"before":null,"after":{"id":1,"value":"a"},"source":{"version":"3.0.0.Final","connector":"postgresql","name":"shop","ts_ms":1795222800000,"snapshot":"first","db":"postgres","sequence":"[null,\"24023128\"]","schema":"public","table":"things","txId":555,"lsn":24023128,"xmin":null},"op":"r","ts_ms":1795222800500}"#;
+
+#[tokio::test]
+async fn a_first_snapshot_of_postgresql_has_the_sequence_that_the_readme_recommends() {
+    let kafka = Kafka::start();
+    kafka.topic("first", 1);
+    kafka.say("first", r#"{"id":1}"#, SNAPSHOT).await;
+    let map = "sequence=source.ts_ms+source.lsn";
+    assert!(include_str!("../README.md").contains(map));
+    let mut mapped = entity(json!({"topic": "first", "format": "debezium", "map": map}));
+    let by = json!([{"carried": "timestamp"}, {"carried": "long"}]);
+    mapped.sequence_by = serde_json::from_value(by).unwrap();
+    let by_log = run(&kafka.connection(), &mapped, None).await.unwrap();
+    let expected = [json!(1_795_222_800_000_i64), json!(24_023_128)];
+    assert_eq!(by_log.changes()[0].sequence, expected);
+    // What Debezium calls its sequence has no first part yet.
+    let mut own = entity(json!({"topic": "first", "format": "debezium"}));
+    own.sequence_by = mapped.sequence_by;
+    let by_own = run(&kafka.connection(), &own, None).await.unwrap();
+    assert_eq!(by_own.changes()[0].sequence, [json!(null), json!("24023128")]);
+}
+
+#[tokio::test]
+async fn documents_of_mongodb_go_on_to_quarantine_as_they_are() {
+    let kafka = Kafka::start();
+    kafka.topic("documents", 1);
+    let events = [
+        r#"{"after":"{\"_id\" : {\"$numberLong\" : \"1004\"},\"value\" : \"a\"}","source":{"connector":"mongodb","ts_ms":1795222800000},"op":"c","ts_ms":1795222800500}"#,
+        r#"{"after":null,"updateDescription":{"removedFields":null,"updatedFields":"{\"value\": \"b\"}"},"source":{"connector":"mongodb","ts_ms":1795222800000},"op":"u","ts_ms":1795222800500}"#,
+    ];
+    for event in events {
+        kafka.say("documents", r#"{"id":"{\"$numberLong\" : \"1004\"}"}"#, event).await;
+    }
+    for format in ["auto", "debezium"] {
+        let source = json!({"topic": "documents", "format": format});
+        let run = run(&kafka.connection(), &entity(source), None).await.unwrap();
+        let rows = run.changes().into_iter().map(|change| change.after.as_ref().unwrap().get());
+        let texts: Vec<String> = rows.map(|row| serde_json::from_str(row).unwrap()).collect();
+        assert_eq!(texts, events, "{format}");
+    }
+}
+
 #[tokio::test]
 async fn plain_rows_are_upserts_and_a_message_without_a_value_deletes_its_key() {
     let kafka = Kafka::start();

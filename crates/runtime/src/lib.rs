@@ -15,6 +15,7 @@ mod feed;
 mod handle;
 mod handover;
 mod housekeeping;
+mod large;
 mod layer;
 mod lease;
 mod platform;

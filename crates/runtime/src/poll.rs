@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alluvium_ledger::LeaseName;
 use alluvium_model::port::Published;
 use alluvium_model::{
-    Cursor, CursorRecord, EncodedPage, EntityId, EntitySpec, Page, Position, Record, RunId,
+    BusError, Cursor, CursorRecord, EncodedPage, EntityId, EntitySpec, Page, Position, Record,
+    RunId,
 };
 use alluvium_wire::{PublishContext, encode_page};
 
 use crate::context::Context;
 use crate::error::PollError;
 use crate::feed::{Feed, GaveUp, retry_after};
+use crate::large::without_large;
 use crate::lease::HeldLease;
 use crate::retry::Attempts;
 use crate::topic;
@@ -255,7 +257,7 @@ impl EntityPoll<'_> {
 
     async fn publish(
         &mut self,
-        page: EncodedPage,
+        mut page: EncodedPage,
         record: Option<&CursorRecord>,
     ) -> Result<(), GaveUp> {
         let (records, started) = (page.records(), self.context.platform.clock.instant());
@@ -265,9 +267,12 @@ impl EntityPoll<'_> {
             // Only handles are copied: the payload is shared.
             match publisher.publish(&self.id, page.clone(), record.cloned()).await {
                 Ok(published) => break published,
-                Err(error) => match self.written_all_the_same(record).await {
-                    Some(published) => break published,
-                    None => self.retry(&mut attempts, error.into()).await?,
+                Err(error) => match self.without_large(&page, &error) {
+                    Some(smaller) => page = smaller,
+                    None => match self.written_all_the_same(record).await {
+                        Some(published) => break published,
+                        None => self.retry(&mut attempts, error.into()).await?,
+                    },
                 },
             }
         };
@@ -275,6 +280,14 @@ impl EntityPoll<'_> {
         let took = self.context.platform.clock.since(started);
         self.context.platform.metrics.published(&self.id, records, took);
         Ok(())
+    }
+
+    /// The page without what the bus refused as too large, if that may be left out.
+    fn without_large(&self, page: &EncodedPage, error: &BusError) -> Option<EncodedPage> {
+        let BusError::TooLarge { limit, .. } = error else { return None };
+        let (smaller, count) = without_large(page, *limit)?;
+        tracing::warn!(entity = %self.id, count, limit, "records too large for the bus were left out");
+        Some(smaller)
     }
 
     /// Failure was reported, but the page may have been written: the bus knows whose cursor it has.

@@ -1,15 +1,31 @@
 //! librdkafka's mock cluster. It lives in the process that makes it; others reach it over loopback.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
 /// All brokers of a cluster.
 const ALL: i32 = -1;
 
-/// A mock cluster of one broker, with topics of one partition.
+/// A message to be put into a topic.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Put<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: i32,
+    /// Its time, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// Its key.
+    pub key: Option<&'a str>,
+    /// Its value. None is the mark of its key for compaction.
+    pub value: Option<&'a str>,
+}
+
+/// A mock cluster of one broker, with topics of one partition. [`KafkaMock::with`] makes others.
 ///
 /// It knows no transactions: what is put into one is there at once, and nobody is fenced. It makes,
 /// deletes and shortens no topics for its clients, and keeps 5 MB of each.
@@ -30,6 +46,16 @@ impl KafkaMock {
     pub fn with<R>(&self, act: impl FnOnce(&MockCluster<'_, DefaultProducerContext>) -> R) -> R {
         let host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
         act(&host.client().mock_cluster().unwrap())
+    }
+
+    /// Puts a message into a topic, and waits until it is there.
+    pub fn put(&self, put: Put<'_>) {
+        let mut record: BaseRecord<'_, str, str> =
+            BaseRecord::to(put.topic).partition(put.partition).timestamp(put.time_ms);
+        (record.key, record.payload) = (put.key, put.value);
+        let host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        host.send(record).map_err(|(error, _)| error).unwrap();
+        host.flush(Duration::from_secs(30)).unwrap();
     }
 
     /// Where it listens, such as `127.0.0.1:9092`.

@@ -27,7 +27,7 @@ mod small_disk;
 
 pub use gate::Gate;
 #[cfg(feature = "kafka")]
-pub use kafka::KafkaMock;
+pub use kafka::{KafkaMock, Put};
 pub use line::NatsLine;
 pub use machine::{free_port, is_root, required, signal};
 pub use nats::{NatsCluster, NatsServer};

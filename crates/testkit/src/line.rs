@@ -62,7 +62,8 @@ impl NatsLine {
         let stage = self.shared.stage.lock().unwrap_or_else(PoisonError::into_inner);
         let (awaited, limit) =
             (|at: &mut Stage| *at == Stage::Awaited, Duration::from_secs(seconds));
-        let (_, told) = self.shared.changed.wait_timeout_while(stage, limit, awaited).unwrap();
+        let (stage, told) = self.shared.changed.wait_timeout_while(stage, limit, awaited).unwrap();
+        drop(stage);
         assert!(!told.timed_out(), "what is to be held did not come within {seconds} s");
     }
 

@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use crate::settings::MessageConnection;
 
 /// Properties that settings may not set, and why.
-const OURS: [(&str, &str); 14] = [
+const OURS: [(&str, &str); 16] = [
     ("bootstrap.servers", "it stands in `servers`"),
     ("metadata.broker.list", "it stands in `servers`"),
     ("group.id", "it stands in `group`"),
@@ -21,9 +21,14 @@ const OURS: [(&str, &str); 14] = [
     ("isolation.level", "what a transaction took back is no change"),
     ("enable.partition.eof", "the end of a partition must be known"),
     ("allow.auto.create.topics", "a source is never modified"),
+    ("client.rack", "a follower may end before its topic does"),
+    ("statistics.interval.ms", "they tell where partitions end"),
     ("plugin.library.paths", "no foreign code is loaded"),
     ("debug", "it would show what must not be shown"),
 ];
+
+/// So often a consumer tells at which ends it stands, in milliseconds.
+const TELL: &str = "500";
 
 /// The configuration of all consumers of a connection.
 pub(super) fn config(
@@ -51,6 +56,7 @@ pub(super) fn config(
         .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
         .set("allow.auto.create.topics", "false")
+        .set("statistics.interval.ms", TELL)
         .set("socket.timeout.ms", millis.as_str())
         .set("socket.connection.setup.timeout.ms", millis.as_str());
     check(&config)?;

@@ -9,15 +9,10 @@ use crate::log::Arrived;
 pub(super) struct Partition {
     /// The next offset of the last page's cursor.
     pub(super) next: i64,
-    /// The offset after what was read ahead.
+    /// The offset before which everything has come that is a message.
     pub(super) read: i64,
     /// The offset after the last message, as known last.
     pub(super) end: i64,
-    /// The same as it was before anything was read: between it and the last message that came stand
-    /// only marks of transactions, once the end was met.
-    end_at_open: i64,
-    /// Whether the end was met since `end` was asked for.
-    pub(super) met_end: bool,
     pub(super) ahead: VecDeque<Arrived>,
     /// The message that was read last, until it came again or is known to be gone.
     pub(super) last: Option<Seen>,
@@ -26,8 +21,7 @@ pub(super) struct Partition {
 impl Partition {
     /// A partition of which nothing is read, to be read from `next` to `end`.
     pub(super) fn new(next: i64, end: i64) -> Self {
-        let ahead = VecDeque::new();
-        Self { next, read: next, end, end_at_open: end, met_end: false, ahead, last: None }
+        Self { next, read: next, end, ahead: VecDeque::new(), last: None }
     }
 
     /// Where its consumer begins: with the message that was read last, to see that it is the same.
@@ -49,22 +43,25 @@ impl Partition {
         Some(bytes)
     }
 
-    /// Takes up that nothing comes any more before what is written from now on.
-    pub(super) fn meet_end(&mut self) {
-        self.met_end = true;
-        self.last = None;
+    /// Takes up that everything before `at` has come: what of it did not was removed, or is a mark of
+    /// a transaction. A broker that announces an end before that of its topic, because it does not
+    /// know yet what another one said, tells nothing of what stands behind it.
+    pub(super) fn pass(&mut self, at: i64) {
+        if self.last.as_ref().is_some_and(|last| last.offset < at) {
+            self.last = None;
+        }
+        self.read = self.read.max(at);
     }
 
     /// Whether something of it is still to be brought.
     pub(super) fn is_behind(&self) -> bool {
-        !self.ahead.is_empty() || self.read < self.end
+        self.next < self.end.max(self.read)
     }
 
     /// Whether it is not yet known again, or its share of a page is neither read ahead nor known to
     /// be less.
     pub(super) fn lacks(&self, share: usize) -> bool {
-        let is_short = self.ahead.len() < share && self.read < self.end && !self.met_end;
-        self.last.is_some() || is_short
+        self.last.is_some() || (self.ahead.len() < share && self.read < self.end)
     }
 
     /// Moves its share of a page to `messages`.
@@ -76,10 +73,9 @@ impl Partition {
             self.next = message.offset + 1;
             messages.push(message);
         }
-        if self.ahead.is_empty() && self.met_end && self.next < self.end_at_open {
+        if self.ahead.is_empty() {
             // What stands between was removed or is no message.
-            self.next = self.end_at_open;
-            self.read = self.read.max(self.next);
+            self.next = self.next.max(self.read);
         }
     }
 }
@@ -89,11 +85,12 @@ mod tests {
     use super::*;
 
     /// A partition that was opened at 5 and ends at 10, in which these offsets are messages.
-    fn partition(offsets: &[i64], met_end: bool) -> Partition {
-        let arrived = |offset: &i64| Arrived { offset: *offset, ..Arrived::default() };
-        let ahead: VecDeque<_> = offsets.iter().map(arrived).collect();
-        let read = offsets.last().map_or(5, |last| last + 1);
-        Partition { read, met_end, ahead, ..Partition::new(5, 10) }
+    fn partition(offsets: &[i64]) -> Partition {
+        let mut partition = Partition::new(5, 10);
+        for offset in offsets {
+            partition.arrive(Arrived { offset: *offset, ..Arrived::default() }).unwrap();
+        }
+        partition
     }
 
     fn taken(partition: &mut Partition, share: usize) -> Vec<i64> {
@@ -103,29 +100,48 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_transactions_at_the_end_are_passed_once_the_end_was_met() {
-        let mut met = partition(&[5, 7], true);
+    fn marks_of_transactions_at_the_end_are_passed_once_all_before_it_has_come() {
+        let mut met = partition(&[5, 7]);
+        met.pass(10);
+        assert!(!met.lacks(10));
         assert_eq!(taken(&mut met, 10), [5, 7]);
         assert_eq!((met.next, met.is_behind()), (10, false));
-        let mut none = partition(&[], true);
+        let mut none = partition(&[]);
+        none.pass(10);
         assert!(taken(&mut none, 10).is_empty());
         assert_eq!(none.next, 10, "nothing but marks");
     }
 
     #[test]
-    fn before_the_end_was_met_nothing_is_passed() {
-        let mut early = partition(&[5, 7], false);
+    fn an_end_that_is_announced_too_early_passes_nothing_that_stands_behind_it() {
+        let mut early = Partition::new(90, 100);
+        early.pass(95);
+        assert!(early.lacks(1) && early.is_behind(), "95 to 99 are yet to come");
+        assert!(taken(&mut early, 10).is_empty());
+        assert_eq!(early.next, 95);
+        for offset in 95..100 {
+            early.arrive(message(offset, "a")).unwrap();
+        }
+        assert_eq!(taken(&mut early, 10), [95, 96, 97, 98, 99]);
+        assert_eq!((early.next, early.is_behind()), (100, false));
+    }
+
+    #[test]
+    fn where_nothing_more_has_come_nothing_is_passed() {
+        let mut early = partition(&[5, 7]);
         assert_eq!(taken(&mut early, 10), [5, 7]);
         assert_eq!((early.next, early.is_behind()), (8, true));
         assert!(early.lacks(1), "the rest may be on its way");
-        let mut full = partition(&[5, 7], true);
+        let mut full = partition(&[5, 7]);
+        full.pass(10);
         assert_eq!(taken(&mut full, 1), [5]);
         assert_eq!((full.next, full.is_behind()), (6, true), "what is read ahead comes first");
     }
 
     #[test]
     fn messages_that_came_after_the_opening_are_not_passed_by_an_end_met_before_them() {
-        let mut later = partition(&[5, 9], true);
+        let mut later = partition(&[5, 9]);
+        later.pass(10);
         later.end = 12;
         assert_eq!(taken(&mut later, 10), [5, 9]);
         assert_eq!((later.next, later.is_behind()), (10, true));
@@ -159,10 +175,13 @@ mod tests {
         let mut compacted = known();
         assert_eq!(compacted.arrive(message(7, "b")), Some(1));
         let mut empty = known();
-        empty.meet_end();
+        empty.pass(5);
         for partition in [compacted, empty] {
             assert_eq!((partition.begins(), partition.lacks(0)), (5, false));
         }
+        let mut early = known();
+        early.pass(3);
+        assert!(early.lacks(0), "an end before it tells nothing of it");
         let mut older = Partition::new(5, 10);
         assert_eq!((older.begins(), older.arrive(message(5, "b"))), (5, Some(1)));
     }

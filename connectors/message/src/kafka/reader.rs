@@ -1,20 +1,18 @@
-//! A consumer of one topic: all partitions assigned at given offsets, what was read ahead kept per
-//! partition, and pages taken from it in the order of the partitions.
+//! A reader of one topic: all partitions from given offsets on, what was read ahead kept per partition,
+//! and pages taken from it in the order of the partitions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alluvium_model::SourceError;
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::error::KafkaResult;
 
-use super::message::arrived;
+use super::aside;
+use super::consumer::{Came, Consumer};
 use super::partition::Partition;
-use super::refusal::{Heard, is_passing, of_config};
 use crate::cursor::Seen;
-use crate::log::{Brought, Want, another, lost};
+use crate::log::{Arrived, Brought, Want, another, lost, vanished};
 use crate::settings::{OnLoss, Start};
 
 /// So long one look for a message takes at most.
@@ -22,11 +20,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// So many pages' bytes are read ahead at most, while a slow partition is waited for.
 const PAGES_AHEAD: u64 = 4;
 
-/// A consumer of one topic.
+/// A reader of one topic.
 pub(super) struct Reader {
-    consumer: BaseConsumer<Heard>,
-    topic: String,
-    timeout: Duration,
+    consumer: Consumer,
+    config: ClientConfig,
     partitions: BTreeMap<i32, Partition>,
     /// How many bytes were read ahead; an empty message counts one.
     ahead: u64,
@@ -35,26 +32,24 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A new consumer, assigned to all partitions where `want` says.
+    /// A reader with a new consumer, of all partitions from where `want` says.
     pub(super) fn open(
         config: &ClientConfig,
         timeout: Duration,
         want: &Want,
     ) -> Result<Self, SourceError> {
-        let consumer: BaseConsumer<Heard> =
-            config.create_with_context(Heard::default()).map_err(|error| of_config(&error))?;
-        let topic = want.topic.clone();
         let mut reader = Self {
-            consumer,
-            topic,
-            timeout,
+            consumer: Consumer::new(config, &want.topic, timeout)?,
+            config: config.clone(),
             partitions: BTreeMap::new(),
             ahead: 0,
             lost: 0,
             is_spent: false,
         };
-        for id in reader.ids()? {
-            let (first, end) = reader.reach(id)?;
+        let ids = reader.consumer.ids()?;
+        reader.check_all_are_there(want, &ids)?;
+        for id in ids {
+            let (first, end) = reader.consumer.reach(id)?;
             let next = reader.begin(want, id, first, end)?;
             let is_there = |last: &&Seen| (first..next).contains(&last.offset);
             let last = want.last.get(&id).filter(is_there).cloned();
@@ -62,23 +57,22 @@ impl Reader {
             partition.last = last;
             reader.partitions.insert(id, partition);
         }
-        let mut offsets = TopicPartitionList::new();
-        for (id, partition) in &reader.partitions {
-            let begins = Offset::Offset(partition.begins());
-            reader.known(offsets.add_partition_offset(&reader.topic, *id, begins))?;
-        }
-        reader.known(reader.consumer.assign(&offsets))?;
+        let begins = reader.partitions.iter().map(|(id, partition)| (*id, partition.begins()));
+        reader.consumer.begin(&begins.collect())?;
         Ok(reader)
     }
 
     /// Whether it stands where a page is wanted from.
     pub(super) fn stands_at(&self, want: &Want) -> bool {
-        let at: BTreeMap<i32, i64> = self.partitions.iter().map(|(id, p)| (*id, p.next)).collect();
-        want.topic == self.topic && want.from.as_ref() == Some(&at)
+        want.topic == self.consumer.topic && want.from.as_ref() == Some(&self.next())
     }
 
-    /// Whether a new consumer must read on: there is another partition, or it is not sure what
-    /// stands before an end, so that the end must be asked for before anything is read.
+    fn next(&self) -> BTreeMap<i32, i64> {
+        self.partitions.iter().map(|(id, partition)| (*id, partition.next)).collect()
+    }
+
+    /// Whether a new consumer must read on: there is another partition, or messages were removed
+    /// before they were read.
     pub(super) fn is_spent(&self) -> bool {
         self.is_spent
     }
@@ -96,41 +90,19 @@ impl Reader {
     }
 
     /// Notes offsets in the consumer group.
-    pub(super) fn commit(&self, topic: &str, next: &BTreeMap<i32, i64>) -> KafkaResult<()> {
-        let mut offsets = TopicPartitionList::new();
-        for (id, next) in next {
-            offsets.add_partition_offset(topic, *id, Offset::Offset(*next))?;
-        }
-        if offsets.count() == 0 {
-            return Ok(());
-        }
-        self.consumer.commit(&offsets, CommitMode::Async)
+    pub(super) fn commit(&self, next: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+        self.consumer.commit(next)
     }
 
-    fn known<T>(&self, result: KafkaResult<T>) -> Result<T, SourceError> {
-        result.map_err(|error| self.consumer.context().meaning(&error, &self.topic))
-    }
-
-    /// The partitions that there are.
-    fn ids(&self) -> Result<Vec<i32>, SourceError> {
-        let metadata = self.known(self.consumer.fetch_metadata(Some(&self.topic), self.timeout))?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
-        if let Some(error) = topic.and_then(|topic| topic.error()) {
-            return self.known(Err(KafkaError::MetadataFetch(error.into())));
+    /// A partition of which something was read does not go but with its topic.
+    fn check_all_are_there(&self, want: &Want, ids: &[i32]) -> Result<(), SourceError> {
+        let mut read = want.from.iter().flatten();
+        let Some((id, next)) = read.find(|(id, _)| !ids.contains(id)) else { return Ok(()) };
+        if want.on_loss == OnLoss::Stop {
+            return Err(vanished(want, &self.place(*id), *next));
         }
-        let mut ids: Vec<i32> =
-            topic.into_iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();
-        if ids.is_empty() {
-            let text = format!("there is no topic `{}`", self.topic);
-            return Err(SourceError::Misconfigured(text));
-        }
-        ids.sort_unstable();
-        Ok(ids)
-    }
-
-    /// The first offset that is still there, and the one after the last.
-    fn reach(&self, id: i32) -> Result<(i64, i64), SourceError> {
-        self.known(self.consumer.fetch_watermarks(&self.topic, id, self.timeout))
+        tracing::warn!(entity = %want.entity, partition = id, "a partition is not there any more");
+        Ok(())
     }
 
     /// Where to begin in a partition.
@@ -156,23 +128,25 @@ impl Reader {
     }
 
     /// A partition turned out to be another one than was read: it is read from its beginning, if
-    /// that is wanted.
+    /// that is wanted. What this consumer knows of places is of both; so a new one reads on.
     fn begin_anew(&mut self, want: &Want, id: i32) -> Result<(), SourceError> {
+        let mut from = self.next();
+        let next = from.remove(&id).unwrap_or_default();
         if want.on_loss == OnLoss::Stop {
-            let next = self.partitions.get(&id).map_or(0, |partition| partition.next);
             let how = format!("what stands before {next} is not what was read");
             return Err(another(want, &self.place(id), &how));
         }
         tracing::warn!(entity = %want.entity, partition = id, "the topic was made anew");
-        let (first, end) = self.reach(id)?;
-        let begins = Offset::Offset(first);
-        self.known(self.consumer.seek(&self.topic, id, begins, self.timeout))?;
-        self.partitions.insert(id, Partition::new(first, end));
+        let mut want = Want { from: Some(from), ..want.clone() };
+        want.last.remove(&id);
+        let mut fresh = Self::open(&self.config, self.consumer.timeout, &want)?;
+        fresh.lost += self.lost;
+        aside(std::mem::replace(self, fresh));
         Ok(())
     }
 
     fn place(&self, id: i32) -> String {
-        format!("partition {id} of topic `{}`", self.topic)
+        format!("partition {id} of topic `{}`", self.consumer.topic)
     }
 
     fn is_behind(&self) -> bool {
@@ -182,17 +156,16 @@ impl Reader {
     /// Asks for the ends anew. A partition that was added, or messages that were removed meanwhile,
     /// are met by a new consumer.
     fn look_again(&mut self) -> Result<(), SourceError> {
-        if self.ids()?.iter().ne(self.partitions.keys()) {
+        if self.consumer.ids()?.iter().ne(self.partitions.keys()) {
             self.is_spent = true;
             return Ok(());
         }
         let ids: Vec<i32> = self.partitions.keys().copied().collect();
         for id in ids {
-            let (first, end) = self.reach(id)?;
+            let (first, end) = self.consumer.reach(id)?;
             if let Some(partition) = self.partitions.get_mut(&id) {
                 self.is_spent |= partition.read < first || partition.read > end;
                 partition.end = end;
-                partition.met_end = false;
             }
         }
         Ok(())
@@ -207,12 +180,14 @@ impl Reader {
             && self.partitions.values().any(|partition| partition.lacks(share))
         {
             quiet = if self.look(want, LOOK)? { Duration::ZERO } else { quiet + LOOK };
-            if quiet >= self.timeout {
+            if quiet >= self.consumer.timeout {
                 if self.ahead > 0 {
                     return Ok(());
                 }
-                let text = format!("topic `{}`: no message came in time", self.topic);
-                return Err(SourceError::Unavailable(text));
+                return Err(SourceError::Unavailable(format!(
+                    "topic `{}`: what stands before its end did not come in time",
+                    self.consumer.topic
+                )));
             }
         }
         Ok(())
@@ -242,25 +217,42 @@ impl Reader {
 
     /// Looks for one message, or the end of a partition; whether one came.
     fn look(&mut self, want: &Want, within: Duration) -> Result<bool, SourceError> {
-        let message = match self.consumer.poll(within) {
-            None => return Ok(false),
-            Some(Err(KafkaError::PartitionEOF(id))) => {
-                if let Some(partition) = self.partitions.get_mut(&id) {
-                    partition.meet_end();
+        match self.consumer.look(within)? {
+            Came::Nothing => return Ok(false),
+            // Where compaction took the last messages, nothing comes that would tell how far was
+            // read, but the consumer says at which end it stood.
+            Came::Idle => {
+                for (id, end) in self.consumer.ends() {
+                    self.pass(id, end);
                 }
-                return Ok(true);
+                return Ok(false);
             }
-            Some(Err(error)) if is_passing(&error) => return Ok(false),
-            Some(Err(error)) => return Err(self.consumer.context().meaning(&error, &self.topic)),
-            Some(Ok(message)) => arrived(&message),
-        };
+            // A broker may announce an end before that of its topic: only that counts up to which
+            // everything has come.
+            Came::End(id) => {
+                if let Some(at) = self.consumer.position(id)? {
+                    self.pass(id, at);
+                }
+            }
+            Came::Message(message) => self.take_up(want, message)?,
+        }
+        Ok(true)
+    }
+
+    fn pass(&mut self, id: i32, at: i64) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.pass(at);
+        }
+    }
+
+    fn take_up(&mut self, want: &Want, message: Arrived) -> Result<(), SourceError> {
         let id = message.partition;
         match self.partitions.get_mut(&id).map(|partition| partition.arrive(message)) {
             Some(Some(bytes)) => self.ahead += bytes,
             Some(None) => self.begin_anew(want, id)?,
             None => {}
         }
-        Ok(true)
+        Ok(())
     }
 
     /// How many messages each partition that is behind may bring.
@@ -281,9 +273,6 @@ impl Reader {
             brought.next.insert(*id, partition.next);
             let last = brought.messages.last().filter(|message| message.partition == *id);
             brought.last.extend(last.map(|message| (*id, message.seen())));
-            // What stands before the end may be no message at all, or still be on its way.
-            let is_unsure = partition.met_end && partition.next < partition.end;
-            self.is_spent |= is_unsure && partition.ahead.is_empty();
         }
         self.ahead -= brought.messages.iter().map(|message| message.bytes().max(1)).sum::<u64>();
         brought.more = self.is_spent || self.is_behind();

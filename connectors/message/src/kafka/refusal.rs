@@ -1,53 +1,29 @@
 //! What Kafka's errors mean. Their texts are made from codes: what librdkafka says beside them may
 //! repeat a setting.
 
-use std::sync::{Mutex, PoisonError};
-
 use alluvium_model::SourceError;
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// What a consumer heard beside its answers: a failed log-in is told nowhere else.
-#[derive(Default)]
-pub(super) struct Heard {
-    refused: Mutex<Option<RDKafkaErrorCode>>,
-}
-
-impl ClientContext for Heard {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, _: &str) {
-        tracing::debug!(?level, facility, "librdkafka");
-    }
-
-    fn error(&self, error: KafkaError, _: &str) {
-        if let Some(code) = error.rdkafka_error_code().filter(|code| is_refusal(*code)) {
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
+/// What an error means for whoever asked; `heard` is a refusal that was told beside it.
+pub(super) fn meaning(
+    error: &KafkaError,
+    heard: Option<RDKafkaErrorCode>,
+    topic: &str,
+) -> SourceError {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    match (error.rdkafka_error_code(), heard) {
+        (Some(UnknownPartition | UnknownTopic | UnknownTopicOrPartition), _) => {
+            SourceError::Misconfigured(format!("there is no topic `{topic}`"))
         }
+        (Some(code), _) if is_refusal(code) => SourceError::Refused(format!("{code}")),
+        (_, Some(code)) => SourceError::Refused(format!("{code}")),
+        (Some(code), None) => SourceError::Unavailable(format!("topic `{topic}`: {code}")),
+        (None, None) => SourceError::Unavailable(format!("topic `{topic}`: no answer")),
     }
 }
 
-impl ConsumerContext for Heard {}
-
-impl Heard {
-    /// What an error means for whoever asked.
-    pub(super) fn meaning(&self, error: &KafkaError, topic: &str) -> SourceError {
-        use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
-        let heard = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let code = error.rdkafka_error_code();
-        match (code, heard) {
-            (Some(UnknownPartition | UnknownTopic | UnknownTopicOrPartition), _) => {
-                SourceError::Misconfigured(format!("there is no topic `{topic}`"))
-            }
-            (Some(code), _) if is_refusal(code) => SourceError::Refused(format!("{code}")),
-            (_, Some(code)) => SourceError::Refused(format!("{code}")),
-            (Some(code), None) => SourceError::Unavailable(format!("topic `{topic}`: {code}")),
-            (None, None) => SourceError::Unavailable(format!("topic `{topic}`: no answer")),
-        }
-    }
-}
-
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
+/// Whether the brokers will not have us.
+pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{
         Authentication, ClusterAuthorizationFailed, GroupAuthorizationFailed,
         SaslAuthenticationFailed, TopicAuthorizationFailed,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alluvium_model::SourceError;
 use async_nats::jetstream::Message;
-use async_nats::jetstream::consumer::pull::{Batch, Config};
+use async_nats::jetstream::consumer::pull::{Batch, BatchError, Config};
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
 use async_nats::jetstream::stream::Stream;
 use futures::StreamExt as _;
@@ -13,8 +13,12 @@ use tokio::time::timeout;
 use super::{ONLY, signed, silent};
 use crate::log::{Arrived, Brought, Want, telling};
 
-/// Messages asked for at once; a page's bytes are looked at in between.
+/// Messages asked for at once.
 const BATCH: u64 = 256;
+/// Bytes asked for at once, whatever a page may have.
+const MOST_BYTES: u64 = 1 << 40;
+/// The server counts a message with its subject and more, which takes so many bytes at most.
+const AROUND: u64 = 16 << 10;
 /// So long the server keeps a consumer that nobody asks.
 const FORGET: Duration = Duration::from_secs(60);
 
@@ -25,7 +29,21 @@ pub(super) struct Reader {
     next: i64,
     /// How many messages it has brought.
     delivered: u64,
+    /// The bytes of the largest message that the server takes.
+    largest: u64,
+    /// Whether the server took a message up that had no room.
+    is_cut: bool,
     timeout: Duration,
+}
+
+/// How much is asked for at once, and for how long.
+#[derive(Default)]
+struct Ask {
+    messages: u64,
+    /// How many bytes of messages; none: however many.
+    bytes: Option<u64>,
+    /// How long to wait for the first; none: not at all.
+    wait: Option<Duration>,
 }
 
 impl Reader {
@@ -34,6 +52,7 @@ impl Reader {
         stream: &Stream,
         want: &Want,
         next: i64,
+        largest: u64,
         within: Duration,
     ) -> Result<Self, SourceError> {
         let config = Config {
@@ -54,12 +73,18 @@ impl Reader {
             SourceError::Unavailable(text)
         })?;
         let of = (want.topic.clone(), want.subject.clone());
-        Ok(Self { consumer, of, next, delivered: 0, timeout: within })
+        Ok(Self { consumer, of, next, delivered: 0, largest, is_cut: false, timeout: within })
     }
 
     /// Whether it stands where a page is wanted from.
     pub(super) fn stands_at(&self, want: &Want, next: i64) -> bool {
         self.next == next && self.of.0 == want.topic && self.of.1 == want.subject
+    }
+
+    /// Whether a new consumer must read on: of one for whose message there was no room, servers are
+    /// not sure how many more there are.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_cut
     }
 
     /// A page of a stream whose last message stands before `end`.
@@ -70,13 +95,17 @@ impl Reader {
         let mut bytes = 0;
         if pending == 0 && !want.wait.is_zero() {
             self.next = self.next.max(end);
-            pending = self.batch(1, Some(want.wait), &mut brought.messages).await?;
+            let ask = Ask { messages: 1, wait: Some(want.wait), ..Ask::default() };
+            pending = self.batch(ask, &mut brought.messages).await?;
             bytes = brought.messages.iter().map(Arrived::bytes).sum();
         }
         while pending > 0 && (brought.messages.len() as u64) < want.messages && bytes < want.bytes {
             let room = (want.messages - brought.messages.len() as u64).min(BATCH).min(pending);
+            // Less than its largest message the server might not be able to give.
+            let space = (want.bytes - bytes).max(self.largest).min(MOST_BYTES) + AROUND;
+            let ask = Ask { messages: room, bytes: Some(space), ..Ask::default() };
             let before = brought.messages.len();
-            self.batch(room, None, &mut brought.messages).await?;
+            self.batch(ask, &mut brought.messages).await?;
             let new = brought.messages.get(before..).unwrap_or_default();
             bytes += new.iter().map(Arrived::bytes).sum::<u64>();
             pending = pending.saturating_sub(new.len() as u64);
@@ -92,6 +121,20 @@ impl Reader {
         Ok(brought)
     }
 
+    async fn asked(&self, ask: &Ask) -> Result<Batch, BatchError> {
+        let most = usize::try_from(ask.messages).unwrap_or(1);
+        // Zero is no bound.
+        let bytes = ask.bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let consumer = &self.consumer;
+        match ask.wait {
+            Some(wait) => {
+                let asked = consumer.batch().max_messages(most).max_bytes(bytes);
+                asked.expires(wait).messages().await
+            }
+            None => consumer.fetch().max_messages(most).max_bytes(bytes).messages().await,
+        }
+    }
+
     /// How many messages the consumer has yet to bring.
     async fn pending(&self) -> Result<u64, SourceError> {
         let info = timeout(self.timeout, self.consumer.get_info()).await;
@@ -99,30 +142,24 @@ impl Reader {
         Ok(info.map_err(|_| silent(&self.of.0))?.num_pending)
     }
 
-    /// Adds at most so many messages: those that are there, or the first that comes in time. Gives
-    /// how many more the consumer has after them.
-    async fn batch(
-        &mut self,
-        most: u64,
-        wait: Option<Duration>,
-        messages: &mut Vec<Arrived>,
-    ) -> Result<u64, SourceError> {
-        let most = usize::try_from(most).unwrap_or(1);
+    /// Adds what is asked for: messages that are there, or the first that comes in time. Gives how
+    /// many more the consumer has after them.
+    async fn batch(&mut self, ask: Ask, messages: &mut Vec<Arrived>) -> Result<u64, SourceError> {
         let silent = || silent(&self.of.0);
-        let asked = async {
-            match wait {
-                Some(wait) => {
-                    self.consumer.batch().max_messages(most).expires(wait).messages().await
-                }
-                None => self.consumer.fetch().max_messages(most).messages().await,
-            }
-        };
-        let batch = timeout(self.timeout, asked).await.map_err(|_| silent())?;
-        let mut batch: Batch = batch.map_err(|_| silent())?;
-        let mut pending = 0;
-        let patience = self.timeout + wait.unwrap_or_default();
+        let batch = timeout(self.timeout, self.asked(&ask)).await.map_err(|_| silent())?;
+        let mut batch = batch.map_err(|_| silent())?;
+        let (before, mut pending) = (messages.len(), 0);
+        let patience = self.timeout + ask.wait.unwrap_or_default();
         while let Some(message) = timeout(patience, batch.next()).await.map_err(|_| silent())? {
-            let message = message.map_err(|_| silent())?;
+            let message = match message {
+                Ok(message) => message,
+                // The next message has no room in what was asked for. Any other error comes again.
+                Err(_) if messages.len() > before => {
+                    self.is_cut = true;
+                    break;
+                }
+                Err(_) => return Err(silent()),
+            };
             let (arrived, count, left) = arrived(&message)?;
             // A consumer that acknowledges nothing brings nothing twice: what a broken connection
             // took with it must be asked for anew.
