@@ -48,6 +48,11 @@ pub(super) fn is_fenced(error: &KafkaError) -> bool {
     )
 }
 
+/// Whether messages were thrown away because of something else.
+pub(super) fn is_purged(error: &KafkaError) -> bool {
+    matches!(code(error), Some(Code::PurgeQueue | Code::PurgeInflight))
+}
+
 /// Whether the topic is not there (any more).
 pub(super) fn is_unknown(error: &KafkaError) -> bool {
     matches!(

@@ -15,7 +15,7 @@ use rdkafka::producer::{FutureRecord, Producer};
 
 use super::cursors::{Stored, cursor_entry};
 use super::look::PARTITION;
-use super::mishap::{is_fenced, stopped, told};
+use super::mishap::{is_fenced, is_purged, stopped, told};
 use super::publish::{Client, answers, drop_aside, queue, refused, settle};
 use super::record::Polled;
 use super::shared::Shared;
@@ -72,7 +72,10 @@ pub(super) async fn publish(
     let mut stored = follow(shared, topic, record);
     let ended = match fill(&client, shared, topic, page, &mut stored).await {
         Ok(offsets) => commit(&client, shared.settings.patience).await.map(|e| (e, offsets))?,
-        Err(failure) => return Err(owner.roll_back(shared, topic, page, record, failure).await),
+        Err(failure) => {
+            let failure = reason(&client, shared.settings.patience, failure).await;
+            return Err(owner.roll_back(shared, topic, page, record, failure).await);
+        }
     };
     match ended {
         (Ended::Committed, offsets) => {
@@ -273,6 +276,17 @@ async fn fill(
     let record = record.key(&key).payload(&value);
     client.send(record, shared.settings.patience).await.map_err(|(e, _)| Failure::Kafka(e))?;
     Ok(offsets)
+}
+
+/// Messages that were thrown away do not tell why: their transaction does, which is at its end.
+async fn reason(client: &Client, patience: Duration, failure: Failure) -> Failure {
+    match &failure {
+        Failure::Kafka(error) if is_purged(error) => match commit(client, patience).await {
+            Ok(Ended::Failed(reason)) => Failure::Kafka(reason),
+            _ => failure,
+        },
+        _ => failure,
+    }
 }
 
 async fn commit(client: &Client, patience: Duration) -> Result<Ended, BusError> {

@@ -115,7 +115,7 @@ async fn a_page_that_its_transaction_may_not_have_leaves_no_cursor_behind() {
     bus.publish(&topic(), one("1"), Some(record(1))).await.unwrap();
     fails(&mock, Call::AddPartitionsToTxn, &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
     let refused = bus.publish(&topic(), one("2"), Some(record(2))).await;
-    assert!(refused.is_err(), "{refused:?}");
+    assert!(matches!(&refused, Err(BusError::Refused(_))), "{refused:?}");
     assert_eq!(mock.connect().await.cursor(&topic()).await.unwrap(), Some(record(1)));
     assert_eq!(read(&bus).await, ["1"]);
     bus.publish(&topic(), one("2"), Some(record(2))).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_page_whose_cursor_its_transaction_may_not_have_is_not_published() {
         [Answer::RD_KAFKA_RESP_ERR_NO_ERROR, Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED];
     fails(&mock, Call::AddPartitionsToTxn, &answers);
     let refused = bus.publish(&topic(), one("2"), Some(record(2))).await;
-    assert!(refused.is_err(), "{refused:?}");
+    assert!(matches!(&refused, Err(BusError::Refused(_))), "{refused:?}");
     assert_eq!(mock.connect().await.cursor(&topic()).await.unwrap(), Some(record(1)));
     bus.publish(&topic(), one("2"), Some(record(2))).await.unwrap();
     let again = bus.publish(&topic(), one("2"), Some(record(2))).await;
