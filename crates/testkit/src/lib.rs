@@ -12,6 +12,7 @@
     reason = "this package serves tests: a failure is a panic that says what was seen"
 )]
 
+mod certificates;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod machine;
@@ -21,8 +22,9 @@ mod proxy;
 mod s3;
 mod server;
 
+pub use certificates::Certificates;
 #[cfg(feature = "kafka")]
-pub use kafka::KafkaMock;
+pub use kafka::{Entry, KafkaFront, KafkaLogin, KafkaMock, KafkaTls, Mechanism};
 pub use machine::{free_port, is_root, required, signal};
 pub use nats::{NatsCluster, NatsServer};
 pub use postgres::PostgresServer;
