@@ -2,8 +2,6 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,7 +12,7 @@ use alluvium_ledger::{
 };
 use alluvium_model::error::chain;
 use alluvium_model::{Clock, Remedy, Secret, SystemClock};
-use alluvium_testkit::PostgresServer;
+use alluvium_testkit::{Certificates, PostgresServer};
 use async_trait::async_trait;
 use futures::future::join_all;
 use tempfile::TempDir;
@@ -209,27 +207,15 @@ async fn who_is_not_let_in_is_told_so_without_the_password() {
     assert!(!format!("{error:?} {error}").contains(CANARY), "{error:?}");
 }
 
-/// Makes an authority, or what it vouches for. `false` where there is no openssl.
-fn certificate(folder: &Path, name: &str, more: &[&str]) -> bool {
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
-    openssl.args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}"), "-keyout"]);
-    openssl.arg(format!("{name}.key")).arg("-out").arg(format!("{name}.pem")).args(more);
-    let Ok(output) = openssl.current_dir(folder).output() else {
-        assert!(!alluvium_testkit::required(), "openssl is not there: Debian package `openssl`");
-        eprintln!("SKIPPED: openssl is not there: Debian package `openssl`");
-        return false;
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    true
-}
-
-/// Lets the server speak TLS with a certificate that `folder` has.
-fn speak_tls(server: &PostgresServer, folder: &Path) {
+/// Lets the server speak TLS with its certificate.
+fn speak_tls(server: &PostgresServer, certificates: &Certificates) {
     let data = server.server.folder().join("data");
     let owner = std::fs::metadata(&data).unwrap();
-    for (from, to) in [("server.pem", "server.crt"), ("server.key", "server.key")] {
-        std::fs::copy(folder.join(from), data.join(to)).unwrap();
+    for (from, to) in [
+        (certificates.certificate("server"), "server.crt"),
+        (certificates.key("server"), "server.key"),
+    ] {
+        std::fs::copy(from, data.join(to)).unwrap();
         chown(data.join(to), Some(owner.uid()), Some(owner.gid())).unwrap();
         std::fs::set_permissions(data.join(to), Permissions::from_mode(0o600)).unwrap();
     }
@@ -240,24 +226,16 @@ fn speak_tls(server: &PostgresServer, folder: &Path) {
 #[tokio::test]
 async fn the_certificate_of_a_server_is_checked() {
     let Some(server) = PostgresServer::start() else { return };
-    let folder = TempDir::new().unwrap();
-    let by_ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"];
-    let by_ca = [&by_ca[..], &["-addext", "subjectAltName=IP:127.0.0.1"]].concat();
-    let wanted: [(&str, &[&str]); 3] = [("ca", &[]), ("other", &[]), ("server", &by_ca)];
-    for (name, more) in wanted {
-        if !certificate(folder.path(), name, more) {
-            return;
-        }
-    }
-    speak_tls(&server, folder.path());
+    let Some(certificates) = Certificates::make() else { return };
+    speak_tls(&server, &certificates);
     let place = |ca: &str| {
-        let root = folder.path().join(ca);
+        let root = certificates.certificate(ca);
         let url = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), root.display());
         Server::new(url, None)
     };
     let deadline = SystemClock.instant() + PATIENCE;
     let ledger = loop {
-        match SqlLedger::open(place("ca.pem"), clock()).await {
+        match SqlLedger::open(place("ca"), clock()).await {
             Ok(ledger) => break ledger,
             Err(error) => assert!(SystemClock.instant() < deadline, "{error:?}"),
         }
@@ -266,6 +244,6 @@ async fn the_certificate_of_a_server_is_checked() {
     let encrypted = "SELECT count(*) > 0 FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                      WHERE ssl AND application_name = 'alluvium'";
     assert_eq!(server.sql("alluvium", encrypted).trim(), "t");
-    let error = SqlLedger::open(place("other.pem"), clock()).await.unwrap_err();
+    let error = SqlLedger::open(place("other"), clock()).await.unwrap_err();
     assert!(matches!(error, LedgerError::Refused { .. }), "{error:?}");
 }

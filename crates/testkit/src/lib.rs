@@ -13,6 +13,7 @@
     reason = "this package serves tests: a failure is a panic that says what was seen"
 )]
 
+mod certificates;
 mod gate;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -25,9 +26,10 @@ mod s3;
 mod server;
 mod small_disk;
 
+pub use certificates::Certificates;
 pub use gate::Gate;
 #[cfg(feature = "kafka")]
-pub use kafka::{KafkaMock, Put};
+pub use kafka::{Entry, KafkaFront, KafkaLogin, KafkaMock, KafkaTls, Mechanism, Put};
 pub use line::NatsLine;
 pub use machine::{free_port, is_root, required, signal};
 pub use nats::{NatsCluster, NatsServer};

@@ -9,13 +9,15 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::context::Context;
 use super::limits::Limits;
-use super::look::place;
+use super::look::{is_passing, place};
 use super::mishap::{code, is_unknown, stopped, told};
 use super::names::Configs;
 use super::settings::KafkaSettings;
 
 /// How often it is asked whether a topic that was just made is there.
 const AGAIN: Duration = Duration::from_millis(100);
+/// So long the first attempt to reach the brokers waits; each waits longer than the one before.
+const FIRST_STEP: Duration = Duration::from_millis(250);
 
 /// A topic that is there.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +38,23 @@ impl Admin {
         let client = settings.admin().create_with_context(context.clone());
         let client = client.map_err(|e| context.refuses(&e))?;
         Ok(Self { client: Arc::new(client), settings: settings.clone() })
+    }
+
+    /// Waits until a broker answers. It is asked in steps: whoever stops waiting leaves no thread behind
+    /// that asks for as long as the bus has patience.
+    pub(super) async fn reach(&self, topic: &str) -> Result<(), BusError> {
+        let (mut step, mut left) = (FIRST_STEP, self.settings.patience);
+        loop {
+            let (client, name, wait) = (Arc::clone(&self.client), topic.to_owned(), step.min(left));
+            let asked = move || client.inner().fetch_metadata(Some(&name), wait).map(drop);
+            match tokio::task::spawn_blocking(asked).await.map_err(|e| stopped(&e))? {
+                Err(error) if is_passing(&error) && wait < left => {}
+                answered => {
+                    return answered.map_err(|e| told(&format!("asking for {topic}"), &e));
+                }
+            }
+            (step, left) = (step * 2, left - wait);
+        }
     }
 
     /// Sees to it that a topic of one partition is there. The error says the command that makes it,

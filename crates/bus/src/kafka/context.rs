@@ -1,6 +1,6 @@
 //! What librdkafka tells of itself goes to `tracing`, without secrets.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alluvium_model::{BusError, Secret};
 use rdkafka::config::RDKafkaLogLevel;
@@ -8,17 +8,27 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
+use super::door::Door;
 use super::mishap::told;
+
+/// Where a connection failed, a line of librdkafka's log says so by this.
+const FAILED: &str = "FAIL";
 
 /// Given to every client of librdkafka. Knows the secrets, so that no line shows one.
 #[derive(Clone)]
 pub(super) struct Context {
     secrets: Arc<[Secret]>,
+    door: Arc<Mutex<Door>>,
 }
 
 impl Context {
     pub(super) fn new(secrets: Vec<Secret>) -> Self {
-        Self { secrets: secrets.into() }
+        Self { secrets: secrets.into(), door: Arc::default() }
+    }
+
+    /// Whether the brokers let us in, as far as they told.
+    pub(super) fn door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why there is no client with these options.
@@ -26,6 +36,16 @@ impl Context {
         match told("connecting", error) {
             BusError::Refused(why) => BusError::Refused(self.masked(&why)),
             other => other,
+        }
+    }
+
+    /// That nobody answers, with what librdkafka has told of the connections.
+    pub(super) fn explained(&self, error: BusError) -> BusError {
+        match (error, self.door().told()) {
+            (BusError::Unavailable(why), Some(told)) => {
+                BusError::Unavailable(format!("{why}; {told}"))
+            }
+            (error, _) => error,
         }
     }
 
@@ -39,16 +59,16 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         let said = self.masked(message);
+        // What is worse comes as an error as well, and what debugging adds says it once more.
+        if fac == FAILED && !is_error(level) && !matches!(level, RDKafkaLogLevel::Debug) {
+            // Before it stands whose thread says so.
+            self.door().failed(None, said.split_once("]: ").map_or(&*said, |(_, said)| said));
+        }
         match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => tracing::error!(fac, said, "kafka"),
+            level if is_error(level) => tracing::error!(fac, said, "kafka"),
             RDKafkaLogLevel::Warning => tracing::warn!(fac, said, "kafka"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(fac, said, "kafka");
-            }
             RDKafkaLogLevel::Debug => tracing::debug!(fac, said, "kafka"),
+            _ => tracing::info!(fac, said, "kafka"),
         }
     }
 
@@ -68,8 +88,14 @@ impl ClientContext for Context {
 
     /// Not an error of ours: librdkafka goes on by itself, and what fails is told to who asked.
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(code = ?error.rdkafka_error_code(), reason = self.masked(reason), "kafka");
+        let (code, reason) = (error.rdkafka_error_code(), self.masked(reason));
+        self.door().failed(code, &reason);
+        tracing::debug!(?code, reason, "kafka");
     }
+}
+
+fn is_error(level: RDKafkaLogLevel) -> bool {
+    (level as i32) <= (RDKafkaLogLevel::Error as i32)
 }
 
 impl ConsumerContext for Context {

@@ -35,6 +35,7 @@ pub(super) struct Marks {
 
 pub(super) struct Looker {
     consumer: Arc<StreamConsumer<Context>>,
+    context: Context,
     turn: Mutex<()>,
     patience: Duration,
 }
@@ -47,9 +48,22 @@ impl Looker {
             config.create_with_context(context.clone()).map_err(|e| context.refuses(&e))?;
         Ok(Self {
             consumer: Arc::new(consumer),
+            context,
             turn: Mutex::default(),
             patience: settings.patience,
         })
+    }
+
+    /// Waits until every broker has refused us; why. Only who asks for records hears what librdkafka
+    /// tells, so this is not for while something is read.
+    pub(super) async fn refused(&self) -> BusError {
+        loop {
+            if let Some(why) = self.context.door().refusal() {
+                return BusError::Refused(format!("Kafka does not let us in: {why}"));
+            }
+            // Nothing is assigned: it is no record, and an error that it has is at the door as well.
+            drop(tokio::time::timeout(STEP, self.consumer.recv()).await);
+        }
     }
 
     /// Where a topic begins and ends; `None` if it is not there.

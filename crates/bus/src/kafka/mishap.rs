@@ -13,7 +13,12 @@ pub(super) fn told(doing: &str, error: &KafkaError) -> BusError {
         KafkaError::ClientConfig(_, _, name, _) => {
             BusError::Refused(format!("Kafka's client does not take the value of option `{name}`"))
         }
-        KafkaError::ClientCreation(why) => BusError::Refused(format!("Kafka's options: {why}")),
+        KafkaError::ClientCreation(why) => {
+            // As they are called in our settings.
+            let why = why.replace("sasl.username", "`username`");
+            let why = why.replace("sasl.password", "`password`");
+            BusError::Refused(format!("Kafka's options: {why}"))
+        }
         _ => match code(error) {
             Some(code) if is_refusal(code) => BusError::Refused(format!("{doing}: {code}")),
             Some(code) => BusError::Unavailable(format!("{doing}: {code}")),

@@ -11,6 +11,7 @@ mod backlog;
 mod context;
 mod course;
 mod cursors;
+mod door;
 mod keeper;
 mod limits;
 mod look;

@@ -60,6 +60,11 @@ impl Shared {
     /// Sees to it that the topic of the cursor records is there, and reads it.
     pub(super) async fn begin(&self) -> Result<(), BusError> {
         let topic = &self.cursors.topic;
+        let reached = tokio::select! {
+            refused = self.looker.refused() => Err(refused),
+            reached = self.admin.reach(topic) => reached,
+        };
+        reached.map_err(|error| self.context.explained(error))?;
         let found = self.admin.ensure(topic, &self.settings.cursors_configs()).await?;
         if let Some(limits) = self.admin.limits(topic, found).await {
             limits.check_cursors(&self.settings, topic, found);

@@ -1,6 +1,5 @@
 //! librdkafka's mock cluster as an engine under test.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,21 +38,25 @@ impl Mock {
     }
 
     pub(crate) fn settings(&self) -> KafkaSettings {
-        let limits = settings();
-        KafkaSettings {
-            bootstrap_servers: self.cluster.servers(),
-            retention_age: limits.retention_age,
-            max_unlanded_bytes: limits.max_unlanded_bytes,
-            max_message_bytes: limits.max_message_bytes,
-            options: BTreeMap::new(),
-            patience: Duration::from_secs(30),
-            ..KafkaSettings::default()
-        }
+        settings_at(self.cluster.servers())
     }
 
     /// One more process that uses the cluster.
     pub(crate) async fn connect(&self) -> Arc<KafkaBus> {
         KafkaBus::connect(self.settings(), Arc::new(SystemClock)).await.unwrap()
+    }
+}
+
+/// The settings of a bus whose brokers are there.
+pub(crate) fn settings_at(bootstrap_servers: String) -> KafkaSettings {
+    let limits = settings();
+    KafkaSettings {
+        bootstrap_servers,
+        retention_age: limits.retention_age,
+        max_unlanded_bytes: limits.max_unlanded_bytes,
+        max_message_bytes: limits.max_message_bytes,
+        patience: Duration::from_secs(30),
+        ..KafkaSettings::default()
     }
 }
 

@@ -1,11 +1,10 @@
 //! As whom the bus connects to NATS, and that no secret shows.
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use alluvium_bus::{NatsAccess, NatsBus, NatsSettings, NatsTls};
 use alluvium_model::{BusError, Publisher, Remedy, Secret, SystemClock};
+use alluvium_testkit::Certificates;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
@@ -133,8 +132,8 @@ async fn what_is_no_credentials_file_is_said_without_showing_it() {
 async fn tls_holds_with_the_right_authority_and_with_no_other() {
     // Another test of this process may have been faster.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let Some(folder) = certificates() else { return };
-    let path = |name: &str| folder.path().join(name);
+    let Some(certificates) = Certificates::make() else { return };
+    let path = |name: &str| certificates.folder().join(name);
     let config = format!(
         "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}",
         path("server.pem"),
@@ -149,56 +148,10 @@ async fn tls_holds_with_the_right_authority_and_with_no_other() {
         identity: Some((path("client.pem"), path("client.key"))),
     };
     works(with(tls.clone())).await;
-    let said = refusal(with(NatsTls { ca: None, ..tls.clone() })).await;
-    assert!(said.contains("TLS"), "{said}");
+    for ca in [None, Some(path("other.pem"))] {
+        let said = refusal(with(NatsTls { ca, ..tls.clone() })).await;
+        assert!(said.contains("TLS"), "{said}");
+    }
     let said = refusal(with(NatsTls { ca: Some(path("none.pem")), ..tls })).await;
     assert!(said.contains("bus.nats.tls") && said.contains("none.pem"), "{said}");
-}
-
-/// An authority, and certificates of a server and a client by it.
-fn certificates() -> Option<tempfile::TempDir> {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let ca = ["-keyout", &at("ca.key"), "-out", &at("ca.pem"), "-subj", "/CN=test authority"];
-    let mut made = openssl(&[&["req", "-x509", "-days", "2"], &key[..], &ca].concat());
-    for (name, names) in [("server", "IP:127.0.0.1"), ("client", "DNS:client")] {
-        let file = |end: &str| at(&format!("{name}.{end}"));
-        let subject = format!("/CN={name}");
-        let request = ["-keyout", &file("key"), "-out", &file("csr"), "-subj", &subject];
-        made = made && openssl(&[&["req"], &key[..], &request].concat());
-        std::fs::write(file("ext"), format!("subjectAltName={names}\n")).unwrap();
-        made = made
-            && openssl(&[
-                "x509",
-                "-req",
-                "-days",
-                "2",
-                "-in",
-                &file("csr"),
-                "-CA",
-                &at("ca.pem"),
-                "-CAkey",
-                &at("ca.key"),
-                "-CAcreateserial",
-                "-extfile",
-                &file("ext"),
-                "-out",
-                &file("pem"),
-            ]);
-    }
-    if !made {
-        assert!(!alluvium_testkit::required(), "openssl is not there");
-        eprintln!("SKIPPED: openssl is not there");
-    }
-    made.then_some(folder)
-}
-
-fn openssl(args: &[&str]) -> bool {
-    let folder = Path::new("/tmp");
-    Command::new("openssl")
-        .args(args)
-        .current_dir(folder)
-        .output()
-        .is_ok_and(|o| o.status.success())
 }

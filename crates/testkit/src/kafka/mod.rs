@@ -1,11 +1,18 @@
 //! librdkafka's mock cluster. It lives in the process that makes it; others reach it over loopback.
 
+mod frame;
+mod front;
+mod login;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+
+pub use self::front::{Entry, KafkaFront, KafkaTls};
+pub use self::login::{KafkaLogin, Mechanism};
 
 /// All brokers of a cluster.
 const ALL: i32 = -1;
