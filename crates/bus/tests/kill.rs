@@ -29,9 +29,9 @@ fn pushed() -> EntityId {
     "shop.pushed".parse().unwrap()
 }
 
-/// The child: says `pid NUMBER`, publishes until it is killed, and prints `ack PAGE OFFSET` after each
-/// page. Beside it a second publisher pushes small messages, and raw commits, so that retention is
-/// at work too.
+/// The child: says `pid NUMBER`, publishes until it is killed, and prints `ack PAGE OFFSET` after
+/// each page. Beside it a second publisher pushes small messages, and raw commits, so that
+/// retention is at work too.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the test below runs it as a process of its own"]
 async fn publish_until_killed() {

@@ -1,5 +1,5 @@
-//! What a power cut would leave of the embedded bus: what was acknowledged had reached the disk, and
-//! so had the names of all that holds it. A kill cannot show that, since it leaves the page cache.
+//! What a power cut would leave of the embedded bus: what was acknowledged had reached the disk,
+//! and so had the names of all that holds it. A kill cannot show that: it leaves the page cache.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{BufRead as _, BufReader};

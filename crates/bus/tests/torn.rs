@@ -126,8 +126,8 @@ async fn damage_before_pages_that_were_acknowledged_is_told_and_cuts_nothing_off
     }
 }
 
-/// A journal that was just made has nothing in it yet. The engine alone would cut off what stands behind
-/// the damage in the one before, since no item begins there.
+/// A journal that was just made has nothing in it yet. The engine alone would cut off what stands
+/// behind the damage in the one before, since no item begins there.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_in_a_journal_that_has_a_successor_is_told() {
     for begun in [false, true] {

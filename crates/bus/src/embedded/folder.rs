@@ -102,7 +102,7 @@ fn cut_tail(path: &Path) -> Result<(), BusError> {
     let Some(tail) = Tail::of(path, is_end).map_err(failed)? else { return Ok(()) };
     let (place, bytes, at) = (path.display(), tail.len(), tail.at);
     if tail.was_acknowledged() {
-        return Err(damaged(path, at));
+        return Err(damaged(&tail.path, at));
     }
     match tail.cut().map_err(failed)? {
         None => {
@@ -117,10 +117,10 @@ fn cut_tail(path: &Path) -> Result<(), BusError> {
     Ok(())
 }
 
-fn damaged(place: &Path, at: u64) -> BusError {
+fn damaged(journal: &Path, at: u64) -> BusError {
     BusError::Corrupt(format!(
-        "the journal in {} is damaged at byte {at}, and pages that were acknowledged stand behind \
+        "the journal {} is damaged at byte {at}, and pages that were acknowledged stand behind \
          that: put back a copy of the folder, or remove it and go on as after a lost bus",
-        place.display()
+        journal.display()
     ))
 }

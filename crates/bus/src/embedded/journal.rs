@@ -26,7 +26,8 @@ const CHUNK: usize = 1 << 16;
 
 /// What stands behind the last whole batch of the newest journal file.
 pub(super) struct Tail {
-    path: PathBuf,
+    /// The file.
+    pub(super) path: PathBuf,
     /// Where it begins.
     pub(super) at: u64,
     /// Its bytes, but for the zeros that a file is laid out with beforehand.

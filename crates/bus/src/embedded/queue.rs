@@ -63,8 +63,8 @@ impl Shared {
         Ok(topic)
     }
 
-    /// Waits until the topic has room for `bytes` of payload, and takes it, unless the bus is closed.
-    /// The caller holds the topic's turn.
+    /// Waits until the topic has room for `bytes` of payload, and takes it, unless the bus is
+    /// closed. The caller holds the topic's turn.
     pub(super) async fn room(&self, topic: &Arc<Topic>, bytes: u64) -> Result<Room, BusError> {
         loop {
             if self.queue.is_stopping() {
