@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use alluvium_tests::platform::MAP;
-use alluvium_tests::syscalls::{Call, read, traced};
+use alluvium_tests::syscalls::{Call, NAMING, read, traced};
 use alluvium_tests::{TestPlatform, Workload};
 use serde_json::Value;
 
@@ -88,7 +88,8 @@ fn a_commit_counts_only_on_what_is_on_the_disk_and_is_there_before_anything_is_a
         let file = platform.write(name, &lines);
         let args = ["publish", "shop.customers", file.to_str().unwrap(), "--map", MAP, "--wait"];
         let trace = platform.folder().join("trace.txt");
-        let Some(mut command) = traced(&platform.command(&args), &trace) else { return };
+        let command = platform.command(&args);
+        let Some(mut command) = traced(&command, NAMING, &trace) else { return };
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         for call in read(&std::fs::read_to_string(&trace).unwrap()) {
@@ -109,7 +110,7 @@ fn a_commit_counts_only_on_what_is_on_the_disk_and_is_there_before_anything_is_a
                     objects += usize::from(to.components().any(|c| c.as_os_str() == "raw"));
                     disk.named(&from, &to);
                 }
-                Call::Naming { .. } => {}
+                _ => {}
             }
         }
         // The command has said that it is done: nothing waits for a sync any more.

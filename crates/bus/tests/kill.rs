@@ -15,11 +15,13 @@ use crate::support::{OWNER, open, page, record, topic};
 use alluvium_bus::testkit::noise;
 
 const FOLDER: &str = "ALLUVIUM_TEST_BUS_FOLDER";
-const MESSAGES: u64 = 3;
+pub(crate) const MESSAGES: u64 = 3;
+/// A message is longer on the disk.
+pub(crate) const MESSAGE_BYTES: usize = 60_000;
 
 fn payload(page: u64, message: u64) -> Vec<u8> {
     let mut bytes = format!("{page} {message} ").into_bytes();
-    bytes.extend(noise(page * MESSAGES + message, 60_000));
+    bytes.extend(noise(page * MESSAGES + message, MESSAGE_BYTES));
     bytes
 }
 
@@ -27,13 +29,15 @@ fn pushed() -> EntityId {
     "shop.pushed".parse().unwrap()
 }
 
-/// The child: publishes until it is killed, and prints `ack PAGE OFFSET` after each page. Beside it
-/// a second publisher pushes small messages, and raw commits, so that retention is at work too.
+/// The child: says `pid NUMBER`, publishes until it is killed, and prints `ack PAGE OFFSET` after
+/// each page. Beside it a second publisher pushes small messages, and raw commits, so that
+/// retention is at work too.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the test below runs it as a process of its own"]
 async fn publish_until_killed() {
     #[allow(clippy::disallowed_methods, reason = "the parent test says where to write")]
     let Ok(folder) = std::env::var(FOLDER) else { return };
+    writeln!(std::io::stdout(), "pid {}", std::process::id()).unwrap();
     let settings = BusSettings { retention_bytes: 24 << 20, ..BusSettings::default() };
     let bus = EmbeddedBus::open(Path::new(&folder), settings, Arc::new(SystemClock)).unwrap();
     let beside = Arc::clone(&bus);
@@ -56,14 +60,15 @@ async fn publish_until_killed() {
     }
 }
 
+pub(crate) fn child(folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "kill::publish_until_killed", "--ignored", "--nocapture"]);
+    command.env(FOLDER, folder);
+    command
+}
+
 fn start(folder: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill::publish_until_killed", "--ignored", "--nocapture"])
-        .env(FOLDER, folder)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    child(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Lets the child publish for `moment` after its first acknowledgement, kills it, and returns the

@@ -5,8 +5,14 @@ mod contract;
 mod embedded;
 mod kafka;
 mod kill;
+mod lost;
 mod moving;
 mod nats;
+mod power_cut;
 mod speed;
 mod support;
+#[path = "../../../tests/src/syscalls.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the end-to-end tests read traces with it too")]
+mod syscalls;
 mod torn;
+mod waiting;

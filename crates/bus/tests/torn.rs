@@ -126,6 +126,67 @@ async fn damage_before_pages_that_were_acknowledged_is_told_and_cuts_nothing_off
     }
 }
 
+/// A journal that was just made has nothing in it yet. The engine alone would cut off what stands
+/// behind the damage in the one before, since no item begins there.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_a_journal_that_has_a_successor_is_told() {
+    for begun in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path()).await;
+        let full = journal(folder.path());
+        let bytes = std::fs::read(&full).unwrap();
+        let payload = noise(30, 9000);
+        let at = bytes.windows(64).position(|part| part == &payload[4000..4064]).unwrap() as u64;
+        write_at(&full, at, &[0; 9000]);
+        let before = std::fs::read(&full).unwrap();
+        let next = folder.path().join("1.jnl");
+        assert_ne!(full, next);
+        std::fs::write(&next, if begun { vec![1; 100] } else { vec![0; 100] }).unwrap();
+        let clock = std::sync::Arc::new(alluvium_model::SystemClock);
+        let opened = alluvium_bus::EmbeddedBus::open(folder.path(), Default::default(), clock);
+        let refused = opened.map(drop).unwrap_err();
+        assert!(matches!(&refused, alluvium_model::BusError::Corrupt(_)), "{refused:?}");
+        assert_eq!(std::fs::read(&full).unwrap(), before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_in_a_journal_that_has_a_successor_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    std::fs::write(folder.path().join("1.jnl"), vec![0; 1 << 20]).unwrap();
+    check(folder.path(), PAGES).await;
+}
+
+/// The engine marks its version last, and does not begin anew over what it has made before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_was_killed_while_it_was_made_is_made_again() {
+    for version in [None, Some(b"")] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("keyspaces")).unwrap();
+        std::fs::write(folder.path().join("lock"), b"").unwrap();
+        std::fs::write(folder.path().join("0.jnl"), vec![0; 1 << 20]).unwrap();
+        if let Some(version) = version {
+            std::fs::write(folder.path().join("version"), version).unwrap();
+        }
+        fill(folder.path()).await;
+        check(folder.path(), PAGES).await;
+    }
+}
+
+/// A bus that has lost its version is no unfinished one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_has_pages_is_never_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    let kept = std::fs::read(journal(folder.path())).unwrap();
+    std::fs::remove_file(folder.path().join("version")).unwrap();
+    let clock = std::sync::Arc::new(alluvium_model::SystemClock);
+    let opened = alluvium_bus::EmbeddedBus::open(folder.path(), Default::default(), clock);
+    assert!(opened.is_err());
+    assert_eq!(std::fs::read(journal(folder.path())).unwrap(), kept);
+}
+
 /// The last page may be one that was written and not synced: nobody was told that it stands.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_tail_with_one_whole_page_a_copy_is_kept() {

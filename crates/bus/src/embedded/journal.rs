@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::folder::sync_folder;
+
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
@@ -24,7 +26,8 @@ const CHUNK: usize = 1 << 16;
 
 /// What stands behind the last whole batch of the newest journal file.
 pub(super) struct Tail {
-    path: PathBuf,
+    /// The file.
+    pub(super) path: PathBuf,
     /// Where it begins.
     pub(super) at: u64,
     /// Its bytes, but for the zeros that a file is laid out with beforehand.
@@ -34,9 +37,10 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Looks at the newest journal file in `folder`. The caller holds the folder's lock.
+    /// Looks at the newest journal file in `folder` that something stands in. The caller holds the
+    /// folder's lock.
     pub(super) fn of(folder: &Path, is_page: fn(&[u8]) -> bool) -> io::Result<Option<Self>> {
-        let Some(path) = newest(folder)? else { return Ok(None) };
+        let Some(path) = written(folder)?.pop() else { return Ok(None) };
         let mut file = File::open(&path)?;
         let at = end_of_last_batch(&file)?;
         let end = last_byte_that_is_not_zero(&mut file, at)?;
@@ -68,6 +72,7 @@ impl Tail {
             let mut kept = File::create(aside)?;
             kept.write_all(&self.bytes)?;
             kept.sync_all()?;
+            self.path.parent().map_or(Ok(()), sync_folder)?;
         }
         let file = OpenOptions::new().write(true).open(&self.path)?;
         file.set_len(self.at)?;
@@ -76,8 +81,36 @@ impl Tail {
     }
 }
 
-fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let mut newest: Option<(u64, PathBuf)> = None;
+/// Where the first damage stands in a journal that has a successor. Each was synced before its
+/// successor was made, so no kill and no power cut has left it. The caller holds the folder's lock.
+pub(super) fn damage(folder: &Path) -> io::Result<Option<(PathBuf, u64)>> {
+    let mut files = written(folder)?;
+    files.pop();
+    for path in files {
+        let mut file = File::open(&path)?;
+        let at = end_of_last_batch(&file)?;
+        if last_byte_that_is_not_zero(&mut file, at)? > at {
+            return Ok(Some((path, at)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether nothing was ever written into a journal file.
+pub(super) fn is_blank(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let n = file.read(&mut chunk)?;
+        if n == 0 || chunk[..n].iter().any(|byte| *byte != 0) {
+            return Ok(n == 0);
+        }
+    }
+}
+
+/// The journal files that something stands in, oldest first.
+fn written(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files: Vec<(u64, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_none_or(|e| e != "jnl") {
@@ -85,12 +118,13 @@ fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
         }
         let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
         if let Some(number) = number
-            && newest.as_ref().is_none_or(|(n, _)| number > *n)
+            && !is_blank(&path)?
         {
-            newest = Some((number, path));
+            files.push((number, path));
         }
     }
-    Ok(newest.map(|(_, path)| path))
+    files.sort();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
 fn end_of_last_batch(file: &File) -> io::Result<u64> {

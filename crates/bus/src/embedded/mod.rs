@@ -5,6 +5,7 @@
 
 mod block;
 mod cache;
+mod folder;
 mod journal;
 mod mishap;
 mod queue;
@@ -33,7 +34,7 @@ use self::cache::Cache;
 use self::queue::{Queue, Request, Shared, closed};
 use self::store::Store;
 use self::subscriber::EmbeddedSubscriber;
-use self::topic::{Tip, Topic};
+use self::topic::Topic;
 use crate::{Bus, BusSettings, BusStats, Mark, Tenant, TopicStats};
 
 /// How many pages may wait for the writer.
@@ -50,7 +51,6 @@ const SMALL_PAGE_BYTES: usize = 16 << 10;
 pub struct EmbeddedBus {
     shared: Arc<Shared>,
     waiting: Arc<Semaphore>,
-    creating: tokio::sync::Mutex<()>,
     writer: Mutex<Option<writer::Running>>,
 }
 
@@ -73,6 +73,7 @@ impl EmbeddedBus {
             settings,
             clock,
             topics: RwLock::new(topics),
+            creating: Mutex::default(),
             queue: Queue::default(),
             group_commits: AtomicU64::default(),
             pages: AtomicU64::default(),
@@ -82,7 +83,6 @@ impl EmbeddedBus {
         Ok(Arc::new(Self {
             shared,
             waiting: Arc::new(Semaphore::new(MAX_WAITING_PAGES)),
-            creating: tokio::sync::Mutex::default(),
             writer: Mutex::new(Some(writer)),
         }))
     }
@@ -90,7 +90,7 @@ impl EmbeddedBus {
     /// Writes what waits, and takes nothing more. The folder is free again when the bus and all
     /// its subscribers are dropped.
     pub async fn close(&self) {
-        self.shared.queue.stop();
+        self.shared.stop();
         let writer = self.take_writer();
         let joined = tokio::task::spawn_blocking(move || writer.map(writer::Running::join)).await;
         if let Err(error) = joined {
@@ -125,38 +125,24 @@ impl EmbeddedBus {
         stats
     }
 
-    fn known(&self, topic: &EntityId) -> Option<Arc<Topic>> {
-        let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.get(topic).cloned()
+    /// Loses the block of a message, as a fault of the disk would.
+    ///
+    /// [`BusError::Corrupt`] if there is no such topic.
+    #[cfg(feature = "testkit")]
+    pub fn lose_block(&self, topic: &EntityId, offset: u64) -> Result<(), BusError> {
+        let known = self.shared.known(topic);
+        let known = known.ok_or_else(|| BusError::Corrupt(format!("there is no topic {topic}")))?;
+        self.shared.store.lose_block(known.number, offset)
     }
 
     /// The topic, created durably if it is not there.
     async fn topic(&self, id: &EntityId) -> Result<Arc<Topic>, BusError> {
-        if let Some(topic) = self.known(id) {
+        if let Some(topic) = self.shared.known(id) {
             return Ok(topic);
         }
-        let _only_one = self.creating.lock().await;
-        if let Some(topic) = self.known(id) {
-            return Ok(topic);
-        }
-        let (number, epoch) = self.next_topic();
-        let (shared, name) = (Arc::clone(&self.shared), id.clone());
-        blocking(move || shared.store.create_topic(&name, number, epoch)).await?;
-        let topic =
-            Topic::new(id.clone(), number, epoch, Tip::default(), Default::default(), [None; 3]);
-        let topic = Arc::new(topic);
-        let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
-        topics.insert(id.clone(), Arc::clone(&topic));
-        Ok(topic)
-    }
-
-    /// The number and the epoch of the next topic, both above all that the database has seen.
-    fn next_topic(&self) -> (u32, Epoch) {
-        let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let number = topics.values().map(|t| t.number + 1).max().unwrap_or(0);
-        let last = topics.values().map(|t| t.epoch.0).max().unwrap_or(0);
-        let now = u64::try_from(self.shared.clock.now().as_millisecond()).unwrap_or(0);
-        (number, Epoch(now.max(last + 1)))
+        // It goes on to its end also if the caller does not: a number is never given to two topics.
+        let (shared, id) = (Arc::clone(&self.shared), id.clone());
+        blocking(move || shared.create(&id)).await
     }
 
     fn check_sizes(&self, page: &EncodedPage) -> Result<(), BusError> {
@@ -174,7 +160,7 @@ impl EmbeddedBus {
 
 impl Drop for EmbeddedBus {
     fn drop(&mut self) {
-        self.shared.queue.stop();
+        self.shared.stop();
         if let Some(writer) = self.take_writer() {
             writer.join();
         }
@@ -195,7 +181,7 @@ impl Publisher for EmbeddedBus {
             None
         } else {
             let _turn = topic.turn.lock().await;
-            Some(topic.room(page.bytes() as u64, self.shared.settings.max_unlanded_bytes).await)
+            Some(self.shared.room(&topic, page.bytes() as u64).await?)
         };
         let messages = prepare(page.messages).await?;
         let place = Arc::clone(&self.waiting).acquire_owned().await;
@@ -213,7 +199,7 @@ impl Publisher for EmbeddedBus {
     }
 
     async fn cursor(&self, topic: &EntityId) -> Result<Option<CursorRecord>, BusError> {
-        Ok(self.known(topic).and_then(|t| t.tip().cursor))
+        Ok(self.shared.known(topic).and_then(|t| t.tip().cursor))
     }
 
     async fn end(&self, topic: &EntityId) -> Result<(Epoch, u64), BusError> {

@@ -6,13 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use alluvium_model::port::Published;
-use alluvium_model::{BusError, Clock, CursorRecord, EntityId};
+use alluvium_model::{BusError, Clock, CursorRecord, EntityId, Epoch};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::block::Prepared;
 use super::cache::Cache;
 use super::store::Store;
-use super::topic::{Room, Topic};
+use super::topic::{Room, Tip, Topic};
 use crate::BusSettings;
 
 const MAX_GROUP_PAGES: usize = 512;
@@ -35,9 +35,69 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cache: Cache,
     pub(super) topics: RwLock<HashMap<EntityId, Arc<Topic>>>,
+    /// Held by who creates a topic.
+    pub(super) creating: Mutex<()>,
     pub(super) queue: Queue,
     pub(super) group_commits: AtomicU64,
     pub(super) pages: AtomicU64,
+}
+
+impl Shared {
+    /// The topic, if it is there.
+    pub(super) fn known(&self, topic: &EntityId) -> Option<Arc<Topic>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    /// The topic, created durably if it is not there. Blocks the thread.
+    pub(super) fn create(&self, id: &EntityId) -> Result<Arc<Topic>, BusError> {
+        let _only_one = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topic) = self.known(id) {
+            return Ok(topic);
+        }
+        let (number, epoch) = self.next_topic();
+        self.store.create_topic(id, number, epoch)?;
+        let (tip, weights) = (Tip::default(), VecDeque::new());
+        let topic = Arc::new(Topic::new(id.clone(), number, epoch, tip, weights, [None; 3]));
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.insert(id.clone(), Arc::clone(&topic));
+        Ok(topic)
+    }
+
+    /// Waits until the topic has room for `bytes` of payload, and takes it, unless the bus is
+    /// closed. The caller holds the topic's turn.
+    pub(super) async fn room(&self, topic: &Arc<Topic>, bytes: u64) -> Result<Room, BusError> {
+        loop {
+            if self.queue.is_stopping() {
+                return Err(closed());
+            }
+            if let Some(room) = topic.take_room(bytes, self.settings.max_unlanded_bytes) {
+                return Ok(room);
+            }
+            topic.room.notified().await;
+        }
+    }
+
+    /// The writer finishes what waits, and ends; who waits for room is told.
+    pub(super) fn stop(&self) {
+        self.queue.stop();
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.values().for_each(|topic| topic.room.notify_one());
+    }
+
+    /// The writer has ended: nobody takes what still waits.
+    pub(super) fn abandon(&self) {
+        self.stop();
+        self.queue.abandon();
+    }
+
+    /// The number and the epoch of the next topic, both above all that the database has seen.
+    fn next_topic(&self) -> (u32, Epoch) {
+        let now = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let number = topics.values().map(|t| t.number + 1).max().unwrap_or(0);
+        let last = topics.values().map(|t| t.epoch.0).max().unwrap_or(0);
+        (number, Epoch(now.max(last + 1)))
+    }
 }
 
 /// What waits for the writer.
@@ -99,9 +159,18 @@ impl Queue {
     }
 
     /// The writer finishes what waits, and ends.
-    pub(super) fn stop(&self) {
+    fn stop(&self) {
         self.lock().stopping = true;
         self.arrived.notify_one();
+    }
+
+    /// Drops what waits; whoever waits for an answer sees that none comes.
+    fn abandon(&self) {
+        let dropped = {
+            let mut waiting = self.lock();
+            (std::mem::take(&mut waiting.requests), std::mem::take(&mut waiting.retained))
+        };
+        drop(dropped);
     }
 
     /// Waits for work, as long as `patience`.

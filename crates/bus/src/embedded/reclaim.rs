@@ -1,7 +1,6 @@
 //! The thread that gives back the disk space of removed blocks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::queue::Shared;
@@ -9,30 +8,25 @@ use super::queue::Shared;
 /// The thread, of which there is never more than one.
 #[derive(Default)]
 pub(super) struct Reclaim {
-    running: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reclaim {
     /// Whether it was started: not while an earlier one still runs.
     pub(super) fn start(&mut self, shared: &Arc<Shared>) -> bool {
-        if self.running.swap(true, Ordering::AcqRel) {
+        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return false;
         }
         self.join();
-        let (shared, running) = (Arc::clone(shared), Arc::clone(&self.running));
+        let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("bus-reclaim".to_owned()).spawn(move || {
             if let Err(error) = shared.store.reclaim(|| shared.queue.is_stopping()) {
                 tracing::warn!(%error, "the bus could not give disk space back");
             }
-            running.store(false, Ordering::Release);
         });
         match thread {
             Ok(thread) => self.thread = Some(thread),
-            Err(error) => {
-                tracing::warn!(%error, "the bus could not give disk space back");
-                self.running.store(false, Ordering::Release);
-            }
+            Err(error) => tracing::warn!(%error, "the bus could not give disk space back"),
         }
         true
     }

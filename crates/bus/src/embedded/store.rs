@@ -5,8 +5,6 @@
 //! block. `meta` holds a topic's record, end, cursor record and the layers' commits, one key each.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,11 +14,10 @@ use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
 };
 
-use super::journal::Tail;
+use super::folder;
 use super::mishap::{damaged, explain};
 use super::record::{
-    END, TopicRecord, is_end, json, message_key, meta_key, read_end, read_weight, write_end,
-    write_weight,
+    END, TopicRecord, json, message_key, meta_key, read_end, read_weight, write_end, write_weight,
 };
 use super::topic::{Tip, Topic, Weight};
 use crate::Mark;
@@ -61,7 +58,7 @@ pub(super) struct Batch<'a> {
 impl Store {
     /// Opens the folder at `path`, creating it if it is not there, and reads its topics.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Topic>), BusError> {
-        mend(path)?;
+        folder::mend(path)?;
         let failed = |e| explain(&e, path);
         let db = Database::builder(path)
             .cache_size(ENGINE_CACHE_BYTES)
@@ -78,6 +75,7 @@ impl Store {
         let blocks = db.keyspace("blocks", large).map_err(failed)?;
         let index = db.keyspace("index", small).map_err(failed)?;
         let meta = db.keyspace("meta", small).map_err(failed)?;
+        folder::settle(path).map_err(|e| failed(fjall::Error::Io(e)))?;
         let store = Self { db, blocks, index, meta, path: path.to_owned() };
         store.check_format()?;
         let topics = store.topics()?;
@@ -118,6 +116,14 @@ impl Store {
     pub(super) fn block(&self, topic: u32, offset: u64) -> Result<Option<Bytes>, BusError> {
         let block = self.blocks.get(message_key(topic, offset)).map_err(|e| self.explain(&e))?;
         Ok(block.map(Bytes::from_owner))
+    }
+
+    /// Loses the block of a message, as a fault of the engine or of the disk would.
+    #[cfg(feature = "testkit")]
+    pub(super) fn lose_block(&self, topic: u32, offset: u64) -> Result<(), BusError> {
+        let mut batch = self.batch();
+        batch.batch.remove(&self.blocks, message_key(topic, offset));
+        batch.sync()
     }
 
     /// Bytes on disk.
@@ -305,42 +311,4 @@ impl Batch<'_> {
     ) {
         self.batch.insert(keyspace, key, value);
     }
-}
-
-/// Cuts off a torn tail, unless another process has the folder open.
-fn mend(path: &Path) -> Result<(), BusError> {
-    let lock = match OpenOptions::new().read(true).write(true).open(path.join("lock")) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(explain(&fjall::Error::Io(e), path)),
-    };
-    if lock.try_lock().is_err() {
-        return Ok(());
-    }
-    let done = cut_tail(path);
-    lock.unlock().map_err(|e| explain(&fjall::Error::Io(e), path))?;
-    done
-}
-
-fn cut_tail(path: &Path) -> Result<(), BusError> {
-    let failed = |e| explain(&fjall::Error::Io(e), path);
-    let Some(tail) = Tail::of(path, is_end).map_err(failed)? else { return Ok(()) };
-    let (place, bytes, at) = (path.display(), tail.len(), tail.at);
-    if tail.was_acknowledged() {
-        return Err(BusError::Corrupt(format!(
-            "the journal in {place} is damaged at byte {at}, and pages that were acknowledged stand \
-             behind that: put back a copy of the folder, or remove it and go on as after a lost bus"
-        )));
-    }
-    match tail.cut().map_err(failed)? {
-        None => {
-            tracing::warn!(bytes, path = %place, "the bus was not closed properly; dropped a torn tail");
-        }
-        Some(aside) => tracing::error!(
-            bytes, path = %place, kept = %aside.display(),
-            "the bus was not closed properly; a page whose publisher was not told that it stands was \
-             dropped with a torn tail"
-        ),
-    }
-    Ok(())
 }

@@ -40,7 +40,8 @@ pub(super) struct Topic {
     pub(super) end: watch::Sender<u64>,
     /// Held by the publisher whose turn it is to wait for room.
     pub(super) turn: tokio::sync::Mutex<()>,
-    room: Notify,
+    /// Told when there may be more room.
+    pub(super) room: Notify,
     state: Mutex<State>,
 }
 
@@ -107,20 +108,15 @@ impl Topic {
         self.end.send_replace(end);
     }
 
-    /// Waits until the topic has room for `bytes` of payload, and takes it. The caller holds the
-    /// topic's turn.
-    pub(super) async fn room(self: &Arc<Self>, bytes: u64, limit: u64) -> Room {
-        loop {
-            {
-                let mut state = self.lock();
-                let taken = state.unlanded + state.reserved;
-                if taken == 0 || taken.saturating_add(bytes) <= limit {
-                    state.reserved += bytes;
-                    return Room { topic: Arc::clone(self), bytes };
-                }
-            }
-            self.room.notified().await;
-        }
+    /// Takes room for `bytes` of payload, if there is so much.
+    pub(super) fn take_room(self: &Arc<Self>, bytes: u64, limit: u64) -> Option<Room> {
+        let mut state = self.lock();
+        let taken = state.unlanded + state.reserved;
+        let fits = taken == 0 || taken.saturating_add(bytes) <= limit;
+        fits.then(|| {
+            state.reserved += bytes;
+            Room { topic: Arc::clone(self), bytes }
+        })
     }
 
     /// How far a fetch that goes on after `at` may reach; `None` if there is nothing yet.

@@ -37,15 +37,26 @@ pub(super) struct Running {
     ended: mpsc::Receiver<()>,
 }
 
-/// Starts the writer. It ends after `Queue::stop`.
+/// Starts the writer. It ends after [`Shared::stop`].
 pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Running> {
+    let leaves = Leaves(Arc::clone(&shared));
     let writer = Writer { shared, failed: None, removed: 0, reclaim: Reclaim::default() };
     let (ends, ended) = mpsc::channel();
     let thread = std::thread::Builder::new().name("bus-writer".to_owned()).spawn(move || {
+        let _ends: mpsc::Sender<()> = ends;
+        let _leaves = leaves;
         writer.run();
-        drop(ends);
     })?;
     Ok(Running { thread, ended })
+}
+
+/// Held by the writer. However it ends, also in a panic, nobody goes on waiting for it.
+struct Leaves(Arc<Shared>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 impl Running {
