@@ -15,7 +15,6 @@ pub mod chaos;
 pub mod http;
 pub mod nats;
 pub mod platform;
-pub mod syscalls;
 pub mod wait;
 pub mod workload;
 

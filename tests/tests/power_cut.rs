@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use alluvium_testkit::syscalls::{Call, NAMING, read, traced};
 use alluvium_tests::platform::MAP;
-use alluvium_tests::syscalls::{Call, NAMING, read, traced};
 use alluvium_tests::{TestPlatform, Workload};
 use serde_json::Value;
 

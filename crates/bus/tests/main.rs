@@ -11,8 +11,5 @@ mod nats;
 mod power_cut;
 mod speed;
 mod support;
-#[path = "../../../tests/src/syscalls.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the end-to-end tests read traces with it too")]
-mod syscalls;
 mod torn;
 mod waiting;

@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use alluvium_testkit::signal;
 
 use crate::kill::{MESSAGE_BYTES, MESSAGES, child};
-use crate::syscalls::{Call, WRITING, read, traced};
+use alluvium_testkit::syscalls::{Call, WRITING, read, traced};
 
 /// How many pages are published into the second journal.
 const PAGES_AFTER_ROTATION: usize = 20;

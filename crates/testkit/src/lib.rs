@@ -25,6 +25,7 @@ mod proxy;
 mod s3;
 mod server;
 mod small_disk;
+pub mod syscalls;
 
 pub use certificates::Certificates;
 pub use gate::Gate;

@@ -42,7 +42,7 @@ pub fn traced(command: &Command, calls: &str, trace: &Path) -> Option<Command> {
     // Names of files are told in full, whatever the length of other texts.
     outer.args(["-f", "-y", "-qq", "-s", "256", "-e", &calls, "-o"]).arg(trace);
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        assert!(!alluvium_testkit::required(), "strace is not installed (Debian package `strace`)");
+        assert!(!crate::required(), "strace is not installed (Debian package `strace`)");
         eprintln!("SKIPPED: strace is not installed (Debian package `strace`)");
         return None;
     }
