@@ -24,6 +24,7 @@ mod settings;
 mod shared;
 mod subscriber;
 mod topic;
+mod transaction;
 
 #[cfg(test)]
 mod tests;
