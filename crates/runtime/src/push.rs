@@ -191,20 +191,22 @@ async fn publish_at(
     let publisher = &context.platform.publisher;
     let (records, started) = (page.records(), context.platform.clock.instant());
     let mut attempts = Attempts::new(&context.platform.settings.retry);
-    loop {
-        let given = Some(record.clone());
-        let Err(error) = publisher.publish(entity, page.clone(), given).await else { break };
+    let place = loop {
+        let error = match publisher.publish(entity, page.clone(), Some(record.clone())).await {
+            Ok(Published { span }) => break (span.epoch, span.to),
+            Err(error) => error,
+        };
         // It may have been written though failure was reported: the bus knows.
         if publisher.cursor(entity).await.is_ok_and(|found| found.as_ref() == Some(record)) {
-            break;
+            break publisher.end(entity).await?;
         }
         let stop = &context.stop.all;
         if attempts.pause(error.remedy(), stop).await.is_err() || stop.is_cancelled() {
             return Err(error.into());
         }
-    }
+    };
     context.platform.metrics.published(entity, records, context.platform.clock.since(started));
-    Ok(publisher.end(entity).await?)
+    Ok(place)
 }
 
 /// Publishes a page without cursor. A page that was written though failure was reported is written

@@ -26,7 +26,7 @@ impl Door {
         if code == Some(Code::AllBrokersDown) {
             self.shut = true;
         } else if let Some((broker, why)) = told.split_once(": ") {
-            let refusal = code.is_some_and(is_refusal) || is_alert(why);
+            let refusal = (code.is_some_and(is_refusal) && !is_broken(why)) || is_alert(why);
             self.failures.insert(broker.to_owned(), Failure { why: why.to_owned(), refusal });
         }
     }
@@ -48,7 +48,7 @@ impl Door {
     }
 }
 
-/// Whether it is the log-in that fails, or TLS; a line that broke while TLS began has another code.
+/// Whether it is the log-in that fails, or TLS.
 fn is_refusal(code: Code) -> bool {
     matches!(
         code,
@@ -58,6 +58,12 @@ fn is_refusal(code: Code) -> bool {
             | Code::IllegalSASLState
             | Code::SSL
     )
+}
+
+/// Whether the line broke, or nobody answered: where that is while somebody logs in or TLS begins,
+/// librdkafka calls it a failure of these.
+fn is_broken(why: &str) -> bool {
+    ["Local: ", "SSL transport error", "Disconnected"].iter().any(|known| why.contains(known))
 }
 
 /// Whether the broker has ended TLS and said why. With TLS 1.3, a certificate of ours that it does not
@@ -111,8 +117,17 @@ mod tests {
         let shut = (Code::AllBrokersDown, "", "");
         let alert = door(&[(Code::BrokerTransportFailure, "one:9092", ALERT), shut]);
         assert!(alert.refusal().is_some());
-        let mut broke = door(&[shut]);
-        broke.failed(None, "ssl://one:9092/bootstrap: Disconnected: connection closed by peer");
-        assert_eq!(broke.refusal(), None);
+        for (code, why) in [
+            (Code::BrokerTransportFailure, "Disconnected: connection closed by peer"),
+            (
+                Code::Authentication,
+                "SASL SCRAM-SHA-512 mechanism handshake failed: Local: Broker transport failure: \
+                 broker's supported mechanisms: ",
+            ),
+            (Code::Authentication, "Disconnected: hung up"),
+            (Code::SSL, "SSL transport error: Connection timed out"),
+        ] {
+            assert_eq!(door(&[(code, "one:9092", why), shut]).refusal(), None, "{why}");
+        }
     }
 }

@@ -18,9 +18,9 @@ use bytes::Bytes;
 
 use super::connect::REQUEST_TIMEOUT;
 
-/// So long a connection that broke may take to come back until who asks is told: where a server is
-/// there, it takes less.
-const FLAP: Duration = Duration::from_millis(500);
+/// So long a connection that broke may take to come back until who asks is told: a server that is
+/// started anew is there again by then.
+const FLAP: Duration = Duration::from_secs(3);
 /// How often it is looked whether it is back.
 const LOOK: Duration = Duration::from_millis(20);
 

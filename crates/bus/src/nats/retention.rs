@@ -6,7 +6,7 @@ use alluvium_model::{BusError, Layer};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::Info;
 
-use super::headers::{self, micros};
+use super::headers::{self, Totals, micros};
 use super::topic::{Topic, first_after};
 use super::{Shared, api, records};
 
@@ -19,13 +19,13 @@ pub(super) async fn retain(shared: &Shared, topic: &Arc<Topic>) -> Result<(), Bu
     let (first, landed) = (first_after(&info), topic.landed().min(info.state.last_sequence));
     let mut to = first;
     if let Some(oldest) = too_old(shared, &info) {
-        let is_old = |m: &StreamMessage| micros(m.time) < oldest;
+        let is_old = async |m: &StreamMessage| Ok(micros(m.time) < oldest);
         to = last_that(shared, topic, (to, landed), is_old).await?;
     }
     if let Some(surplus) = surplus(shared, topic, &info).await? {
-        // One of somebody else tells nothing, and goes with its neighbours.
-        let is_over = |m: &StreamMessage| {
-            headers::totals(Some(&m.headers)).is_none_or(|totals| totals.bytes <= surplus)
+        let is_over = async |m: &StreamMessage| {
+            let totals = shared.totals_with(&topic.stream, m, (first, Totals::default())).await?;
+            Ok(totals.bytes <= surplus)
         };
         to = to.max(last_that(shared, topic, (first, landed), is_over).await?);
     }
@@ -89,7 +89,8 @@ async fn surplus(shared: &Shared, topic: &Topic, info: &Info) -> Result<Option<u
     }
     let first = api::message(&shared.js, &topic.stream, info.state.first_sequence).await?;
     let Some(first) = first else { return Ok(None) };
-    let totals = headers::totals(Some(&first.headers)).unwrap_or_default();
+    // One of somebody else tells nothing, and what stood before it is gone: the next one tells.
+    let Some(totals) = headers::totals(Some(&first.headers)) else { return Ok(None) };
     let before = totals.bytes.saturating_sub(first.payload.len() as u64);
     let payload = topic.totals().bytes.saturating_sub(before);
     // The headers' share is taken to be the same everywhere.
@@ -103,14 +104,18 @@ async fn last_that(
     shared: &Shared,
     topic: &Topic,
     (after, to): (u64, u64),
-    goes: impl Fn(&StreamMessage) -> bool,
+    goes: impl AsyncFn(&StreamMessage) -> Result<bool, BusError>,
 ) -> Result<u64, BusError> {
     let (mut low, mut high) = (after, to);
     while low < high {
         let middle = low + (high - low).div_ceil(2);
         // One that somebody removed by hand goes with its neighbours.
         let message = api::message(&shared.js, &topic.stream, middle).await?;
-        match message.is_none_or(|message| goes(&message)) {
+        let goes = match message {
+            Some(message) => goes(&message).await?,
+            None => true,
+        };
+        match goes {
             true => low = middle,
             false => high = middle - 1,
         }

@@ -183,7 +183,8 @@ impl Topic {
         let state = self.lock();
         // Only what raw has landed goes, so it knows the last that went.
         let landed = state.landed.filter(|landed| landed.offset == end);
-        let totals = landed.map_or(state.totals, |landed| landed.totals());
+        let totals = landed.and_then(|landed| landed.known());
+        let totals = totals.map_or(state.totals, |(_, totals)| totals);
         let published_at_us = landed.map_or(0, |landed| landed.published_at_us);
         let published_at_us = if published_at_us > 0 { published_at_us } else { state.last_us };
         Tip { end, totals, published_at_us, ..Tip::default() }

@@ -26,6 +26,15 @@ pub(super) struct Merging {
     merged_bytes: AtomicU64,
 }
 
+/// Somebody merges, until this is dropped.
+struct AtWork(Arc<Merging>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.store(false, Ordering::Release);
+    }
+}
+
 impl Merging {
     /// Of states whose tables in memory go to the disk at `memtable` bytes.
     pub(super) fn of(states: &Keyspace, memtable: u64) -> Self {
@@ -42,10 +51,11 @@ impl Merging {
         }
         let (merging, states) = (Arc::clone(self), states.clone());
         let merge = move || {
-            if let Err(error) = merging.merge(&states) {
+            // Also where it breaks down.
+            let merging = AtWork(merging);
+            if let Err(error) = merging.0.merge(&states) {
                 tracing::warn!(%error, "the key index could not be merged; it is tried again");
             }
-            merging.at_work.store(false, Ordering::Release);
         };
         let begun = std::thread::Builder::new().name("key-index-merge".to_owned()).spawn(merge);
         if let Err(error) = begun {

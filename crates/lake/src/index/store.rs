@@ -373,19 +373,19 @@ mod tests {
     #[test]
     fn all_handles_of_an_index_know_what_was_merged() {
         let (_dir, store, index) = index();
-        let add = |parts: std::ops::Range<u128>| {
+        let add = |parts: std::ops::Range<u128>, keys: u128| {
             for part in parts {
-                let entries = (0..2_000).map(|key: u128| (key << 64 | part, [7; 64].as_slice()));
+                let entries = (0..keys).map(|key| (key << 64 | part, [7; 64].as_slice()));
                 index.bulk_current(entries).unwrap();
             }
         };
-        add(0..12);
+        add(0..12, 2_000);
         let other = store.entity(&"shop.orders".parse().unwrap()).unwrap();
         index.merge().unwrap();
-        add(12..16);
+        add(12..16, 2_000);
         assert!(index.current.l0_table_count() >= 4, "so many are worth merging");
         assert!(!other.merging.is_due(&other.current), "what was added is a third");
-        add(16..28);
-        assert!(other.merging.is_due(&other.current));
+        add(16..20, 10_000);
+        assert!(other.merging.is_due(&other.current), "more was added than was there");
     }
 }

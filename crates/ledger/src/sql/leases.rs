@@ -24,6 +24,10 @@ const LIST: &str = include_str!("../../queries/lease_list.sql");
 /// Leases with the tokens that they are held with.
 pub(super) type Held = [(LeaseName, FencingToken)];
 
+/// When a lease ends that is given back: before any time that somebody who wants to prolong it has
+/// read, however long ago.
+const GIVEN_BACK: Timestamp = Timestamp::UNIX_EPOCH;
+
 /// So many leases go into one statement, which takes only so many values.
 const AT_ONCE: usize = 2_000;
 
@@ -75,6 +79,7 @@ pub(super) async fn release(
         .bind(name.as_str())
         .bind(signed(token.0))
         .bind(time::text(now))
+        .bind(time::text(GIVEN_BACK))
         .execute(ledger.writer(), DOING)
         .await?;
     Ok(done > 0)
@@ -116,23 +121,23 @@ pub(super) async fn acquire_many(
 pub(super) async fn release_many(ledger: &SqlLedger, held: &Held) -> Result<(), LedgerError> {
     const DOING: &str = "take leases back";
     let (mut tx, now) = ledger.begin_at(DOING).await?;
-    prolong_many(&mut tx, held, now, Duration::ZERO).await?;
+    prolong_many(&mut tx, held, now, GIVEN_BACK).await?;
     tx.commit(DOING).await
 }
 
-/// Prolongs leases, and tells which were. With no time left, they are given back.
+/// Sets until when leases are held, and tells of which that was done: none that has run out.
 pub(super) async fn prolong_many(
     tx: &mut Tx,
     held: &Held,
     now: Timestamp,
-    ttl: Duration,
+    until: Timestamp,
 ) -> Result<BTreeSet<LeaseName>, LedgerError> {
     const DOING: &str = "prolong leases";
     let mut prolonged = BTreeSet::new();
     for held in held.chunks(AT_ONCE) {
         let rows = (0..held.len()).map(|n| format!("(${}, ${})", 2 * n + 3, 2 * n + 4));
         let sql = with_rows(PROLONG_MANY, "{held}", rows);
-        let prolong = statement(sql).bind(time::text(now)).bind(time::text(time::after(now, ttl)));
+        let prolong = statement(sql).bind(time::text(now)).bind(time::text(until));
         let prolong = held.iter().fold(prolong, |prolong, (name, token)| {
             prolong.bind(name.as_str()).bind(signed(token.0))
         });
@@ -205,9 +210,13 @@ mod tests {
         // So long that it waits for its turn to write; were it shorter, nothing would be shown.
         tokio::time::sleep(Duration::from_millis(200)).await;
         clock.advance(Duration::from_secs(1));
-        prolong_many(&mut before, &held, clock.now(), Duration::ZERO).await.unwrap();
+        prolong_many(&mut before, &held, clock.now(), GIVEN_BACK).await.unwrap();
         before.commit("give it back").await.unwrap();
         let lost = beat.await.unwrap().unwrap().lost;
         assert_eq!(lost, held.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        // Nor by one that had read the time before it was given back.
+        let (earlier, later) = (clock.now() - Duration::from_secs(5), clock.now() + TTL);
+        let mut tx = other.begin("prolong it").await.unwrap();
+        assert!(prolong_many(&mut tx, &held, earlier, later).await.unwrap().is_empty());
     }
 }

@@ -34,10 +34,11 @@ pub(super) async fn beat(
         source: sqlx::Error::Encode(Box::new(error)),
     })?;
     let (mut tx, now) = ledger.begin_at(DOING).await?;
+    let until = time::after(now, ttl);
     let put = statement(PUT).bind(worker.id.as_str()).bind(told);
-    put.bind(time::text(time::after(now, ttl))).execute(&mut tx, DOING).await?;
+    put.bind(time::text(until)).execute(&mut tx, DOING).await?;
     statement(FORGET).bind(time::text(now)).execute(&mut tx, DOING).await?;
-    let prolonged = leases::prolong_many(&mut tx, held, now, ttl).await?;
+    let prolonged = leases::prolong_many(&mut tx, held, now, until).await?;
     let lost = held.iter().map(|(name, _)| name).filter(|name| !prolonged.contains(name));
     let beat = Beat {
         lost: lost.cloned().collect(),

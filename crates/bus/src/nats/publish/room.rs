@@ -51,9 +51,19 @@ impl<'a> Waiting<'a> {
             return Ok(true);
         }
         self.tell();
-        ask_what_landed(self.shared, self.topic).await?;
-        self.shared.still(self.topic).await?;
+        match self.ask().await {
+            // Whoever waits need not know: it is asked again.
+            Err(BusError::Unavailable(why)) => {
+                tracing::debug!(topic = %self.topic.id, why, "how far raw has landed could not be asked");
+            }
+            asked => asked?,
+        }
         Ok(false)
+    }
+
+    async fn ask(&self) -> Result<(), BusError> {
+        ask_what_landed(self.shared, self.topic).await?;
+        self.shared.still(self.topic).await.map(drop)
     }
 
     fn tell(&mut self) {

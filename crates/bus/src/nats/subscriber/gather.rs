@@ -80,7 +80,7 @@ impl NatsSubscriber {
         // What somebody else wrote counts in no totals.
         let totals = match told {
             Some(totals) => totals,
-            None => self.totals_here().await?,
+            None => self.carried_totals().await?,
         };
         let published_at_us = published_at_us.max(self.published_at_us());
         let encoded = EncodedMessage { headers, payload, records };

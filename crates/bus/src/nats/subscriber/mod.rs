@@ -126,6 +126,17 @@ impl NatsSubscriber {
         }
     }
 
+    /// The same, with a message in hand that tells none. If they must be asked for and that is broken
+    /// off, the message is asked for anew.
+    async fn carried_totals(&mut self) -> Result<Totals, BusError> {
+        if self.ahead.is_empty() && self.totals.is_none() {
+            let standing = (self.consumer.take(), self.pull.take());
+            self.totals = Some(self.totals_at(self.at).await?);
+            (self.consumer, self.pull) = standing;
+        }
+        self.totals_here().await
+    }
+
     /// The totals of the topic up to `offset`.
     async fn totals_at(&self, offset: u64) -> Result<Totals, BusError> {
         match self.topic.totals_at(offset) {
