@@ -281,3 +281,34 @@ fn a_decision_that_comes_as_the_bus_is_left_goes_along() {
     assert_eq!(row["status"], "discarded");
     assert_proved(&platform);
 }
+
+#[test]
+fn a_move_that_stood_still_until_another_had_ended_leaves_the_new_bus_in_use() {
+    let (Some(server), Some(there)) = (NatsServer::start(), NatsServer::start()) else { return };
+    let Some(postgres) = PostgresServer::start() else { return };
+    let mut changes = Workload::new(74);
+    let platform = TestPlatform::shop();
+    let shared = shared(&platform, &postgres);
+    platform.write("alluvium.toml", &on_nats(&shared, &server, "alluvium"));
+    // A topic without messages: the lake cannot tell by it that another has moved.
+    let file = platform.write("none.ndjson", "");
+    platform.publish(&file).ok();
+
+    let line = NatsLine::to(&there, "STREAM.CREATE.alluvium-changes-");
+    let to = line.url();
+    let moves = ["bus", "migrate", "--to", &to, "--set", "data=elsewhere"];
+    let mut late = platform.spawn_beside("late-", &moves);
+    line.wait(PATIENCE);
+    // As long as this takes less than NATS is waited for, the other has all before it yet.
+    migrate(&platform, &to, &[]);
+    line.let_go();
+    let ended = until("the end of who stood still", PATIENCE, || late.ended());
+    assert_eq!(ended.code(), Some(1), "{}", late.said());
+    assert_eq!(nats::stands(&there, "move")["state"], "arrived", "{}", late.said());
+
+    platform.write("alluvium.toml", &on_nats(&shared, &there, "alluvium"));
+    let file = changes.files(&platform, 500, 1, 500).remove(0);
+    until_done("the file", || platform.publish(&file));
+    assert_eq!(versions(&platform).len() as u64, changes.version_count());
+    assert_proved(&platform);
+}

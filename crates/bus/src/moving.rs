@@ -60,6 +60,12 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// Whether it may be put where `found` stands, by one who has seen `before` there: a mark that he
+    /// does not know tells of another's move.
+    pub(crate) fn may_replace(&self, found: Option<&Self>, before: Option<&Self>) -> bool {
+        found == before || found == Some(self)
+    }
+
     /// Why the bus cannot be used as it is, and what to do; `None` if it can.
     pub fn refusal(&self) -> Option<String> {
         match self {

@@ -240,9 +240,10 @@ impl Bus for EmbeddedBus {
         blocking(move || shared.store.mark()).await
     }
 
-    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
+    async fn put_mark(&self, mark: &Mark, before: Option<&Mark>) -> Result<bool, BusError> {
         let (shared, mark) = (Arc::clone(&self.shared), mark.clone());
-        blocking(move || shared.store.put_mark(&mark)).await
+        let before = before.cloned();
+        blocking(move || shared.store.put_mark(&mark, before.as_ref())).await
     }
 
     async fn tenant(&self) -> Result<Option<Tenant>, BusError> {

@@ -170,8 +170,8 @@ impl Bus for NatsBus {
         Ok(stored.map(|stored| stored.value))
     }
 
-    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
-        records::put_mark(&self.shared.js, &self.shared.names, mark).await
+    async fn put_mark(&self, mark: &Mark, before: Option<&Mark>) -> Result<bool, BusError> {
+        records::put_mark(&self.shared.js, &self.shared.names, mark, before).await
     }
 
     async fn tenant(&self) -> Result<Option<Tenant>, BusError> {
