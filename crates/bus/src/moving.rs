@@ -10,6 +10,8 @@ use alluvium_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::Bus;
+
 /// A move from one bus to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
@@ -145,7 +147,7 @@ pub fn standing(old: Option<&Mark>, new: Option<&Mark>, to: &str) -> Result<Stan
 ///
 /// May be repeated, each time with a later token.
 pub async fn fence(
-    old: &dyn Publisher,
+    old: &dyn Bus,
     topic: &EntityId,
     token: FencingToken,
     known: Option<CursorRecord>,
@@ -154,6 +156,7 @@ pub async fn fence(
     let cursor = stands.as_ref().map_or_else(Cursor::beginning, |last| last.cursor.clone());
     let record = CursorRecord::following(stands.as_ref(), token, cursor);
     old.publish(topic, EncodedPage::default(), Some(record)).await?;
+    old.rest(topic).await;
     Ok(())
 }
 
@@ -161,7 +164,7 @@ pub async fn fence(
 /// may be repeated.
 pub async fn carry(
     old: &dyn Publisher,
-    new: &dyn Publisher,
+    new: &dyn Bus,
     topic: &EntityId,
 ) -> Result<Option<CursorRecord>, BusError> {
     let Some(record) = old.cursor(topic).await? else { return Ok(None) };
@@ -170,6 +173,7 @@ pub async fn carry(
         |there: &CursorRecord| (there.page, &there.cursor) == (record.page, &record.cursor);
     if !new.cursor(topic).await?.as_ref().is_some_and(is_same) {
         new.publish(topic, EncodedPage::default(), Some(record.clone())).await?;
+        new.rest(topic).await;
     }
     Ok(Some(record))
 }

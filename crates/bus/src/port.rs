@@ -36,6 +36,10 @@ pub trait Bus: Publisher + Subscribe {
     /// whoever has to know asks then.
     async fn put_tenant(&self, tenant: &Tenant) -> Result<(), BusError>;
 
+    /// Lets go of what is kept for publishing pages with a cursor to a topic: there is none to come
+    /// for now. On Kafka that is a client, with its connections.
+    async fn rest(&self, topic: &EntityId);
+
     /// Puts an audit event, a CloudEvent in JSON, on the stream that the bus has for them. `about` is
     /// the system or the entity that it tells of. `true` means that it is durable there; the same `id`
     /// again may stand once or twice. `false` where there is no such stream, because nobody but this

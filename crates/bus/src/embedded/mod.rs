@@ -254,6 +254,8 @@ impl Bus for EmbeddedBus {
         Ok(())
     }
 
+    async fn rest(&self, _: &EntityId) {}
+
     async fn audit(&self, _: &str, _: &str, _: Vec<u8>) -> Result<bool, BusError> {
         Ok(false)
     }

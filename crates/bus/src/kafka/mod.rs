@@ -220,6 +220,12 @@ impl Bus for KafkaBus {
         self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await
     }
 
+    async fn rest(&self, topic: &EntityId) {
+        if let Some(topic) = self.shared.known(topic) {
+            topic.owner.lock().await.rest(&self.shared, &topic);
+        }
+    }
+
     async fn audit(&self, _: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError> {
         KafkaBus::audit(self, about, &event).await.map(|()| true)
     }

@@ -183,6 +183,8 @@ impl Bus for NatsBus {
         records::put_tenant(&self.shared.js, &self.shared.names, tenant).await
     }
 
+    async fn rest(&self, _: &EntityId) {}
+
     async fn audit(&self, id: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError> {
         NatsBus::audit(self, id, about, event).await.map(|()| true)
     }
