@@ -140,13 +140,15 @@ fn stand_still(
     ends
 }
 
+/// It has ended, and was told why; all that it said.
 #[track_caller]
-fn assert_ended_badly(mut running: Running) {
+fn assert_ended_badly(mut running: Running) -> String {
     let ended = until("the end of who stood still", PATIENCE, || running.ended());
     let said = running.said();
     assert!(matches!(ended.code(), Some(1 | 2)), "{ended:?}\n{said}");
     let is_told = said.contains("was lost: another process") || said.contains("the bus has moved");
     assert!(is_told, "{said}");
+    said
 }
 
 #[test]
@@ -231,7 +233,11 @@ fn a_publisher_that_stood_still_while_the_bus_was_left_does_not_believe_that_it_
     // It may have ended before it reads them.
     drop(stdin.write_all(rest.as_bytes()));
     drop(stdin);
-    assert_ended_badly(running);
+    let said = assert_ended_badly(running);
+    assert!(
+        said.contains("records of stdin are published, and it cannot be gone on with"),
+        "{said}"
+    );
     assert_eq!(nats::ends(&server), ends, "nobody reads what stands there");
 
     platform.write("alluvium.toml", &on_nats(&shared, &there, "alluvium"));
