@@ -131,6 +131,9 @@ mod tests {
         assert_eq!(report(&BusError::Refused("a wrong password".to_owned()).into()), Exit::Usage);
         assert_eq!(report(&LedgerError::Address("no host".to_owned()).into()), Exit::Usage);
         assert_eq!(report(&BusError::Unavailable("no answer".to_owned()).into()), Exit::Failed);
+        let rejected = BusError::Rejected("the clock went back".to_owned());
+        assert!(!blames_configuration(&rejected.to_string()));
+        assert_eq!(report(&rejected.into()), Exit::Failed);
     }
 
     #[test]

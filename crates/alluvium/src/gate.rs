@@ -116,6 +116,11 @@ mod tests {
         Move::begin("embedded".to_owned(), "nats://127.0.0.1:9".to_owned(), 1, None)
     }
 
+    async fn put(bus: &Arc<dyn Bus>, mark: &Mark) {
+        let before = bus.mark().await.unwrap();
+        assert!(bus.put_mark(mark, before.as_ref()).await.unwrap());
+    }
+
     fn page() -> EncodedPage {
         let (headers, payload) = (Headers::default(), "{}".into());
         EncodedPage { messages: vec![EncodedMessage { headers, payload, records: 1 }] }
@@ -134,7 +139,7 @@ mod tests {
         };
         for (mark, number) in [(None, 1), (Some(Mark::Arrived(made())), 2)] {
             if let Some(mark) = mark {
-                bus.put_mark(&mark).await.unwrap();
+                put(&bus, &mark).await;
             }
             gate.cursor(&topic).await.unwrap();
             gate.subscribe(&topic, Layer::Raw, OWNER).await.unwrap();
@@ -148,7 +153,7 @@ mod tests {
         for mark in [Mark::Left(made()), Mark::Arriving(made())] {
             // As if it had been asked for just before it came.
             *gate.looked.lock().unwrap() = Some(SystemClock.instant());
-            bus.put_mark(&mark).await.unwrap();
+            put(&bus, &mark).await;
             let refused = [
                 gate.publish(&topic, page(), at(3, 1)).await.err(),
                 gate.cursor(&topic).await.err(),
@@ -171,7 +176,7 @@ mod tests {
         let bus: Arc<dyn Bus> =
             EmbeddedBus::open(folder.path(), BusSettings::default(), clock).unwrap();
         let (gate, topic) = (Gate::of(&bus), "shop.orders".parse().unwrap());
-        bus.put_mark(&Mark::Left(made())).await.unwrap();
+        put(&bus, &Mark::Left(made())).await;
         // It has looked, and stood still until the bus was left.
         *gate.looked.lock().unwrap() = Some(SystemClock.instant() + LOOK);
         let refused = gate.publish(&topic, page(), None).await.unwrap_err();

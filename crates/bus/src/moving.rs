@@ -10,6 +10,8 @@ use alluvium_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::Bus;
+
 /// A move from one bus to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
@@ -60,6 +62,12 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// Whether it may be put where `found` stands, by one who has seen `before` there: a mark that he
+    /// does not know tells of another's move.
+    pub(crate) fn may_replace(&self, found: Option<&Self>, before: Option<&Self>) -> bool {
+        found == before || found == Some(self)
+    }
+
     /// Why the bus cannot be used as it is, and what to do; `None` if it can.
     pub fn refusal(&self) -> Option<String> {
         match self {
@@ -139,7 +147,7 @@ pub fn standing(old: Option<&Mark>, new: Option<&Mark>, to: &str) -> Result<Stan
 ///
 /// May be repeated, each time with a later token.
 pub async fn fence(
-    old: &dyn Publisher,
+    old: &dyn Bus,
     topic: &EntityId,
     token: FencingToken,
     known: Option<CursorRecord>,
@@ -148,6 +156,7 @@ pub async fn fence(
     let cursor = stands.as_ref().map_or_else(Cursor::beginning, |last| last.cursor.clone());
     let record = CursorRecord::following(stands.as_ref(), token, cursor);
     old.publish(topic, EncodedPage::default(), Some(record)).await?;
+    old.rest(topic).await;
     Ok(())
 }
 
@@ -155,7 +164,7 @@ pub async fn fence(
 /// may be repeated.
 pub async fn carry(
     old: &dyn Publisher,
-    new: &dyn Publisher,
+    new: &dyn Bus,
     topic: &EntityId,
 ) -> Result<Option<CursorRecord>, BusError> {
     let Some(record) = old.cursor(topic).await? else { return Ok(None) };
@@ -164,6 +173,7 @@ pub async fn carry(
         |there: &CursorRecord| (there.page, &there.cursor) == (record.page, &record.cursor);
     if !new.cursor(topic).await?.as_ref().is_some_and(is_same) {
         new.publish(topic, EncodedPage::default(), Some(record.clone())).await?;
+        new.rest(topic).await;
     }
     Ok(Some(record))
 }

@@ -24,9 +24,10 @@ pub trait Bus: Publisher + Subscribe {
     /// What stands on the bus of a move to it or from it.
     async fn mark(&self) -> Result<Option<Mark>, BusError>;
 
-    /// Puts a mark in the place of the one before. `Ok` means that it is durable; it concerns who
-    /// opens the bus from then on.
-    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError>;
+    /// Puts a mark in the place of `before`, or where none stood. `true` means that it is durable; it
+    /// concerns who opens the bus from then on. `false`, and nothing is altered, where another mark
+    /// stands than that one or this one. Kafka cannot be told to look: there it is asked just before.
+    async fn put_mark(&self, mark: &Mark, before: Option<&Mark>) -> Result<bool, BusError>;
 
     /// Whose bus it is, as was said last. `None` of a bus that one process alone can have.
     async fn tenant(&self) -> Result<Option<Tenant>, BusError>;
@@ -34,6 +35,10 @@ pub trait Bus: Publisher + Subscribe {
     /// Says whose bus it is. If somebody else says something at the same time, either may count:
     /// whoever has to know asks then.
     async fn put_tenant(&self, tenant: &Tenant) -> Result<(), BusError>;
+
+    /// Lets go of what is kept for publishing pages with a cursor to a topic: there is none to come
+    /// for now. On Kafka that is a client, with its connections.
+    async fn rest(&self, topic: &EntityId);
 
     /// Puts an audit event, a CloudEvent in JSON, on the stream that the bus has for them. `about` is
     /// the system or the entity that it tells of. `true` means that it is durable there; the same `id`

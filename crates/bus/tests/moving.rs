@@ -14,12 +14,18 @@ fn mark(begun_at_ms: i64) -> Mark {
     Mark::Left(Move::begin("embedded".to_owned(), "nats://there".to_owned(), begun_at_ms, None))
 }
 
-/// Puts two marks, one after the other.
+/// Puts two marks, one after the other; and none in the place of one that is not known.
 async fn put_twice(bus: &dyn Bus) {
     assert_eq!(bus.mark().await.unwrap(), None);
-    for number in 1..=2 {
-        bus.put_mark(&mark(number)).await.unwrap();
-        assert_eq!(bus.mark().await.unwrap(), Some(mark(number)));
+    for (number, before) in [(1, None), (2, Some(mark(1)))] {
+        for _again in 0..2 {
+            assert!(bus.put_mark(&mark(number), before.as_ref()).await.unwrap());
+            assert_eq!(bus.mark().await.unwrap(), Some(mark(number)));
+        }
+    }
+    for unknown in [None, Some(mark(1)), Some(mark(3))] {
+        assert!(!bus.put_mark(&mark(3), unknown.as_ref()).await.unwrap(), "{unknown:?}");
+        assert_eq!(bus.mark().await.unwrap(), Some(mark(2)));
     }
 }
 
@@ -42,6 +48,13 @@ async fn the_last_mark_stays_on_nats_for_every_process() {
     put_twice(bus.as_ref()).await;
     let other = connect(settings(&server)).await;
     assert_eq!(other.mark().await.unwrap(), Some(mark(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_mark_stays_on_kafka_for_every_process() {
+    let mock = Mock::new();
+    put_twice(mock.connect().await.as_ref()).await;
+    assert_eq!(mock.connect().await.mark().await.unwrap(), Some(mark(2)));
 }
 
 /// What one process says of whose bus it is, the other hears.

@@ -225,9 +225,13 @@ pub enum BusError {
         /// The epoch on the bus.
         found: Epoch,
     },
-    /// It refuses us, or is not as it must be; it does not mend itself.
+    /// It refuses us, or is not as the settings have it; it does not mend itself.
     #[error("the bus cannot be used as it is: {0}")]
     Refused(String),
+    /// It does not do what was asked, and the settings are not known to be to blame; nor does it mend
+    /// itself.
+    #[error("the bus does not do what was asked: {0}")]
+    Rejected(String),
     /// No room is left.
     #[error("the bus has no room left: {0}")]
     Full(String),
@@ -262,6 +266,7 @@ impl BusError {
                 Remedy::Operator("check the settings of the bus, its credentials and its server")
             }
             Self::Full(_) => Remedy::Operator("free disk space, then start again"),
+            Self::Rejected(_) => Remedy::Operator("look at the bus's server"),
             Self::Corrupt(_) => Remedy::Operator("restore the bus from a backup"),
             Self::TooLarge { .. } => {
                 Remedy::Operator("make the records smaller or raise the limit")

@@ -97,9 +97,10 @@ impl RuntimeError {
             }
             Self::Busy(_) | Self::Silent => Remedy::Retry,
             Self::Held { .. } => Remedy::Operator("try again when that process is done"),
-            Self::LeaseLost(_) => {
-                Remedy::Operator("publish again: a file is gone on with where this ended")
-            }
+            Self::LeaseLost(_) => Remedy::Operator(
+                "publish again: a file is gone on with where this ended; of stdin all is published \
+                 anew, and is there twice where the entity declares no order",
+            ),
             Self::Stopping => Remedy::Operator("start the process again"),
             Self::NotGiven(_) => Remedy::Operator("try again, or stop the worker that has them"),
             Self::Trigger { .. } => Remedy::Operator("mend the system's `triggers`"),

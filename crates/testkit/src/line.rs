@@ -30,7 +30,7 @@ pub struct NatsLine {
 
 impl NatsLine {
     /// A line to this server. The first message with `word` in it does not arrive by itself, and
-    /// nothing that its sender says after it.
+    /// nothing that its sender says after it. What others say passes, with the word in it or not.
     pub fn to(server: &NatsServer, word: &'static str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (port, upstream) = (listener.local_addr().unwrap().port(), server.port());
@@ -100,10 +100,11 @@ impl Shared {
 
     fn hold(&self) {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        if *stage == Stage::Awaited {
-            *stage = Stage::Held;
-            self.changed.notify_all();
+        if *stage != Stage::Awaited {
+            return;
         }
+        *stage = Stage::Held;
+        self.changed.notify_all();
         let held = |at: &mut Stage| *at == Stage::Held;
         drop(self.changed.wait_while(stage, held));
     }

@@ -12,7 +12,7 @@ mod told;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use alluvium_bus::{Mark, Move, Standing, carry, may_leave, standing};
+use alluvium_bus::{Bus, Mark, Move, Standing, carry, may_leave, standing};
 use alluvium_config::Settings;
 use alluvium_layers::epoch;
 use alluvium_model::{Clock, Cursor, CursorRecord, EntityId, Epoch, Position, SystemClock};
@@ -24,15 +24,15 @@ use super::ingest::Tracker;
 use super::known::known;
 use super::progress::Bar;
 use crate::buses;
-use crate::cli::{Bus, Cli};
+use crate::cli::{self, Cli};
 use crate::destination::Destination;
 use crate::exit::{Exit, UsageError};
 use crate::tenancy::{self, Tenancy};
 use crate::wiring::{self, Wired};
 
 /// Moves house. Nobody else may have the data folder open meanwhile.
-pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Bus) -> anyhow::Result<Exit> {
-    let Bus::Migrate { to } = args;
+pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &cli::Bus) -> anyhow::Result<Exit> {
+    let cli::Bus::Migrate { to } = args;
     // Read here: what is wrong with it may be a password in it, which is not to be shown again.
     let to = &to.parse::<Destination>().map_err(UsageError)?;
     let there = wiring::settings_with(cli, to.settings())?;
@@ -68,15 +68,16 @@ async fn migrate(
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (mut new, _) = buses::open_any(there, Arc::clone(&clock)).await?;
-    let reached = new.mark().await?;
+    let mut reached = new.mark().await?;
     if !reached.as_ref().is_some_and(|mark| matches!(mark, Mark::Left(_))) {
         tenancy::check_vacant(new.as_ref(), wired.ledger.as_ref(), to).await?;
     }
     let stands = standing(left.as_ref(), reached.as_ref(), &to.to_string()).map_err(UsageError)?;
     if stands == Standing::BeforeAnew {
         new = buses::open_anew(there, new, clock).await?;
+        reached = new.mark().await?;
     }
-    let migration = Migration { cli, settings, wired, to, new };
+    let migration = Migration { cli, settings, wired, to, new, left, reached };
     let moved = migration.go(stands, tenancy).await;
     migration.new.close().await;
     moved
@@ -88,7 +89,11 @@ struct Migration<'a> {
     /// Everything around the bus that is left.
     wired: &'a Wired,
     to: &'a Destination,
-    new: Arc<dyn alluvium_bus::Bus>,
+    new: Arc<dyn Bus>,
+    /// The mark that stood on the old bus as the move stood by it.
+    left: Option<Mark>,
+    /// And the one on the new bus.
+    reached: Option<Mark>,
 }
 
 impl Migration<'_> {
@@ -115,11 +120,14 @@ impl Migration<'_> {
         stands: Standing,
         tenancy: Option<Tenancy>,
     ) -> anyhow::Result<Vec<Row>> {
-        let made = match stands {
-            Standing::Counts(made) | Standing::Done(made) => made,
-            Standing::Before | Standing::BeforeAnew => self.leave(sole, tenancy).await?,
+        let (made, reached) = match stands {
+            Standing::Counts(made) | Standing::Done(made) => (made, self.reached.clone()),
+            Standing::Before | Standing::BeforeAnew => {
+                let made = self.leave(sole, tenancy).await?;
+                (made.clone(), Some(Mark::Arriving(made)))
+            }
         };
-        self.finish(sole, made).await
+        self.finish(sole, made, reached).await
     }
 
     /// Whether raw lacks something of these. Where the bus was left already, somebody has published
@@ -167,8 +175,14 @@ impl Migration<'_> {
         Ok(())
     }
 
-    /// The move counts: leads the lake to the new topics, and then lets the new bus be used.
-    async fn finish(&self, sole: &Sole, made: Move) -> anyhow::Result<Vec<Row>> {
+    /// The move counts: leads the lake to the new topics, and then lets the new bus be used, on which
+    /// the mark `reached` stands.
+    async fn finish(
+        &self,
+        sole: &Sole,
+        made: Move,
+        reached: Option<Mark>,
+    ) -> anyhow::Result<Vec<Row>> {
         // Who has found the bus unmarked is seen by now: first it told that it is there.
         sole.check().await?;
         let topics = self.topics().await?;
@@ -180,8 +194,30 @@ impl Migration<'_> {
             epoch::accept(&self.wired.lake, topic, next).await?;
         }
         bar.finish();
-        self.new.put_mark(&Mark::Arrived(made)).await?;
+        self.put(&self.new, &Mark::Arrived(made), reached.as_ref()).await?;
         self.rows().await
+    }
+
+    /// Puts a mark on one of both buses. Fails where another stands there than `before`: somebody else
+    /// has gone on with the move, may have ended it, and the new bus be in use.
+    async fn put(
+        &self,
+        bus: &Arc<dyn Bus>,
+        mark: &Mark,
+        before: Option<&Mark>,
+    ) -> anyhow::Result<()> {
+        match bus.put_mark(mark, before).await? {
+            true => Ok(()),
+            false => Err(self.moved_by_another()),
+        }
+    }
+
+    fn moved_by_another(&self) -> anyhow::Error {
+        anyhow::anyhow!(
+            "somebody else moves to {} at the same time, or has: give the command again once it has \
+             ended, and it tells where the move stands",
+            self.to
+        )
     }
 
     /// What came at the very moment at which the bus was left goes along, too: raw must have it, and

@@ -123,6 +123,19 @@ impl Input {
         Ok(self.place.records)
     }
 
+    /// What to know before that is published again which cannot be gone on with.
+    pub(super) fn warning(&self) -> Option<String> {
+        let Place { file, records, .. } = &self.place;
+        (file.is_none() && *records > 0).then(|| {
+            format!(
+                "up to {records} records of {} are published, and it cannot be gone on with, as a \
+                 file can: given again, all of it is published anew. Silver knows again what it has \
+                 where the entity has `sequence_by`; else it is there twice",
+                self.name
+            )
+        })
+    }
+
     /// About a page of whole lines; `None` at the end. The place moves past them.
     pub(super) async fn read_lines(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         let mut buffer = std::mem::take(&mut self.rest);
@@ -228,6 +241,18 @@ mod tests {
             let expected = format!("in:4: this line has {size} bytes, and a line may have 100 at");
             assert!(error.unwrap().starts_with(&expected));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_is_warned_of_once_some_of_it_is_published() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut input = Input::open(file.path(), &LineFormat::Plain, 200).await.unwrap();
+        input.place.records = 7;
+        assert_eq!(input.warning(), None, "it is gone on with");
+        input.place.file = None;
+        assert!(input.warning().unwrap().starts_with("up to 7 records of "));
+        input.place.records = 0;
+        assert_eq!(input.warning(), None);
     }
 
     #[tokio::test]

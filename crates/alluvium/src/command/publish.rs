@@ -62,6 +62,9 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings, args: &Publish) -> anyho
         seconds: (seconds * 1000.0).round() / 1000.0,
     };
     output::rows(cli.output, &[row])?;
+    if let Some(warning) = pushed.as_ref().err().and(input.warning()) {
+        eprintln!("warning: {warning}");
+    }
     pushed?;
     if let Some(reason) = &report.reason {
         eprintln!("run {} failed: {reason}", report.run);

@@ -240,9 +240,10 @@ impl Bus for EmbeddedBus {
         blocking(move || shared.store.mark()).await
     }
 
-    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
+    async fn put_mark(&self, mark: &Mark, before: Option<&Mark>) -> Result<bool, BusError> {
         let (shared, mark) = (Arc::clone(&self.shared), mark.clone());
-        blocking(move || shared.store.put_mark(&mark)).await
+        let before = before.cloned();
+        blocking(move || shared.store.put_mark(&mark, before.as_ref())).await
     }
 
     async fn tenant(&self) -> Result<Option<Tenant>, BusError> {
@@ -252,6 +253,8 @@ impl Bus for EmbeddedBus {
     async fn put_tenant(&self, _: &Tenant) -> Result<(), BusError> {
         Ok(())
     }
+
+    async fn rest(&self, _: &EntityId) {}
 
     async fn audit(&self, _: &str, _: &str, _: Vec<u8>) -> Result<bool, BusError> {
         Ok(false)

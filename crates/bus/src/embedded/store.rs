@@ -105,11 +105,15 @@ impl Store {
         found.map(read).transpose().map_err(|_| damaged("the mark of a move"))
     }
 
-    /// Makes a mark durable.
-    pub(super) fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
+    /// Makes a mark durable, unless another one stands there than `before`.
+    pub(super) fn put_mark(&self, mark: &Mark, before: Option<&Mark>) -> Result<bool, BusError> {
+        if !mark.may_replace(self.mark()?.as_ref(), before) {
+            return Ok(false);
+        }
         let mut batch = self.batch();
         batch.put(&self.meta, MARK_KEY, json(mark)?);
-        batch.sync()
+        batch.sync()?;
+        Ok(true)
     }
 
     /// The block of a message.

@@ -52,7 +52,7 @@ impl Keeper {
                 failed = Some(error);
             }
             if let Ok(mut owner) = topic.owner.try_lock() {
-                owner.rest(shared, topic);
+                owner.idles(shared, topic);
             }
         }
         warn(&mut self.warned[0], failed.as_ref(), "topics could not be looked after");

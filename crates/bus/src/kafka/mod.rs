@@ -201,9 +201,13 @@ impl Bus for KafkaBus {
         Ok(self.shared.cursors.mark())
     }
 
-    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
+    async fn put_mark(&self, mark: &Mark, before: Option<&Mark>) -> Result<bool, BusError> {
+        if !mark.may_replace(self.mark().await?.as_ref(), before) {
+            return Ok(false);
+        }
         let (key, value) = cursors::mark_entry(mark)?;
-        self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await
+        self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await?;
+        Ok(true)
     }
 
     async fn tenant(&self) -> Result<Option<Tenant>, BusError> {
@@ -214,6 +218,12 @@ impl Bus for KafkaBus {
     async fn put_tenant(&self, tenant: &Tenant) -> Result<(), BusError> {
         let (key, value) = cursors::tenant_entry(tenant)?;
         self.shared.pusher.write(&self.shared, &self.shared.cursors.topic, key, &value).await
+    }
+
+    async fn rest(&self, topic: &EntityId) {
+        if let Some(topic) = self.shared.known(topic) {
+            topic.owner.lock().await.rest(&self.shared, &topic);
+        }
     }
 
     async fn audit(&self, _: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError> {

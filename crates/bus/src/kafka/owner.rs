@@ -187,12 +187,20 @@ impl Owner {
         drop_aside(self.client.take());
     }
 
-    /// One more round of the keeper. Ends a client that nobody has used for many. Whose client it was
-    /// stays known: it is not taken over anew by who was fenced meanwhile. Rounds are counted, and no
-    /// time, so that a process that was stopped does not count as one that had nothing to publish.
-    pub(super) fn rest(&mut self, shared: &Shared, topic: &Topic) {
+    /// One more round of the keeper. Ends a client that nobody has used for many. Rounds are counted,
+    /// and no time, so that a process that was stopped does not count as one that had nothing to
+    /// publish.
+    pub(super) fn idles(&mut self, shared: &Shared, topic: &Topic) {
         self.idle = self.idle.saturating_add(1);
-        if self.idle > REST_ROUNDS && self.client.is_some() && !self.unsure {
+        if self.idle > REST_ROUNDS {
+            self.rest(shared, topic);
+        }
+    }
+
+    /// Ends the client until there is something to publish. Whose client it was stays known: it is not
+    /// taken over anew by who was fenced meanwhile.
+    pub(super) fn rest(&mut self, shared: &Shared, topic: &Topic) {
+        if self.client.is_some() && !self.unsure {
             self.rests = Some(last(shared, topic));
             self.let_go();
         }

@@ -170,7 +170,8 @@ impl Shared {
         self.clock.now().as_microsecond()
     }
 
-    fn known(&self, id: &EntityId) -> Option<Arc<Topic>> {
+    /// The topic, if this process has opened it.
+    pub(super) fn known(&self, id: &EntityId) -> Option<Arc<Topic>> {
         self.topics().get(id).filter(|topic| !topic.is_stale()).cloned()
     }
 

@@ -14,6 +14,7 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Answer;
 use rdkafka::types::RDKafkaApiKey as Call;
 
 use super::{KafkaBus, KafkaSettings};
+use crate::{carry, fence};
 
 const OWNER: FencingToken = FencingToken(1);
 /// More rounds than a client is kept for.
@@ -45,7 +46,7 @@ fn record(token: u64, page: u64) -> CursorRecord {
 async fn rest(bus: &KafkaBus, rounds: u32) -> bool {
     let topic = bus.shared.topic(&topic()).await.unwrap();
     let mut owner = topic.owner.lock().await;
-    (0..rounds).for_each(|_| owner.rest(&bus.shared, &topic));
+    (0..rounds).for_each(|_| owner.idles(&bus.shared, &topic));
     owner.client.is_some()
 }
 
@@ -59,6 +60,19 @@ async fn a_client_that_is_used_now_and_then_is_kept_and_an_idle_one_comes_back()
     }
     assert!(!rest(&bus, LONG).await);
     bus.publish(&topic(), page("2"), Some(record(1, 4))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_keeps_no_client_of_a_topic_that_it_is_done_with() {
+    let (here, there) = (cluster(), cluster());
+    let (old, new) = (connect(&here).await, connect(&there).await);
+    fence(old.as_ref(), &topic(), OWNER, None).await.unwrap();
+    assert!(!rest(&old, 0).await);
+    carry(old.as_ref(), new.as_ref(), &topic()).await.unwrap();
+    assert!(!rest(&new, 0).await);
+    for bus in [old, new] {
+        bus.publish(&topic(), page("1"), Some(record(1, 2))).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,14 +62,16 @@ pub(super) fn refused(error: &Error) -> BusError {
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
             BusError::Refused(format!("{text}; enable it for the account that alluvium uses"))
         }
-        // These are of the server's own kind too, but what was asked for stays impossible.
-        ErrorCode::STREAM_INVALID_CONFIG | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => {
-            BusError::Refused(text)
-        }
+        // What the settings have cannot be here; in part these are of the server's own kind, too.
+        ErrorCode::STREAM_INVALID_CONFIG
+        | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED
+        | ErrorCode::STREAM_SUBJECT_OVERLAP
+        | ErrorCode::STREAM_MAX_BYTES_REQUIRED
+        | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED => BusError::Refused(text),
         // Of the servers that the stream needs, some are away.
         ErrorCode::CLUSTER_NO_PEERS => BusError::Unavailable(text),
         _ if error.code() >= 500 || error.code() == TOO_MANY => BusError::Unavailable(text),
-        _ => BusError::Refused(text),
+        _ => BusError::Rejected(text),
     }
 }
 
@@ -287,9 +289,8 @@ mod tests {
     #[test]
     fn what_no_waiting_helps_against_stops() {
         for (code, kind) in [
-            (400, ErrorCode::BAD_REQUEST),
-            (404, ErrorCode::STREAM_NOT_FOUND),
             (400, ErrorCode::STREAM_SUBJECT_OVERLAP),
+            (400, ErrorCode::STREAM_MAX_BYTES_REQUIRED),
             (500, ErrorCode::STREAM_INVALID_CONFIG),
             (500, ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED),
             (503, ErrorCode::JETSTREAM_NOT_ENABLED),
@@ -297,6 +298,14 @@ mod tests {
         ] {
             let meant = refused(&error(code, kind));
             assert!(matches!(meant, BusError::Refused(_)), "{code} {kind:?}: {meant:?}");
+        }
+        for (code, kind) in [
+            (400, ErrorCode::BAD_REQUEST),
+            (404, ErrorCode::STREAM_NOT_FOUND),
+            (400, ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM),
+        ] {
+            let meant = refused(&error(code, kind));
+            assert!(matches!(meant, BusError::Rejected(_)), "{code} {kind:?}: {meant:?}");
         }
         for (code, kind) in [
             (500, ErrorCode::STORAGE_RESOURCES_EXCEEDED),

@@ -170,8 +170,8 @@ impl Bus for NatsBus {
         Ok(stored.map(|stored| stored.value))
     }
 
-    async fn put_mark(&self, mark: &Mark) -> Result<(), BusError> {
-        records::put_mark(&self.shared.js, &self.shared.names, mark).await
+    async fn put_mark(&self, mark: &Mark, before: Option<&Mark>) -> Result<bool, BusError> {
+        records::put_mark(&self.shared.js, &self.shared.names, mark, before).await
     }
 
     async fn tenant(&self) -> Result<Option<Tenant>, BusError> {
@@ -182,6 +182,8 @@ impl Bus for NatsBus {
     async fn put_tenant(&self, tenant: &Tenant) -> Result<(), BusError> {
         records::put_tenant(&self.shared.js, &self.shared.names, tenant).await
     }
+
+    async fn rest(&self, _: &EntityId) {}
 
     async fn audit(&self, id: &str, about: &str, event: Vec<u8>) -> Result<bool, BusError> {
         NatsBus::audit(self, id, about, event).await.map(|()| true)

@@ -109,13 +109,21 @@ pub(super) async fn mark(js: &Context, names: &Names) -> Result<Option<Stored<Ma
     read(js, names, &names.mark()).await
 }
 
-pub(super) async fn put_mark(js: &Context, names: &Names, mark: &Mark) -> Result<(), BusError> {
-    let before = self::mark(js, names).await?.map_or(0, |stored| stored.sequence);
-    match put(js, names.mark(), before, encode(mark)?).await {
-        Put::Done(_) => Ok(()),
-        Put::Conflict => Err(BusError::Refused(
-            "somebody else moves to this bus or from it at the same time".to_owned(),
-        )),
+/// Puts a mark in the place of `before`; `false` if another one stands there by now.
+pub(super) async fn put_mark(
+    js: &Context,
+    names: &Names,
+    mark: &Mark,
+    before: Option<&Mark>,
+) -> Result<bool, BusError> {
+    let stored = self::mark(js, names).await?;
+    if !mark.may_replace(stored.as_ref().map(|stored| &stored.value), before) {
+        return Ok(false);
+    }
+    let at = stored.map_or(0, |stored| stored.sequence);
+    match put(js, names.mark(), at, encode(mark)?).await {
+        Put::Done(_) => Ok(true),
+        Put::Conflict => Ok(false),
         Put::Lost(error) => Err(error),
     }
 }

@@ -300,7 +300,7 @@ fn check_told(
     end: u64,
 ) -> Result<(), BusError> {
     if known > epoch {
-        return Err(BusError::Refused(format!(
+        return Err(BusError::Rejected(format!(
             "the stream of topic {id} was made at {epoch}, before its predecessor ({known}): the \
              clock of the NATS server went back. Set it right, delete the stream, and start again"
         )));

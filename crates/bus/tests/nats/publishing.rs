@@ -125,7 +125,7 @@ async fn a_page_whose_record_was_refused_stands_once_though_others_wrote_behind_
     for _ in 0..2 {
         // All of it stands, and its record does not.
         let refused = bus.publish(&topic(), numbers(3), Some(record(2))).await;
-        assert!(matches!(&refused, Err(BusError::Refused(_))), "{refused:?}");
+        assert!(matches!(&refused, Err(BusError::Rejected(_))), "{refused:?}");
         other.publish(&topic(), numbers(2), None).await.unwrap();
     }
     takes_records_of(&server, -1).await;

@@ -39,10 +39,11 @@ impl Migration<'_> {
         }
         let (from, to) = (buses::place(self.settings).to_string(), self.to.to_string());
         let begun_at_ms = SystemClock.now().as_millisecond();
-        let made = Move::begin(from, to, begun_at_ms, self.new.mark().await?.as_ref());
-        self.mark_arriving(&made).await?;
+        let made = Move::begin(from, to, begun_at_ms, self.reached.as_ref());
         bar.say("carrying over how far sources were read");
+        // Who has stood still until another had ended the move fails here, on the bus that was left.
         self.fence_all(sole).await?;
+        self.mark_arriving(sole, &made).await?;
         for (topic, done) in topics.iter_mut().zip(0..) {
             bar.set(done, of);
             topic.cursor = carry(self.wired.bus.as_ref(), self.new.as_ref(), &topic.id).await?;
@@ -52,7 +53,7 @@ impl Migration<'_> {
         sole.check().await?;
         // A bus that was left is nobody's, and we are not to be told that it is ours no more.
         drop(tenancy);
-        self.wired.bus.put_mark(&Mark::Left(made.clone())).await?;
+        self.put(&self.wired.bus, &Mark::Left(made.clone()), self.left.as_ref()).await?;
         Ok(made)
     }
 
@@ -77,6 +78,7 @@ impl Migration<'_> {
     /// Who was at work before, and stands still, publishes nothing any more with the lease that it had:
     /// of nothing, for it may just have begun.
     async fn fence_all(&self, sole: &Sole) -> anyhow::Result<()> {
+        sole.check().await?;
         for id in self.entities().await? {
             let token = sole.poll_token(&id).ok_or_else(|| published_meanwhile(&id))?;
             let copy = self.wired.ledger.cursor(&id).await?;
@@ -88,7 +90,7 @@ impl Migration<'_> {
     /// Somebody on another machine may have been at work all the same: nothing counts yet.
     async fn check_still(&self, made: &Move, topics: &[Prepared]) -> anyhow::Result<()> {
         if self.new.mark().await?.as_ref() != Some(&Mark::Arriving(made.clone())) {
-            anyhow::bail!("somebody else moves to {} at the same time", self.to);
+            return Err(self.moved_by_another());
         }
         for topic in topics {
             let end = self.wired.bus.end(&topic.id).await?;
@@ -101,13 +103,18 @@ impl Migration<'_> {
 
     /// Nobody uses the new bus from here on. Two names may lead to one bus: then it gets back what
     /// lets it be used.
-    async fn mark_arriving(&self, made: &Move) -> anyhow::Result<()> {
+    async fn mark_arriving(&self, sole: &Sole, made: &Move) -> anyhow::Result<()> {
         let arriving = Mark::Arriving(made.clone());
-        self.new.put_mark(&arriving).await?;
+        // Another may have ended the move since, and the new bus be in use.
+        sole.check().await?;
+        if self.wired.bus.mark().await? != self.left {
+            return Err(self.moved_by_another());
+        }
+        self.put(&self.new, &arriving, self.reached.as_ref()).await?;
         if self.wired.bus.mark().await?.as_ref() != Some(&arriving) {
             return Ok(());
         }
-        self.new.put_mark(&Mark::Arrived(made.clone())).await?;
+        self.put(&self.new, &Mark::Arrived(made.clone()), Some(&arriving)).await?;
         let text = format!("{} is the bus that the settings name, by another name", self.to);
         Err(UsageError(text).into())
     }

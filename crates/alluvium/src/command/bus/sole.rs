@@ -23,6 +23,8 @@ const BEAT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// So many leases are taken at once; in between, those that are in hand are prolonged.
 const AT_ONCE: usize = 500;
+/// So often the number of those in hand may fail to grow.
+const IN_VAIN: u32 = 3;
 
 /// The work of all, in our hands.
 pub(super) struct Sole {
@@ -115,17 +117,23 @@ impl Hand {
         }
     }
 
-    /// Takes what is not in hand yet.
+    /// Takes what is not in hand yet. Fails where as much runs out as is taken, again and again.
     async fn try_to_fill(&mut self, names: &[LeaseName]) -> anyhow::Result<()> {
         if self.others.is_some() {
             self.prolong().await?;
         }
+        let (mut most, mut in_vain) = (0, 0);
         loop {
             self.acquire(self.missing(names)).await?;
             if self.held.len() == names.len() {
                 return Ok(());
             }
-            self.prolong().await?;
+            in_vain = if self.held.len() > most { 0 } else { in_vain + 1 };
+            most = most.max(self.held.len());
+            let lost = self.prolong().await?;
+            if let (true, Some(lost)) = (in_vain >= IN_VAIN, lost.first()) {
+                return Err(too_slow(lost, most, names.len()));
+            }
         }
     }
 
@@ -147,11 +155,12 @@ impl Hand {
     }
 
     /// Prolongs what is in hand while the rest is being taken, and looks for others. What has run out
-    /// is to be taken anew: nothing was done with it yet.
-    async fn prolong(&mut self) -> anyhow::Result<()> {
+    /// is told, and to be taken anew: nothing was done with it yet.
+    async fn prolong(&mut self) -> anyhow::Result<Vec<LeaseName>> {
         let Beat { lost, workers, .. } = self.ledger.beat(&self.worker, &self.held, TTL).await?;
         self.held.retain(|(name, _)| !lost.contains(name));
-        self.check_alone(&workers)
+        self.check_alone(&workers)?;
+        Ok(lost)
     }
 
     /// Prolongs what is in hand, all that there is, and looks for others.
@@ -222,6 +231,15 @@ struct AtWork {
     is_move: bool,
 }
 
+fn too_slow(lost: &LeaseName, most: usize, of: usize) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the ledger is too slow: {lost} and others ran out, after {} s, while the rest was being \
+         taken, again and again; no more than {most} of {of} leases were in hand. Give the command \
+         again when the ledger answers faster",
+        TTL.as_secs()
+    )
+}
+
 fn at_work(what: String) -> anyhow::Error {
     AtWork { what, is_move: false }.into()
 }
@@ -265,19 +283,28 @@ mod tests {
     }
 
     /// The clock of a ledger of which each answer takes a while.
-    #[derive(Debug, Default)]
-    struct Slow(AtomicU32);
+    #[derive(Debug)]
+    struct Slow {
+        answer: Duration,
+        answers: AtomicU32,
+    }
 
     impl Clock for Slow {
         fn now(&self) -> Timestamp {
-            let answers = self.0.fetch_add(1, Ordering::Relaxed);
+            let answers = self.answers.fetch_add(1, Ordering::Relaxed);
             let begin: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-            begin + Duration::from_secs(20) * answers
+            begin + self.answer * answers
         }
 
         fn instant(&self) -> Instant {
             SystemClock.instant()
         }
+    }
+
+    /// A ledger of which each answer takes so long, which its clock alone tells.
+    async fn slow(folder: &std::path::Path, answer: Duration) -> Arc<dyn Ledger> {
+        let clock = Slow { answer, answers: AtomicU32::default() };
+        Arc::new(SqlLedger::open(folder.join("ledger.db"), Arc::new(clock)).await.unwrap())
     }
 
     fn polls(entities: std::ops::Range<usize>) -> Vec<LeaseName> {
@@ -288,8 +315,7 @@ mod tests {
     #[tokio::test]
     async fn what_takes_longer_than_a_lease_lasts_is_taken_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = SqlLedger::open(folder.path().join("ledger.db"), Arc::new(Slow::default()));
-        let ledger: Arc<dyn Ledger> = Arc::new(ledger.await.unwrap());
+        let ledger = slow(folder.path(), TTL / 3).await;
         let mut ours = Hand { others: None, ..hand(&ledger, "bus migrate --to embedded") };
         let names = polls(0..AT_ONCE * 6);
         ours.fill(&names).await.unwrap();
@@ -300,6 +326,17 @@ mod tests {
         assert_eq!(theirs.len(), 1, "all others are ours");
         let found = ours.fill(&more).await.unwrap_err().to_string();
         assert!(found.contains(&format!("works on {}", theirs[0].0)), "{found}");
+    }
+
+    #[tokio::test]
+    async fn where_leases_run_out_faster_than_they_are_taken_that_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = slow(folder.path(), TTL * 2).await;
+        let mut ours = Hand { others: None, ..hand(&ledger, "bus migrate --to embedded") };
+        let names = polls(0..AT_ONCE * 2);
+        let told = ours.fill(&names).await.unwrap_err().to_string();
+        let part = format!("no more than {AT_ONCE} of {} leases", names.len());
+        assert!(told.contains("the ledger is too slow: poll") && told.contains(&part), "{told}");
     }
 
     #[test]
