@@ -125,10 +125,11 @@ mod tests {
             .set("enable.partition.eof", "true");
         let consumer = Consumer::new(&config, "ends", Duration::from_secs(30)).unwrap();
         consumer.begin(&BTreeMap::from([(1, 0)])).unwrap();
-        let ended = (0..600).find_map(|_| match consumer.look(Duration::from_millis(50)).unwrap() {
-            Came::End(id, at) => Some((id, at)),
-            _ => None,
-        });
+        let ended =
+            (0..600).find_map(|_| match consumer.look(Duration::from_millis(50)).unwrap() {
+                Came::End(id, at) => Some((id, at)),
+                _ => None,
+            });
         assert_eq!(ended, Some((1, 0)));
     }
 }

@@ -68,8 +68,7 @@ mod tests {
     fn an_end_is_told_once_with_its_offset() {
         let heard = Heard::default();
         assert_eq!(heard.take_end(), None);
-        let said =
-            "Fetch from broker 1 reached end of partition at offset 95 (HighwaterMark 100)";
+        let said = "Fetch from broker 1 reached end of partition at offset 95 (HighwaterMark 100)";
         heard.error(KafkaError::Global(RDKafkaErrorCode::PartitionEOF), said);
         assert_eq!((heard.take_end(), heard.take_end()), (Some(95), None));
         heard.error(KafkaError::Global(RDKafkaErrorCode::PartitionEOF), "the end");
