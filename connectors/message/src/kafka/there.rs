@@ -61,7 +61,7 @@ mod tests {
     /// What is found where the brokers answer like this, one after another, and how often they are
     /// asked.
     fn found(from: &[(i32, i64)], answers: &[&[i32]]) -> (Vec<i32>, usize) {
-        let asked = Cell::new(0);
+        let asked = Cell::new(0_usize);
         let ask = || {
             let at = asked.replace(asked.get() + 1);
             Ok(answers[at % answers.len()].to_vec())
