@@ -151,6 +151,21 @@ fn a_message_that_the_bus_does_not_take_is_told_and_the_others_go_on() {
     assert_proved(&platform);
 }
 
+#[test]
+fn a_delete_that_the_bus_does_not_take_with_its_row_deletes_all_the_same() {
+    let kafka = KafkaMock::with_topics(["shop.things"]);
+    let none = Value::Null;
+    say(&kafka, 0, Some(3), Some(&event("c", &none, &json!({"id": 3, "name": "a"}))));
+    let before = json!({"id": 3, "name": "x".repeat(400_000)});
+    say(&kafka, 1, Some(3), Some(&event("d", &before, &none)));
+    say(&kafka, 1, Some(3), None);
+    let settings = format!("{SETTINGS}\n[bus.embedded]\nmax_message_bytes = \"300KB\"\n");
+    let platform = on_kafka(&settings, &kafka, &json!({"topic": "shop.things"}));
+    assert_eq!(polled(&platform), 2, "all but the tombstone");
+    assert_eq!(versions(&platform), [version(3, "a", false)]);
+    assert_proved(&platform);
+}
+
 /// A client of NATS that asks one thing at a time.
 struct Nats(BufReader<TcpStream>);
 

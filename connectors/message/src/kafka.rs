@@ -7,6 +7,7 @@ mod options;
 mod partition;
 mod reader;
 mod refusal;
+mod there;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

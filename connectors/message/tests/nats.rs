@@ -49,6 +49,27 @@ async fn a_page_of_large_messages_ends_with_its_bytes() {
 }
 
 #[tokio::test]
+async fn a_message_that_came_when_the_server_took_larger_ones_is_read_all_the_same() {
+    let Some(mut nats) = Nats::with("max_payload: 4MB").await else { return };
+    nats.stream("ONCE").await;
+    for (at, bytes) in [(0, 9), (1, 9), (2, 3 << 20), (3, 9), (4, 3 << 20)] {
+        let value = "x".repeat(bytes);
+        nats.say("once.x", &json!({"id": at, "value": value}).to_string()).await;
+    }
+    nats.server.server.terminate();
+    let file = nats.server.server.folder().join("nats.conf");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.replace("max_payload: 4MB", "max_payload: 1MB")).unwrap();
+    nats.server.server.resume();
+    for page_bytes in [1 << 10, 64 << 10, 8 << 20] {
+        let declared = entity(json!({"stream": "ONCE", "page_bytes": page_bytes}));
+        let run = run(&nats.connection(), &declared, None).await.unwrap();
+        let offsets: Vec<_> = run.changes().iter().map(|c| origin(c, "offset")).collect();
+        assert_eq!(offsets, [1, 2, 3, 4, 5], "pages of {page_bytes} bytes");
+    }
+}
+
+#[tokio::test]
 async fn a_run_that_waits_brings_what_comes_meanwhile() {
     let Some(nats) = Nats::start(None).await else { return };
     nats.stream("SLOW").await;

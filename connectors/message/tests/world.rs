@@ -185,10 +185,17 @@ pub(crate) struct Nats {
 
 impl Nats {
     pub(crate) async fn start(token: Option<&'static str>) -> Option<Self> {
-        let server = match token {
-            Some(token) => NatsServer::with(&format!("authorization {{ token: {token:?} }}"))?,
-            None => NatsServer::start()?,
-        };
+        let config = token.map(|token| format!("authorization {{ token: {token:?} }}"));
+        Self::launch(&config.unwrap_or_default(), token).await
+    }
+
+    /// One with these further lines of configuration.
+    pub(crate) async fn with(config: &str) -> Option<Self> {
+        Self::launch(config, None).await
+    }
+
+    async fn launch(config: &str, token: Option<&'static str>) -> Option<Self> {
+        let server = NatsServer::with(config)?;
         let mut options = async_nats::ConnectOptions::new();
         if let Some(token) = token {
             options = options.token(token.to_owned());

@@ -245,6 +245,8 @@ pub enum BusError {
         size: usize,
         /// The limit.
         limit: usize,
+        /// Which message of its page it is; none where it is the cursor record.
+        message: Option<usize>,
     },
 }
 

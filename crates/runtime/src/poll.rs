@@ -17,7 +17,7 @@ use alluvium_wire::{PublishContext, encode_page};
 use crate::context::Context;
 use crate::error::PollError;
 use crate::feed::{Feed, GaveUp, retry_after};
-use crate::large::without_large;
+use crate::large::leave_out;
 use crate::lease::HeldLease;
 use crate::retry::Attempts;
 use crate::topic;
@@ -267,12 +267,11 @@ impl EntityPoll<'_> {
             // Only handles are copied: the payload is shared.
             match publisher.publish(&self.id, page.clone(), record.cloned()).await {
                 Ok(published) => break published,
-                Err(error) => match self.without_large(&page, &error) {
-                    Some(smaller) => page = smaller,
-                    None => match self.written_all_the_same(record).await {
-                        Some(published) => break published,
-                        None => self.retry(&mut attempts, error.into()).await?,
-                    },
+                // As often as there are such records: each becomes much smaller.
+                Err(error) if self.leave_out(&mut page, &error) => {}
+                Err(error) => match self.written_all_the_same(record).await {
+                    Some(published) => break published,
+                    None => self.retry(&mut attempts, error.into()).await?,
                 },
             }
         };
@@ -282,12 +281,14 @@ impl EntityPoll<'_> {
         Ok(())
     }
 
-    /// The page without what the bus refused as too large, if that may be left out.
-    fn without_large(&self, page: &EncodedPage, error: &BusError) -> Option<EncodedPage> {
-        let BusError::TooLarge { limit, .. } = error else { return None };
-        let (smaller, count) = without_large(page, *limit)?;
-        tracing::warn!(entity = %self.id, count, limit, "records too large for the bus were left out");
-        Some(smaller)
+    /// Leaves out of the page what the bus refused as too large; `false` if that may not be.
+    fn leave_out(&self, page: &mut EncodedPage, error: &BusError) -> bool {
+        let BusError::TooLarge { message: Some(at), size, limit } = error else { return false };
+        let (entity, is_left_out) = (&self.id, leave_out(page, *at, self.spec));
+        if is_left_out {
+            tracing::warn!(%entity, size, limit, "a record too large for the bus was left out");
+        }
+        is_left_out
     }
 
     /// Failure was reported, but the page may have been written: the bus knows whose cursor it has.

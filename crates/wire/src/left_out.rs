@@ -1,25 +1,29 @@
 //! A change that is larger than the bus takes: its place goes on without its row.
 
+use std::collections::BTreeMap;
+
 use alluvium_model::{EncodedMessage, Op};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::headers;
+use crate::path::Path;
+use crate::raw::{extract, present};
 
-/// An envelope of ours, as far as it goes on. In the place of its row stands a text.
-#[derive(Deserialize, Serialize)]
+/// An envelope of ours, as far as it goes on.
+#[derive(Clone, Copy, Deserialize, Serialize)]
 struct Event<'a> {
     op: &'a str,
-    #[serde(skip_deserializing)]
-    before: Option<String>,
-    #[serde(skip_deserializing)]
-    after: Option<String>,
+    #[serde(borrow)]
+    before: Option<&'a RawValue>,
+    #[serde(borrow)]
+    after: Option<&'a RawValue>,
     #[serde(borrow)]
     source: Source<'a>,
     ts_ms: i64,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 struct Source<'a> {
     system: &'a str,
     entity: &'a str,
@@ -34,7 +38,7 @@ struct Source<'a> {
 }
 
 /// Where the change stood. What its producer said of its source is left out too.
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 struct Origin<'a> {
     #[serde(borrow)]
     topic: &'a RawValue,
@@ -45,25 +49,43 @@ struct Origin<'a> {
     index: u64,
 }
 
-/// The message without its row, if it is one change of a foreign log: it tells where the row stood, and
-/// goes to quarantine where it is read. `None` for anything else, whose row nobody could find again,
-/// and where it would not become much smaller.
-pub fn left_out(message: &EncodedMessage) -> Option<EncodedMessage> {
+/// The message without its row, if it is one change of a foreign log: a text in its place tells that,
+/// and it goes to quarantine where it is read. A delete keeps what stands at the paths of `kept`, and
+/// so still applies, if all of that is there and is not what makes it large. `None` for anything else,
+/// whose row nobody could find again, and where it would not become much smaller.
+pub fn left_out(message: &EncodedMessage, kept: &[Path]) -> Option<EncodedMessage> {
     let is_change = message.headers.get(headers::KIND).is_none()
         && message.headers.get(headers::FORMAT) == Some(headers::FORMAT_ENVELOPE);
     if message.records != 1 || !is_change {
         return None;
     }
-    let mut event: Event<'_> = serde_json::from_slice(&message.payload).ok()?;
+    let event: Event<'_> = serde_json::from_slice(&message.payload).ok()?;
+    let op = Op::parse(event.op).filter(|op| *op != Op::Truncate)?;
     let size = message.payload.len();
-    let told = Some(format!("a change of {size} bytes, left out: larger than the bus takes"));
-    match Op::parse(event.op)? {
-        Op::Truncate => return None,
-        Op::Delete => event.before = told,
-        Op::Create | Op::Update | Op::Read => event.after = told,
-    }
-    let payload = serde_json::to_vec(&event).ok().filter(|payload| payload.len() < size / 2)?;
+    let text = format!("a change of {size} bytes, left out: larger than the bus takes");
+    let key = event.before.filter(|_| op == Op::Delete).and_then(|row| only(row, kept));
+    let rows = key.into_iter().chain(to_raw_value(&text));
+    let mut smaller = rows.filter_map(|row| with_row(event, op, &row));
+    let payload = smaller.find(|payload| payload.len() < size / 2)?;
     Some(EncodedMessage { headers: message.headers.clone(), payload: payload.into(), records: 1 })
+}
+
+/// The members of a row in which these paths begin; `None` if something is missing there, or the
+/// whole row is meant.
+fn only(row: &RawValue, kept: &[Path]) -> Option<Box<RawValue>> {
+    let mut members = BTreeMap::new();
+    for path in kept {
+        present(extract(row, path))?;
+        let name = &path.segments().first()?.name;
+        members.insert(name, extract(row, &Path::member(name))?);
+    }
+    if members.is_empty() { None } else { to_raw_value(&members).ok() }
+}
+
+/// The event with another row.
+fn with_row<'a>(event: Event<'a>, op: Op, row: &'a RawValue) -> Option<Vec<u8>> {
+    let (before, after) = if op == Op::Delete { (Some(row), None) } else { (None, Some(row)) };
+    serde_json::to_vec(&Event { before, after, ..event }).ok()
 }
 
 #[cfg(test)]
@@ -71,7 +93,7 @@ mod tests {
     use alluvium_model::{Change, Record};
 
     use super::*;
-    use crate::{Decoder, PublishContext, encode_page};
+    use crate::{Decoder, Line, PublishContext, encode_page};
 
     fn encoded(change: Change) -> EncodedMessage {
         let context = PublishContext {
@@ -87,6 +109,10 @@ mod tests {
 
     fn raw(json: String) -> Box<RawValue> {
         RawValue::from_string(json).unwrap()
+    }
+
+    fn key() -> [Path; 1] {
+        [Path::member("id")]
     }
 
     fn large(origin: Option<&str>) -> Change {
@@ -105,7 +131,7 @@ mod tests {
     #[test]
     fn a_change_of_a_foreign_log_goes_on_as_its_place() {
         let whole = encoded(large(Some(ORIGIN)));
-        let small = left_out(&whole).unwrap();
+        let small = left_out(&whole, &key()).unwrap();
         assert_eq!((&small.headers, small.records), (&whole.headers, 1));
         let size = whole.payload.len();
         let expected = format!(
@@ -114,23 +140,52 @@ mod tests {
         assert_eq!(std::str::from_utf8(&small.payload).unwrap(), expected);
         let decoder = Decoder::for_headers(&small.headers).unwrap();
         assert_eq!(decoder.decode(&small.payload).unwrap_err().code, "bad_row");
-        assert_eq!(left_out(&small), None, "it becomes not much smaller");
+        assert_eq!(left_out(&small, &key()), None, "it becomes not much smaller");
+    }
+
+    fn deleted(row: &str) -> EncodedMessage {
+        encoded(Change {
+            origin: Some(raw(ORIGIN.to_owned())),
+            ..Change::delete(raw(row.to_owned()))
+        })
     }
 
     #[test]
-    fn the_row_of_a_delete_is_left_out_too() {
-        let row = large(Some(ORIGIN)).after.unwrap();
-        let delete = Change { origin: Some(raw(ORIGIN.to_owned())), ..Change::delete(row) };
-        let small = left_out(&encoded(delete)).unwrap();
-        let text = std::str::from_utf8(&small.payload).unwrap();
-        assert!(text.starts_with(r#"{"op":"d","before":"a change of"#), "{text}");
+    fn a_delete_keeps_its_key_and_applies() {
+        let text = "x".repeat(1000);
+        let whole = deleted(&format!(r#"{{"text":"{text}","id":1.50,"at":{{"s":7,"t":null}}}}"#));
+        let kept: [Path; 2] = ["id", "/at/s"].map(|path| path.parse().unwrap());
+        let small = left_out(&whole, &kept).unwrap();
+        let decoder = Decoder::for_headers(&small.headers).unwrap();
+        let Ok(Line::Change(change)) = decoder.decode(&small.payload) else { panic!("no change") };
+        let row = change.row.map(RawValue::get);
+        assert_eq!((change.op, row), (Op::Delete, Some(r#"{"at":{"s":7,"t":null},"id":1.50}"#)));
+        assert_eq!(left_out(&small, &kept), None, "it becomes not much smaller");
+    }
+
+    #[test]
+    fn a_delete_without_its_key_or_with_a_large_one_goes_on_as_its_place() {
+        let text = "x".repeat(1000);
+        for (row, kept) in [
+            (format!(r#"{{"text":"{text}"}}"#), "id"),
+            (format!(r#"{{"text":"{text}","id":null}}"#), "id"),
+            (format!(r#"{{"text":"{text}","id":1}}"#), "text"),
+            (format!(r#"{{"text":"{text}","id":1}}"#), "$"),
+        ] {
+            let kept: [Path; 1] = [kept.parse().unwrap()];
+            for kept in [&kept[..], &[]] {
+                let small = left_out(&deleted(&row), kept).unwrap();
+                let said = std::str::from_utf8(&small.payload).unwrap();
+                assert!(said.starts_with(r#"{"op":"d","before":"a change of"#), "{said}");
+            }
+        }
     }
 
     #[test]
     fn what_tells_no_place_is_never_left_out() {
-        assert_eq!(left_out(&encoded(large(None))), None);
+        assert_eq!(left_out(&encoded(large(None)), &key()), None);
         let mut lines = encoded(large(Some(ORIGIN)));
         lines.records = 2;
-        assert_eq!(left_out(&lines), None);
+        assert_eq!(left_out(&lines, &key()), None);
     }
 }

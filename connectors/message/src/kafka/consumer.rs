@@ -25,10 +25,9 @@ pub(super) struct Consumer {
 pub(super) enum Came {
     /// Nothing that counts, in the time that was given.
     Nothing,
-    /// Nothing, and nothing waits: what was heard of before this look has come.
-    Idle,
-    /// A broker announced the end of a partition.
-    End(i32),
+    /// A broker announced the end of a partition at an offset. All of it that is a message and stands
+    /// before that has come.
+    End(i32, i64),
     /// A message.
     Message(Arrived),
 }
@@ -95,30 +94,42 @@ impl Consumer {
 
     /// Looks for one message, or the end of a partition.
     pub(super) fn look(&self, within: Duration) -> Result<Came, SourceError> {
-        let served = self.inner.context().served();
         match self.inner.poll(within) {
-            None if self.inner.context().served() == served => Ok(Came::Idle),
             None => Ok(Came::Nothing),
-            Some(Err(KafkaError::PartitionEOF(id))) => Ok(Came::End(id)),
+            Some(Err(KafkaError::PartitionEOF(id))) => {
+                let end = self.inner.context().take_end();
+                Ok(end.map_or(Came::Nothing, |at| Came::End(id, at)))
+            }
             Some(Err(error)) if is_passing(&error) => Ok(Came::Nothing),
             Some(Err(error)) => self.known(Err(error)),
             Some(Ok(message)) => Ok(Came::Message(arrived(&message))),
         }
     }
+}
 
-    /// Up to where everything of a partition has come, messages and marks of transactions; `None`
-    /// where nothing has.
-    pub(super) fn position(&self, id: i32) -> Result<Option<i64>, SourceError> {
-        let places = self.known(self.inner.position())?;
-        let place = places.find_partition(&self.topic, id).map(|place| place.offset());
-        Ok(match place {
-            Some(Offset::Offset(at)) => Some(at),
-            _ => None,
-        })
-    }
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
 
-    /// The ends of partitions that were announced when everything before them was on its way.
-    pub(super) fn ends(&self) -> Vec<(i32, i64)> {
-        self.inner.context().ends(&self.topic)
+    use super::*;
+
+    /// Compaction may have taken the last messages: only the end tells how far was read then.
+    #[test]
+    fn an_end_is_announced_with_its_offset_also_where_no_message_comes() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("ends", 2, 1).unwrap();
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("group.id", "ends")
+            .set("enable.partition.eof", "true");
+        let consumer = Consumer::new(&config, "ends", Duration::from_secs(30)).unwrap();
+        consumer.begin(&BTreeMap::from([(1, 0)])).unwrap();
+        let ended =
+            (0..600).find_map(|_| match consumer.look(Duration::from_millis(50)).unwrap() {
+                Came::End(id, at) => Some((id, at)),
+                _ => None,
+            });
+        assert_eq!(ended, Some((1, 0)));
     }
 }

@@ -22,13 +22,10 @@ const OURS: [(&str, &str); 16] = [
     ("enable.partition.eof", "the end of a partition must be known"),
     ("allow.auto.create.topics", "a source is never modified"),
     ("client.rack", "a follower may end before its topic does"),
-    ("statistics.interval.ms", "they tell where partitions end"),
+    ("statistics.interval.ms", "nobody reads them, and they would pile up"),
     ("plugin.library.paths", "no foreign code is loaded"),
     ("debug", "it would show what must not be shown"),
 ];
-
-/// So often a consumer tells at which ends it stands, in milliseconds.
-const TELL: &str = "500";
 
 /// The configuration of all consumers of a connection.
 pub(super) fn config(
@@ -56,7 +53,6 @@ pub(super) fn config(
         .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
         .set("allow.auto.create.topics", "false")
-        .set("statistics.interval.ms", TELL)
         .set("socket.timeout.ms", millis.as_str())
         .set("socket.connection.setup.timeout.ms", millis.as_str());
     check(&config)?;

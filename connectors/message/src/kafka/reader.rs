@@ -11,6 +11,7 @@ use rdkafka::error::KafkaResult;
 use super::aside;
 use super::consumer::{Came, Consumer};
 use super::partition::Partition;
+use super::there::{PAUSE, missing, until_all_are_there};
 use crate::cursor::Seen;
 use crate::log::{Arrived, Brought, Want, another, lost, vanished};
 use crate::settings::{OnLoss, Start};
@@ -46,8 +47,7 @@ impl Reader {
             lost: 0,
             is_spent: false,
         };
-        let ids = reader.consumer.ids()?;
-        reader.check_all_are_there(want, &ids)?;
+        let ids = reader.ids(want)?;
         for id in ids {
             let (first, end) = reader.consumer.reach(id)?;
             let next = reader.begin(want, id, first, end)?;
@@ -94,15 +94,15 @@ impl Reader {
         self.consumer.commit(next)
     }
 
-    /// A partition of which something was read does not go but with its topic.
-    fn check_all_are_there(&self, want: &Want, ids: &[i32]) -> Result<(), SourceError> {
-        let mut read = want.from.iter().flatten();
-        let Some((id, next)) = read.find(|(id, _)| !ids.contains(id)) else { return Ok(()) };
+    /// The partitions that there are. One of which something was read does not go but with its topic.
+    fn ids(&self, want: &Want) -> Result<Vec<i32>, SourceError> {
+        let ids = until_all_are_there(want, PAUSE, || self.consumer.ids())?;
+        let Some((id, next)) = missing(want, &ids) else { return Ok(ids) };
         if want.on_loss == OnLoss::Stop {
-            return Err(vanished(want, &self.place(*id), *next));
+            return Err(vanished(want, &self.place(id), next));
         }
         tracing::warn!(entity = %want.entity, partition = id, "a partition is not there any more");
-        Ok(())
+        Ok(ids)
     }
 
     /// Where to begin in a partition.
@@ -219,21 +219,9 @@ impl Reader {
     fn look(&mut self, want: &Want, within: Duration) -> Result<bool, SourceError> {
         match self.consumer.look(within)? {
             Came::Nothing => return Ok(false),
-            // Where compaction took the last messages, nothing comes that would tell how far was
-            // read, but the consumer says at which end it stood.
-            Came::Idle => {
-                for (id, end) in self.consumer.ends() {
-                    self.pass(id, end);
-                }
-                return Ok(false);
-            }
-            // A broker may announce an end before that of its topic: only that counts up to which
-            // everything has come.
-            Came::End(id) => {
-                if let Some(at) = self.consumer.position(id)? {
-                    self.pass(id, at);
-                }
-            }
+            // A broker may announce an end before that of its topic: what stands behind it is yet
+            // to come.
+            Came::End(id, at) => self.pass(id, at),
             Came::Message(message) => self.take_up(want, message)?,
         }
         Ok(true)

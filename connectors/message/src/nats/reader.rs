@@ -101,7 +101,8 @@ impl Reader {
         }
         while pending > 0 && (brought.messages.len() as u64) < want.messages && bytes < want.bytes {
             let room = (want.messages - brought.messages.len() as u64).min(BATCH).min(pending);
-            // Less than its largest message the server might not be able to give.
+            // Less than its largest message the server might not be able to give. One that came when
+            // it took larger ones ends the page.
             let space = (want.bytes - bytes).max(self.largest).min(MOST_BYTES) + AROUND;
             let ask = Ask { messages: room, bytes: Some(space), ..Ask::default() };
             let before = brought.messages.len();
@@ -112,6 +113,12 @@ impl Reader {
             if new.is_empty() {
                 break;
             }
+        }
+        if self.is_cut && brought.messages.is_empty() {
+            // A message larger than the server takes by now: it comes alone, however large it is.
+            let ask = Ask { messages: 1, wait: Some(self.timeout), ..Ask::default() };
+            self.batch(ask, &mut brought.messages).await?;
+            pending = pending.saturating_sub(brought.messages.len() as u64);
         }
         if pending == 0 {
             self.next = self.next.max(end);
@@ -154,7 +161,7 @@ impl Reader {
             let message = match message {
                 Ok(message) => message,
                 // The next message has no room in what was asked for. Any other error comes again.
-                Err(_) if messages.len() > before => {
+                Err(error) if messages.len() > before || has_no_room(&error.to_string()) => {
                     self.is_cut = true;
                     break;
                 }
@@ -173,6 +180,11 @@ impl Reader {
         }
         Ok(pending)
     }
+}
+
+/// Whether the server says that the next message is larger than what was asked for.
+fn has_no_room(said: &str) -> bool {
+    said.contains("Size Exceeds")
 }
 
 /// A message, its number among those that its consumer brought, and how many are left.

@@ -143,7 +143,8 @@ pub async fn an_oversized_message_is_refused_with_its_whole_page(bus: &dyn BusUn
     let messages = vec![message("{}"), message(vec![b'x'; limit + 1])];
     let refused = publisher.publish(&topic(), EncodedPage { messages }, Some(record(1, 1))).await;
     assert!(
-        matches!(&refused, Err(BusError::TooLarge { size, limit: l }) if *size > *l && *l == limit),
+        matches!(&refused, Err(BusError::TooLarge { size, limit: l, message: Some(1) })
+            if *size > *l && *l == limit),
         "{refused:?}"
     );
     assert_eq!(publisher.end(&topic()).await.unwrap().1, 0);

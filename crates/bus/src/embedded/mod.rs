@@ -147,8 +147,9 @@ impl EmbeddedBus {
 
     fn check_sizes(&self, page: &EncodedPage) -> Result<(), BusError> {
         let limit = self.shared.settings.max_message_bytes.min(u32::MAX as usize);
-        match page.messages.iter().map(block::size).find(|size| *size > limit) {
-            Some(size) => Err(BusError::TooLarge { size, limit }),
+        let sizes = page.messages.iter().map(block::size);
+        match sizes.enumerate().find(|(_, size)| *size > limit) {
+            Some((at, size)) => Err(BusError::TooLarge { size, limit, message: Some(at) }),
             None => Ok(()),
         }
     }

@@ -88,8 +88,9 @@ impl KafkaBus {
 
     fn check_sizes(&self, page: &EncodedPage) -> Result<(), BusError> {
         let limit = self.shared.settings.max_message_bytes;
-        match page.messages.iter().map(record::size).find(|size| *size > limit) {
-            Some(size) => Err(BusError::TooLarge { size, limit }),
+        let sizes = page.messages.iter().map(record::size);
+        match sizes.enumerate().find(|(_, size)| *size > limit) {
+            Some((at, size)) => Err(BusError::TooLarge { size, limit, message: Some(at) }),
             None => Ok(()),
         }
     }

@@ -195,10 +195,16 @@ pub(super) fn refused(
     error: &KafkaError,
 ) -> BusError {
     match code(error) {
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => BusError::TooLarge {
-            size: page.messages.iter().map(record::size).max().unwrap_or(0),
-            limit: topic.limits.max_batch_bytes.unwrap_or(shared.settings.max_message_bytes),
-        },
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
+            // They count compressed batches, and do not say which: it is the largest most likely.
+            let sizes = page.messages.iter().map(record::size).enumerate();
+            let largest = sizes.max_by_key(|(_, size)| *size);
+            BusError::TooLarge {
+                size: largest.map_or(0, |(_, size)| size),
+                limit: topic.limits.max_batch_bytes.unwrap_or(shared.settings.max_message_bytes),
+                message: largest.map(|(at, _)| at),
+            }
+        }
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
             topic.spoil();
             BusError::Unavailable(format!("topic {} is not there any more", topic.name))

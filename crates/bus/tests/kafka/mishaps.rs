@@ -97,7 +97,10 @@ async fn a_page_that_the_brokers_refuse_leaves_the_next_one_alone() {
     bus.publish(&topic(), one("1"), Some(record(1))).await.unwrap();
     fails(&mock, Call::Produce, &[Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     let refused = bus.publish(&topic(), one("2"), Some(record(2))).await;
-    assert!(matches!(&refused, Err(BusError::TooLarge { size: 1, .. })), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(BusError::TooLarge { size: 1, message: Some(0), .. })),
+        "{refused:?}"
+    );
     fails(&mock, Call::Produce, &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
     let refused = bus.publish(&topic(), one("2"), Some(record(2))).await;
     assert!(matches!(&refused, Err(BusError::Refused(_))), "{refused:?}");

@@ -58,9 +58,11 @@ fn check_sizes(
 ) -> Result<(), BusError> {
     let limit = shared.max_message_bytes();
     let cursor = cursor.map(records::encode).transpose()?.map(|bytes| bytes.len());
-    let mut sizes = page.messages.iter().map(headers::size).chain(cursor);
-    match sizes.find(|size| *size > limit) {
-        Some(size) => Err(BusError::TooLarge { size, limit }),
+    let messages = page.messages.iter().enumerate();
+    let messages = messages.map(|(at, message)| (Some(at), headers::size(message)));
+    let mut sizes = messages.chain(cursor.map(|size| (None, size)));
+    match sizes.find(|(_, size)| *size > limit) {
+        Some((message, size)) => Err(BusError::TooLarge { size, limit, message }),
         None => Ok(()),
     }
 }
