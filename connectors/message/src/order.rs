@@ -48,7 +48,7 @@ pub(crate) fn has_date(us: i64) -> bool {
 pub(crate) fn by_place() -> Vec<SequenceBy> {
     use SequenceType::{Long, Timestamp};
     let parts = [Timestamp, Long, Long, Long];
-    parts.map(|carried| SequenceBy::Carried { carried }).into()
+    parts.map(SequenceBy::carried).into()
 }
 
 impl Order {

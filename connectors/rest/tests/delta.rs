@@ -98,7 +98,7 @@ async fn the_parameter_carries_the_mark_less_the_overlap_in_its_format() {
 async fn without_mark_and_sequence_the_time_of_the_poll_orders_the_rows() {
     let (feed, server) = feed().await;
     let mut api = Api::new(server, entity("delta", json!({"path": "feed"}))).await;
-    assert_eq!(api.entity.sequence_by, [SequenceBy::Carried { carried: SequenceType::Timestamp }]);
+    assert_eq!(api.entity.sequence_by, [SequenceBy::carried(SequenceType::Timestamp)]);
     *feed.lock().unwrap() = vec![row(1, "x")];
     let first = api.run(None).await.unwrap();
     let second = api.run(first.cursor.clone()).await.unwrap();

@@ -16,7 +16,7 @@ async fn a_full_load_is_a_snapshot_with_an_end_that_counts_its_rows() {
     .await;
     let source = json!({"path": "things", "pagination": {"type": "link_header"}});
     let mut api = Api::new(server, entity("full", source)).await;
-    let carried = SequenceBy::Carried { carried: SequenceType::Timestamp };
+    let carried = SequenceBy::carried(SequenceType::Timestamp);
     assert_eq!(api.entity.sequence_by, [carried]);
 
     let run = api.run(None).await.unwrap();

@@ -48,17 +48,19 @@ fn one(said: &[String], parts: &[&str]) {
 fn what_is_right_is_read() {
     let entities = r#"{"$schema": "x", "entities": [{
         "system": "shop", "name": "orders", "load": "delta", "source": {"table": "orders"},
-        "keys": ["id"], "sequence_by": ["updated", {"carried": "lsn"}],
+        "keys": ["id"],
+        "sequence_by": ["updated", {"carried": "timestamp", "unit": "us"}, {"carried": "lsn"}],
         "columns": [
             {"name": "id", "type": "long", "nullable": false},
             {"name": "updated", "type": "timestamp", "path": "/meta/updated"},
+            {"name": "due", "type": "date", "unit": "d"},
             {"name": "price", "type": "decimal", "precision": 12, "scale": 2, "path": "$.price"},
             {"name": "note", "type": "string", "length": 20, "history": "latest"}
         ]
     }]}"#;
     let metadata = parse(SYSTEMS, entities).unwrap();
     let entity = metadata.entity(&"shop.orders".parse().unwrap()).unwrap();
-    assert_eq!(entity.columns.len(), 4);
+    assert_eq!(entity.columns.len(), 5);
     let system = metadata.system(&"shop".parse().unwrap()).unwrap();
     assert_eq!(metadata.entities_of(&system.name).count(), 1);
 }
@@ -261,6 +263,11 @@ fn columns_that_are_named_must_be_declared_and_fit() {
     one(&of(r#""keys": ["id"], "sequence_by": ["nam"]"#), &["no column `nam`"]);
     one(&of(r#""keys": ["id"], "sequence_by": [7]"#), &["text or an object, not a number"]);
     one(&of(r#""keys": ["id"], "sequence_by": [{"carried": "lns"}]"#), &["did you mean `lsn`?"]);
+    let carried = |part: &str| of(&format!(r#""keys": ["id"], "sequence_by": [{{{part}}}]"#));
+    one(&carried(r#""carried": "timestamp", "unit": "d""#), &["do not count days", "`us`"]);
+    one(&carried(r#""carried": "long", "unit": "us""#), &["only a part of type timestamp"]);
+    one(&carried(r#""carried": "timestamp", "unit": "min""#), &["`us`"]);
+    one(&carried(r#""carried": "timestamp", "unti": "us""#), &["did you mean `unit`?"]);
     one(&of(r#""keys": ["id"], "ignore_null_updates": ["x"]"#), &["no column `x`"]);
     one(&of(r#""keys": ["id"], "ignore_null_updates": ["id"]"#), &["always sent"]);
     one(&of(r#""keys": ["id"], "snapshot": {"scope": ["x"]}"#), &["no column `x`"]);
@@ -320,7 +327,9 @@ fn columns_themselves_are_checked() {
         &["(4) than in all (3)"],
     );
     one(&of(r#"{"name": "a", "type": "decimal", "precision": 39}"#), &["too much (at most 38)"]);
-    one(&of(r#"{"name": "a", "type": "date", "unit": "us"}"#), &["type timestamp has a `unit`"]);
+    one(&of(r#"{"name": "a", "type": "long", "unit": "ms"}"#), &["timestamp or date has a `unit`"]);
+    one(&of(r#"{"name": "a", "type": "date", "unit": "us"}"#), &["count days", "write `d`"]);
+    one(&of(r#"{"name": "a", "type": "timestamp", "unit": "d"}"#), &["do not count days", "`us`"]);
     one(&of(r#"{"name": "a", "type": "timestamp", "unit": "min"}"#), &["ms"]);
     one(&of(r#"{"name": "a", "type": "strnig"}"#), &["did you mean `string`?"]);
     one(&of(r#"{"name": "a", "type": "string", "path": "$..a"}"#), &["more than one place"]);

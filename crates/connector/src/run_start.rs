@@ -38,7 +38,7 @@ impl RunStart {
 
 /// Makes the entity take its sequence from what its changes carry: the start of the run.
 pub fn carry_run_start(entity: &mut EntitySpec) {
-    entity.sequence_by = vec![SequenceBy::Carried { carried: SequenceType::Timestamp }];
+    entity.sequence_by = vec![SequenceBy::carried(SequenceType::Timestamp)];
 }
 
 /// Fills in the sequence of an entity that is loaded in full, and refuses another one: its rows

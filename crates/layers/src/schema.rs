@@ -82,7 +82,7 @@ pub fn column_of(field: &Field) -> Option<Column> {
 pub fn first_sequence_type(entity: &EntitySpec) -> SequenceType {
     match entity.sequence_by.first() {
         None => SequenceType::Timestamp,
-        Some(SequenceBy::Carried { carried }) => *carried,
+        Some(SequenceBy::Carried { carried, .. }) => *carried,
         Some(SequenceBy::Column(name)) => {
             entity.column(name).map_or(SequenceType::Timestamp, sequence_type)
         }

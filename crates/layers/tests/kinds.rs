@@ -201,7 +201,7 @@ async fn days_and_times_of_debezium_are_those_of_the_source() {
         "system": "shop", "name": "orders", "load": "delta", "keys": ["id"],
         "sequence_by": ["changed"],
         "columns": [
-            {"name": "id", "type": "long"}, {"name": "due", "type": "date"},
+            {"name": "id", "type": "long"}, {"name": "due", "type": "date", "unit": "d"},
             {"name": "changed", "type": "timestamp", "unit": "us"},
             {"name": "packed", "type": "timestamp", "unit": "ns"},
             {"name": "seen", "type": "timestamp"},
@@ -233,7 +233,7 @@ async fn days_and_times_of_debezium_are_those_of_the_source() {
         ["1 2026-11-21 2026-11-21T08:00:00.000001Z 12.50 \
           [2026-11-21T08:00:00.000001Z,2026-11-21T08:00:00.000002Z) c"]
     );
-    let mends = ["days since 1970-01-01", "`unit`", "decimal.handling.mode=string"];
+    let mends = ["days since 1970-01-01", r#""unit": "us""#, "decimal.handling.mode=string"];
     assert_eq!(applied.quarantined.len(), mends.len(), "{:?}", applied.quarantined);
     for (kept, mend) in applied.quarantined.iter().zip(mends) {
         assert_eq!(kept.code, "bad_type");

@@ -10,7 +10,7 @@ use alluvium_layers::SilverStage;
 use alluvium_layers::rebuild::{Shadow, Swap, Swapped, remove_leftovers};
 use alluvium_layers::verify::{RebuildOptions, Rebuilt, verify_rebuild};
 use alluvium_model::{Epoch, Stage, StageError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::platform::{
     EPOCH, Platform, Rows, Topic, apply, files_below, gone, people, person, rows, without_batch,
@@ -404,6 +404,43 @@ async fn numbers_that_were_read_in_a_wrong_unit_are_read_anew_by_a_rebuild() {
     assert_eq!(
         platform.history(&["id", "at"]).await,
         ["1 1971-01-01T00:00:00Z [1,-) c", "2 2026-11-21T08:00:00.000001Z [2,-) c"]
+    );
+}
+
+/// Of its two times one could be of either unit, and lies ahead of all that come.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_carried_in_a_unit_that_was_said_late_are_in_order_after_a_rebuild() {
+    let entity = |part: Value| {
+        json!({
+            "system": "shop", "name": "orders", "load": "delta", "keys": ["id"],
+            "sequence_by": [part],
+            "columns": [{"name": "id", "type": "long"}, {"name": "v", "type": "string"}],
+        })
+    };
+    let line = |at: u64, v: &str| {
+        json!({"op": "insert", "seq": at, "after": {"id": 1, "v": v}}).to_string()
+    };
+    let mut platform = Platform::new(entity(json!({"carried": "timestamp"})));
+    let mut topic = Topic::of(&platform);
+    topic.mapped(&[&line(31_536_000_000_000, "a"), &line(1_795_248_000_000_001, "b")]);
+    apply(&mut platform.raw(1), &topic.all()).await;
+    let applied = apply(&mut platform.silver(), &topic.all()).await;
+    assert_eq!(platform.history(&["id", "v"]).await, ["1 a [2969-05-03T00:00:00Z,-) c"]);
+    let [refused] = &applied.quarantined[..] else { panic!("{:?}", applied.quarantined) };
+    assert_eq!(refused.code, "bad_sequence");
+    for said in [r#""unit": "us""#, "`sequence_by`", "`alluvium rebuild silver shop.orders`"] {
+        assert!(refused.reason.contains(said), "{}", refused.reason);
+    }
+    platform.entity =
+        serde_json::from_value(entity(json!({"carried": "timestamp", "unit": "us"}))).unwrap();
+    rebuilt(&platform).await;
+    assert_equal(&verified(&platform).await);
+    assert_eq!(
+        platform.history(&["id", "v"]).await,
+        [
+            "1 a [1971-01-01T00:00:00Z,2026-11-21T08:00:00.000001Z) c",
+            "1 b [2026-11-21T08:00:00.000001Z,-) c",
+        ]
     );
 }
 

@@ -60,8 +60,17 @@ pub enum SequenceError {
     #[error("the sequence has more digits than a decimal(38, {DECIMAL_SCALE}) holds")]
     TooLong,
     /// A number tells no time that an [`Instant`] holds.
-    #[error("counted in {0}, the number is no time from the year 1 to 9999")]
-    Beyond(TimeUnit),
+    #[error(
+        "counted in {unit}, the number is no time of the years -9999 to 9999; with \
+         \"unit\": \"{}\" it is one",
+        .fits.as_str()
+    )]
+    Beyond {
+        /// In what it was counted.
+        unit: TimeUnit,
+        /// The longest unit in which it is a time.
+        fits: TimeUnit,
+    },
     /// There are fewer or more parts than declared.
     #[error("the sequence has {found} parts where {expected} are declared")]
     Parts {
@@ -197,7 +206,7 @@ fn whole(value: u128) -> i128 {
     (value as i128) * 10i128.pow(DECIMAL_SCALE as u32)
 }
 
-/// A moment from the year 1 to the last of the year 9999.
+/// A moment of the years -9999 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant {
     /// Seconds since 1970, UTC.
@@ -206,19 +215,28 @@ pub struct Instant {
     nanos: u32,
 }
 
-/// The first second of the year 1 and the last of the year 9999, since 1970, UTC.
-const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+/// The first second of the year -9999 and the last of the year 9999, since 1970, UTC: all that text
+/// tells too.
+const YEARS: std::ops::RangeInclusive<i64> = -377_705_116_800..=253_402_300_799;
 
 impl Instant {
-    /// So many of a unit since 1970, UTC. [`SequenceError::Beyond`] before the year 1 and after
+    /// So many of a unit since 1970, UTC. [`SequenceError::Beyond`] outside the years -9999 to
     /// 9999, as most numbers are that count something finer.
     pub fn from_number(number: i64, unit: TimeUnit) -> Result<Self, SequenceError> {
-        let (all, of_one) = (unit.per_second(), 1_000_000_000 / unit.per_second());
-        let (seconds, nanos) = (number.div_euclid(all), (number.rem_euclid(all) * of_one) as u32);
-        match YEARS.contains(&seconds) {
-            true => Ok(Self { seconds, nanos }),
-            false => Err(SequenceError::Beyond(unit)),
-        }
+        Self::counted(number, unit).ok_or_else(|| {
+            // Nanoseconds of 64 bits are always a time.
+            let longer = [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us];
+            let fits = longer.into_iter().find(|unit| Self::counted(number, *unit).is_some());
+            SequenceError::Beyond { unit, fits: fits.unwrap_or(TimeUnit::Ns) }
+        })
+    }
+
+    fn counted(number: i64, unit: TimeUnit) -> Option<Self> {
+        let (seconds, nanos) = match unit.per_second() {
+            Some(all) => (number.div_euclid(all), number.rem_euclid(all) * (1_000_000_000 / all)),
+            None => (number.saturating_mul(86_400), 0),
+        };
+        YEARS.contains(&seconds).then_some(Self { seconds, nanos: nanos as u32 })
     }
 
     /// So many microseconds since 1970, UTC.
@@ -464,6 +482,47 @@ mod tests {
             one(SequenceType::Binlog, "mysql-bin.000003:154").hex(),
             "00000000000000030000009a"
         );
+    }
+
+    #[test]
+    fn numbers_are_times_of_all_the_years_that_text_tells() {
+        use TimeUnit::{D, Ms, Ns, S, Us};
+        let number = |number, unit| Instant::from_number(number, unit).ok();
+        let text = |text: &str| Some(parse_instant(text, &TimeZone::UTC).unwrap());
+        // Java's first day of the year 1 by the calendar of then, which many mean by no day at all.
+        assert_eq!(number(-62_135_769_600_000, Ms), text("0000-12-30T00:00:00Z"));
+        assert_eq!(number(-377_704_987_200, S), text("-009999-01-02T12:00:00Z"));
+        assert_eq!(number(20_778, D), text("2026-11-21T00:00:00Z"));
+        assert_eq!(number(-1, Us), text("1969-12-31T23:59:59.999999Z"));
+        assert_eq!(number(-4_371_587, D), number(-377_705_116_800, S));
+        assert!(number(253_402_300_799_999, Ms).is_some() && number(i64::MIN, Ns).is_some());
+        for (beyond, unit) in [
+            (-377_705_116_801, S),
+            (253_402_300_800, S),
+            (253_402_300_800_000, Ms),
+            (-4_371_588, D),
+            (2_932_897, D),
+            (i64::MAX, D),
+        ] {
+            assert_eq!(number(beyond, unit), None, "{beyond} {unit}");
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_all_times_names_the_unit_in_which_it_is_one() {
+        use TimeUnit::{Ms, Ns, S, Us};
+        for (number, unit, expected) in [
+            (1_795_248_000_000, S, Ms),
+            (1_795_248_000_000_000, Ms, Us),
+            (1_795_248_000_000_000_000, Ms, Ns),
+            (-1_795_248_000_000_000, Ms, Us),
+            (i64::MIN, Us, Ns),
+        ] {
+            let beyond = Instant::from_number(number, unit).unwrap_err();
+            assert_eq!(beyond, SequenceError::Beyond { unit, fits: expected });
+        }
+        let said = Instant::from_number(1_795_248_000_000_000, Ms).unwrap_err().to_string();
+        assert!(said.contains("milliseconds") && said.contains(r#""unit": "us""#), "{said}");
     }
 
     #[test]

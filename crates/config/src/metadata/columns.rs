@@ -66,15 +66,33 @@ fn width(column: &Column, at: &dyn Fn(&str) -> String, problems: &mut Vec<Proble
             problems.push(problem(at(member), text, "leave it out, or make the type decimal"));
         }
     }
-    if column.unit != TimeUnit::default() && column.kind != ColumnType::Timestamp {
-        let text = "only a column of type timestamp has a `unit`".to_owned();
-        problems.push(problem(at("unit"), text, "leave it out, or make the type timestamp"));
+    if let Some(unit) = column.unit {
+        problems.extend(wrong_unit(unit, column.kind, at("unit")));
     }
     let (precision, scale) = (column.precision.unwrap_or(38), column.scale.unwrap_or(0));
     if scale > precision {
         let text = format!("more digits after the point ({scale}) than in all ({precision})");
         problems.push(problem(at("scale"), text, "at most the precision"));
     }
+}
+
+fn wrong_unit(unit: TimeUnit, kind: ColumnType, pointer: String) -> Option<Problem> {
+    let (text, help) = match (kind, unit) {
+        (ColumnType::Timestamp, unit) => return no_day(unit, pointer),
+        (ColumnType::Date, TimeUnit::D) => return None,
+        (ColumnType::Date, _) => ("numbers that are dates count days", "write `d`"),
+        _ => {
+            let text = "only a column of type timestamp or date has a `unit`";
+            (text, "leave it out, or make the type timestamp or date")
+        }
+    };
+    Some(problem(pointer, text.to_owned(), help))
+}
+
+/// What is wrong with the unit of a time, if anything.
+pub(super) fn no_day(unit: TimeUnit, pointer: String) -> Option<Problem> {
+    let text = "numbers that are times do not count days".to_owned();
+    (unit == TimeUnit::D).then(|| problem(pointer, text, "one of `s`, `ms`, `us`, `ns`"))
 }
 
 fn problem(pointer: String, text: String, help: &str) -> Problem {

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use alluvium_model::metadata::{History, SequenceBy};
+use alluvium_model::metadata::{History, SequenceBy, TimeUnit};
 use alluvium_model::{Column, ColumnType, EntitySpec, SequenceType};
 use serde_json::Value;
 
@@ -68,8 +68,14 @@ fn keys(entity: &Given<'_>, problems: &mut Vec<Problem>) {
 
 fn sequence(entity: &Given<'_>, problems: &mut Vec<Problem>) {
     for (index, part) in entity.sequence_by.iter().enumerate() {
-        let SequenceBy::Column(name) = part else { continue };
         let pointer = format!("/sequence_by/{index}");
+        let name = match part {
+            SequenceBy::Column(name) => name,
+            SequenceBy::Carried { carried, unit } => {
+                problems.extend(wrong_unit(*carried, *unit, format!("{pointer}/unit")));
+                continue;
+            }
+        };
         if entity.sequence_by[..index].contains(part) {
             problems.push(problem(&pointer, &format!("`{name}` is there twice"), "name it once"));
         }
@@ -83,6 +89,16 @@ fn sequence(entity: &Given<'_>, problems: &mut Vec<Problem>) {
             Ok(_) => {}
         }
     }
+}
+
+/// What is wrong with the unit of a part that changes carry, if anything.
+fn wrong_unit(kind: SequenceType, unit: Option<TimeUnit>, pointer: String) -> Option<Problem> {
+    let unit = unit?;
+    if kind == SequenceType::Timestamp {
+        return columns::no_day(unit, pointer);
+    }
+    let text = "only a part of type timestamp has a `unit`";
+    Some(problem(&pointer, text, "leave it out, or carry a timestamp"))
 }
 
 /// What is kept for less than this loses records that are merely on their way.
@@ -111,7 +127,7 @@ fn ages(entity: &EntitySpec, problems: &mut Vec<Problem>) {
 fn begins_with_time(entity: &EntitySpec) -> bool {
     match entity.sequence_by.first() {
         None => true,
-        Some(SequenceBy::Carried { carried }) => *carried == SequenceType::Timestamp,
+        Some(SequenceBy::Carried { carried, .. }) => *carried == SequenceType::Timestamp,
         Some(SequenceBy::Column(name)) => {
             entity.column(name).is_none_or(|column| column.kind == ColumnType::Timestamp)
         }

@@ -1,6 +1,6 @@
 //! Walks through a run, and shows records as text that can be compared.
 
-use alluvium_model::metadata::{SequenceBy, TimeUnit};
+use alluvium_model::metadata::SequenceBy;
 use alluvium_model::sequence::{Instant, SequenceBuilder};
 use alluvium_model::{
     Change, ColumnType, Cursor, EntitySpec, Op, Record, SequenceType, Source, SourceError,
@@ -83,8 +83,9 @@ pub fn order_of(entity: &EntitySpec, change: &Change) -> Vec<u8> {
     assert!(!entity.sequence_by.is_empty(), "the entity has an order");
     for part in &entity.sequence_by {
         let (kind, unit, value) = match part {
-            SequenceBy::Carried { carried: kind } => {
-                (*kind, TimeUnit::Ms, carried.next().expect("a carried part").clone())
+            SequenceBy::Carried { carried: kind, unit } => {
+                let value = carried.next().expect("a carried part");
+                (*kind, unit.unwrap_or_default(), value.clone())
             }
             SequenceBy::Column(name) => {
                 let column = entity.column(name).expect("a declared sequence column");
@@ -98,7 +99,7 @@ pub fn order_of(entity: &EntitySpec, change: &Change) -> Vec<u8> {
                     other => panic!("a sequence column of type {other:?}"),
                 };
                 let value = super::fits::value_at(&row, column).expect("a sequence value");
-                (kind, column.unit, value.clone())
+                (kind, column.counts(), value.clone())
             }
         };
         if let (SequenceType::Timestamp, Some(number)) = (kind, value.as_i64()) {

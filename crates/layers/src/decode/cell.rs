@@ -58,8 +58,8 @@ pub(crate) fn read<'a>(
             decimal(raw, column.precision.unwrap_or(38), column.scale.unwrap_or(0))
         }
         ColumnType::String => text_cell(raw, column.length),
-        ColumnType::Date => time::date(raw),
-        ColumnType::Timestamp => time::timestamp(raw, column.unit, zone),
+        ColumnType::Date => time::date(raw, column.unit),
+        ColumnType::Timestamp => time::timestamp(raw, column.counts(), zone),
         ColumnType::Binary => binary(raw),
         ColumnType::Json => json(text),
     }

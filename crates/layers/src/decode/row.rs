@@ -1,27 +1,27 @@
 //! How the changes of one entity are read: its columns, its keys, its sequence, its hashes.
 
 mod reading;
+mod sequence;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use alluvium_lake::index::Hashes;
-use alluvium_model::metadata::{History, SchemaEvolution, SequenceBy, TimeUnit};
-use alluvium_model::sequence::{Instant, SequenceBuilder, SequenceError};
-use alluvium_model::{Column, EntityId, EntitySpec, Sequence, SequenceType};
-use alluvium_wire::{Path, string_value};
+use alluvium_model::metadata::{History, SchemaEvolution, SequenceBy};
+use alluvium_model::sequence::{SequenceBuilder, SequenceError};
+use alluvium_model::{Column, EntityId, EntitySpec, Sequence};
+use alluvium_wire::Path;
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::SchemaRef;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::cell::{self, Cell};
 use super::hash::{Digest, name_tag};
-use super::time::plain_utc;
-use crate::schema::{sequence_type, value_schema};
+use crate::schema::value_schema;
 
 pub(super) use reading::Reading;
+use sequence::Part;
 
 /// What marks a column's tag where the source had dropped the column.
 const DROPPED: u64 = 0x6472_6f70_7065_6421;
@@ -86,11 +86,6 @@ pub struct Reshaped {
     pub dropped: BTreeSet<String>,
 }
 
-enum SequencePartFrom {
-    Slot(usize, SequenceType),
-    Carried(usize, SequenceType),
-}
-
 /// Reads the changes of one entity.
 pub struct RowDecoder {
     /// The same for decoders that read alike.
@@ -102,7 +97,7 @@ pub struct RowDecoder {
     stored: usize,
     by_name: HashMap<String, usize>,
     keys: Vec<usize>,
-    sequence: Vec<SequencePartFrom>,
+    sequence: Vec<Part>,
     /// Stored columns by tag, and whether they are tracked.
     hashed: Vec<(usize, bool)>,
     any_latest: bool,
@@ -159,10 +154,11 @@ impl RowDecoder {
             .sequence_by
             .iter()
             .map(|part| match part {
-                SequenceBy::Column(name) => find(name)
-                    .map(|at| SequencePartFrom::Slot(at, sequence_type(&slots[at].column))),
-                SequenceBy::Carried { carried: kind } => {
-                    Ok(SequencePartFrom::Carried(carried.next().unwrap_or_default(), *kind))
+                SequenceBy::Column(name) => {
+                    find(name).map(|at| Part::column(at, &slots[at].column))
+                }
+                SequenceBy::Carried { carried: kind, unit } => {
+                    Ok(Part::carried(carried.next().unwrap_or_default(), *kind, *unit))
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -272,14 +268,6 @@ impl RowDecoder {
         })
     }
 
-    /// What a number counts that is a time in this part of the sequence.
-    fn unit(&self, part: &SequencePartFrom) -> TimeUnit {
-        match part {
-            SequencePartFrom::Slot(at, _) => self.slots[*at].column.unit,
-            SequencePartFrom::Carried(..) => TimeUnit::Ms,
-        }
-    }
-
     fn scope_of<'c>(&self, digest: &mut Digest, cell: impl Fn(usize) -> Cell<'c>) -> u64 {
         if self.scope.is_empty() {
             return 0;
@@ -299,17 +287,9 @@ impl RowDecoder {
         for (part, value) in self.sequence.iter().zip(parts) {
             let raw = serde_json::value::to_raw_value(value);
             let raw = raw.map_err(|_| SequenceError::Parts { expected, found })?;
-            sequence_part(&mut builder, (part.kind(), self.unit(part)), &raw, &self.zone)?;
+            part.put(&mut builder, &raw, &self.zone)?;
         }
         builder.finish().ok_or(SequenceError::Parts { expected, found })
-    }
-}
-
-impl SequencePartFrom {
-    fn kind(&self) -> SequenceType {
-        match self {
-            Self::Slot(_, kind) | Self::Carried(_, kind) => *kind,
-        }
     }
 }
 
@@ -333,28 +313,4 @@ fn first_member(slot: &Slot) -> Option<String> {
     let text = slot.column.path.as_deref()?;
     let text = text.trim_start_matches(['$', '.', '/']);
     text.split(['.', '/', '[']).next().map(str::to_owned)
-}
-
-/// Adds one part of a sequence, of a type and, where that is a time, a unit of numbers.
-fn sequence_part(
-    builder: &mut SequenceBuilder,
-    (kind, unit): (SequenceType, TimeUnit),
-    raw: &RawValue,
-    zone: &TimeZone,
-) -> Result<(), SequenceError> {
-    if kind == SequenceType::Timestamp {
-        if let Ok(number) = raw.get().parse() {
-            builder.timestamp(Instant::from_number(number, unit)?);
-            return Ok(());
-        }
-        let bare = raw.get().trim_matches('"');
-        if let Some(micros) = plain_utc(bare.as_bytes()) {
-            builder.timestamp(Instant::from_microsecond(micros));
-            return Ok(());
-        }
-    }
-    match string_value(raw) {
-        Some(text) => builder.text(kind, &text, zone),
-        None => builder.text(kind, raw.get(), zone),
-    }
 }

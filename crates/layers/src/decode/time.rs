@@ -1,7 +1,5 @@
 //! Days and moments: as text, or as the numbers by which Debezium and others count them.
 
-use std::ops::RangeInclusive;
-
 use alluvium_model::metadata::TimeUnit;
 use alluvium_model::sequence::{Instant, parse_instant};
 use alluvium_wire::string_value;
@@ -10,17 +8,9 @@ use serde_json::value::RawValue;
 
 use super::cell::{Cell, misfit};
 
-/// The days of the years 1 to 9999, since 1970.
-const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
-
-pub(super) fn date(raw: &RawValue) -> Result<Cell<'_>, String> {
-    if let Ok(number) = raw.get().parse::<i64>() {
-        let days = i32::try_from(number).ok().filter(|days| DAYS.contains(days));
-        return days.map(Cell::Date).ok_or_else(|| {
-            "expected a date, or its days since 1970-01-01; the number counts something else, for \
-             it is no day of the years 1 to 9999"
-                .to_owned()
-        });
+pub(super) fn date(raw: &RawValue, unit: Option<TimeUnit>) -> Result<Cell<'_>, String> {
+    if let Ok(number) = raw.get().parse() {
+        return day(number, unit).map(Cell::Date);
     }
     let text = string_value(raw).ok_or_else(|| misfit("a date", raw.get()))?;
     let date: jiff::civil::Date =
@@ -30,15 +20,28 @@ pub(super) fn date(raw: &RawValue) -> Result<Cell<'_>, String> {
     Ok(Cell::Date(days.get_days()))
 }
 
+/// A day by its number. Only where the column says so: a year, or `20261121`, would become some day.
+fn day(number: i64, unit: Option<TimeUnit>) -> Result<i32, String> {
+    if unit != Some(TimeUnit::D) {
+        return Err("expected a date such as 2026-11-21, found a number; if it counts days since \
+                    1970-01-01, write \"unit\": \"d\" in the column"
+            .to_owned());
+    }
+    let is_day = Instant::from_number(number, TimeUnit::D).is_ok();
+    i32::try_from(number).ok().filter(|_| is_day).ok_or_else(|| {
+        "the number is no day of the years -9999 to 9999: it counts something else than days since \
+         1970-01-01"
+            .to_owned()
+    })
+}
+
 pub(super) fn timestamp<'a>(
     raw: &'a RawValue,
     unit: TimeUnit,
     zone: &TimeZone,
 ) -> Result<Cell<'a>, String> {
     if let Ok(number) = raw.get().parse::<i64>() {
-        let instant = Instant::from_number(number, unit).map_err(|error| {
-            format!("{error}; the column's `unit` says what numbers count: s, ms, us or ns")
-        })?;
+        let instant = Instant::from_number(number, unit).map_err(|error| error.to_string())?;
         return Ok(Cell::Timestamp(instant.as_microsecond()));
     }
     let text = string_value(raw).ok_or_else(|| misfit("a timestamp", raw.get()))?;
@@ -115,7 +118,7 @@ mod tests {
     }
 
     fn micros(unit: TimeUnit, json: &str) -> Option<i64> {
-        let column = Column { unit, ..Column::new("c", ColumnType::Timestamp) };
+        let column = Column { unit: Some(unit), ..Column::new("c", ColumnType::Timestamp) };
         match cell(&column, json) {
             Ok(Cell::Timestamp(micros)) => Some(micros),
             _ => None,
@@ -152,28 +155,42 @@ mod tests {
         );
         assert_eq!(micros(TimeUnit::Us, "253402300799999999"), Some(253_402_300_799_999_999));
         assert_eq!(micros(TimeUnit::Ms, "253402300800000"), None);
-        assert_eq!(micros(TimeUnit::S, "-62135596801"), None);
+        // As text: 0000-12-30T00:00:00Z.
+        assert_eq!(
+            micros(TimeUnit::Ms, "-62135769600000"),
+            micros(TimeUnit::S, "\"0000-12-30T00:00:00Z\"")
+        );
+        assert_eq!(micros(TimeUnit::S, "-62135769600"), Some(-62_135_769_600_000_000));
+        assert_eq!(micros(TimeUnit::Ms, "-1517966996303000"), None);
     }
 
     #[test]
     fn a_number_that_cannot_be_of_its_unit_is_refused_with_the_word_that_mends_it() {
         let column = Column::new("c", ColumnType::Timestamp);
         let reason = cell(&column, "1517966996303000").unwrap_err();
-        assert!(reason.contains("milliseconds") && reason.contains("`unit`"), "{reason}");
+        assert!(reason.contains("milliseconds"), "{reason}");
+        assert!(reason.contains(r#""unit": "us""#), "{reason}");
         assert!(!reason.contains("1517"), "{reason}");
     }
 
     #[test]
-    fn a_date_is_a_day_or_the_number_of_its_days() {
-        let column = Column::new("c", ColumnType::Date);
+    fn a_date_is_a_day_or_where_the_column_says_so_the_number_of_its_days() {
+        let plain = Column::new("c", ColumnType::Date);
+        let column = Column { unit: Some(TimeUnit::D), ..plain.clone() };
         let day = |json: &str| cell(&column, json).ok();
         assert_eq!(day("20778"), day("\"2026-11-21\""));
         assert_eq!(day("-1"), Some(Cell::Date(-1)));
         assert_eq!(day("-719162"), day("\"0001-01-01\""));
         assert_eq!(day("2932896"), day("\"9999-12-31\""));
-        for number in ["20261121", "1763683200000", "2147483647", "-719163"] {
+        assert_eq!(day("-719528"), day("\"0000-01-01\""));
+        assert_eq!(cell(&plain, "\"2026-11-21\""), Ok(Cell::Date(20_778)));
+        for number in ["20261121", "1763683200000", "2147483647", "-4371588"] {
             let reason = cell(&column, number).unwrap_err();
-            assert!(reason.contains("days since 1970-01-01"), "{reason}");
+            assert!(reason.contains("something else than days since 1970-01-01"), "{reason}");
+        }
+        for number in ["2026", "20778", "0"] {
+            let reason = cell(&plain, number).unwrap_err();
+            assert!(reason.contains(r#""unit": "d""#), "{reason}");
         }
         assert!(cell(&column, "1.5").is_err());
     }

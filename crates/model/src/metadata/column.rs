@@ -25,9 +25,10 @@ pub struct Column {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 38))]
     pub scale: Option<u8>,
-    /// For timestamps that come as numbers: what these count since 1970, UTC.
-    #[serde(default, skip_serializing_if = "TimeUnit::is_default")]
-    pub unit: TimeUnit,
+    /// For timestamps and dates that come as numbers: what these count since 1970, UTC. Of a
+    /// timestamp `s`, `ms` (default), `us` or `ns`; of a date `d`, without which it takes no number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<TimeUnit>,
     /// Whether null is allowed. A null in a column that does not allow it is quarantined.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub nullable: bool,
@@ -49,10 +50,18 @@ impl Column {
             length: None,
             precision: None,
             scale: None,
-            unit: TimeUnit::Ms,
+            unit: None,
             nullable: true,
             path: None,
             history: History::Track,
+        }
+    }
+
+    /// What numbers count that are its times: what it says, else milliseconds; of a date days.
+    pub fn counts(&self) -> TimeUnit {
+        match self.kind {
+            ColumnType::Date => TimeUnit::D,
+            _ => self.unit.unwrap_or_default(),
         }
     }
 }
@@ -80,7 +89,7 @@ pub enum ColumnType {
     Decimal,
     /// Text.
     String,
-    /// A day: `2026-11-21`, or a number of days since 1970-01-01.
+    /// A day: `2026-11-21`, or a number of days since 1970-01-01 where `unit` is `d`.
     Date,
     /// An instant: RFC 3339 text, text without zone (the system's zone is meant), or a number of
     /// `unit` since 1970.
@@ -95,6 +104,8 @@ pub enum ColumnType {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TimeUnit {
+    /// Days, of dates only.
+    D,
     /// Seconds.
     S,
     /// Milliseconds. The default.
@@ -107,24 +118,33 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    /// How many of them a second has.
-    pub(crate) fn per_second(self) -> i64 {
+    /// The word that stands in `unit`.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::S => 1,
-            Self::Ms => 1_000,
-            Self::Us => 1_000_000,
-            Self::Ns => 1_000_000_000,
+            Self::D => "d",
+            Self::S => "s",
+            Self::Ms => "ms",
+            Self::Us => "us",
+            Self::Ns => "ns",
         }
     }
 
-    fn is_default(&self) -> bool {
-        *self == Self::Ms
+    /// How many of them a second has; `None` if one is longer.
+    pub(crate) fn per_second(self) -> Option<i64> {
+        match self {
+            Self::D => None,
+            Self::S => Some(1),
+            Self::Ms => Some(1_000),
+            Self::Us => Some(1_000_000),
+            Self::Ns => Some(1_000_000_000),
+        }
     }
 }
 
 impl fmt::Display for TimeUnit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::D => "days",
             Self::S => "seconds",
             Self::Ms => "milliseconds",
             Self::Us => "microseconds",

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Column;
+use super::{Column, TimeUnit};
 use crate::quantity::Period;
 use crate::{EntityId, EntityName, SequenceType, SystemName};
 
@@ -78,7 +78,7 @@ pub enum Load {
 
 /// A part of what orders the changes of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum SequenceBy {
     /// A column of the row: an integer, a decimal or a timestamp.
     Column(String),
@@ -87,7 +87,18 @@ pub enum SequenceBy {
     Carried {
         /// Its type.
         carried: SequenceType,
+        /// For timestamps that come as numbers: what these count since 1970, UTC: `s`, `ms`
+        /// (default), `us` or `ns`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unit: Option<TimeUnit>,
     },
+}
+
+impl SequenceBy {
+    /// A part that the change carries; numbers that are times count milliseconds.
+    pub fn carried(kind: SequenceType) -> Self {
+        Self::Carried { carried: kind, unit: None }
+    }
 }
 
 /// What becomes of columns that are not declared.

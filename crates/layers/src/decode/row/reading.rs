@@ -14,7 +14,8 @@ use super::super::Rejection;
 use super::super::arrival::Arrival;
 use super::super::cell::{self, Cell};
 use super::super::hash::Digest;
-use super::{DROPPED, RowDecoder, SequencePartFrom, UNDECLARED, is_fit, sequence_part};
+use super::sequence::Place;
+use super::{DROPPED, RowDecoder, UNDECLARED, is_fit};
 
 /// What a change says besides its values.
 pub(in crate::decode) struct Head {
@@ -327,13 +328,10 @@ impl<'d, 'a> Reading<'d, 'a> {
             arrival.put(&mut builder, change, position.index);
         }
         for part in &self.decoder.sequence {
-            let (raw, kind, name) = match part {
-                SequencePartFrom::Slot(at, kind) => {
-                    (self.raws[*at], *kind, self.decoder.slots[*at].column.name.as_str())
-                }
-                SequencePartFrom::Carried(at, kind) => {
-                    let carried = change.sequence.get(*at).map(AsRef::as_ref);
-                    (carried, *kind, "carried by the change")
+            let (raw, name) = match part.place {
+                Place::Slot(at) => (self.raws[at], self.decoder.slots[at].column.name.as_str()),
+                Place::Carried(at) => {
+                    (change.sequence.get(at).map(AsRef::as_ref), "carried by the change")
                 }
             };
             let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
@@ -341,11 +339,8 @@ impl<'d, 'a> Reading<'d, 'a> {
                 let reason = format!("the sequence ({name}) is {what}");
                 return Err(Rejection { code: "missing_sequence", reason });
             };
-            let typed = (kind, self.decoder.unit(part));
-            sequence_part(&mut builder, typed, raw, &self.decoder.zone).map_err(|error| {
-                let reason = format!("the sequence ({name}): {error}");
-                Rejection { code: "bad_sequence", reason }
-            })?;
+            part.put(&mut builder, raw, &self.decoder.zone)
+                .map_err(|error| part.refused(name, &error, &self.decoder.entity))?;
         }
         builder.finish().ok_or_else(|| Rejection {
             code: "missing_sequence",
