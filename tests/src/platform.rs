@@ -128,6 +128,12 @@ impl TestPlatform {
         Finished::new(args, self.command(args).output().unwrap())
     }
 
+    /// Runs to the end with leases that hold also where the machine stands still for a while. For a
+    /// command from which nobody is to take over.
+    pub fn run_holding(&self, args: &[&str]) -> Finished {
+        self.run(&[args, &["--set", "runtime.lease_time=60s"]].concat())
+    }
+
     /// Runs to the end where the disk is seen. A process that hangs is killed after so many seconds,
     /// and its exit code is no good one.
     pub fn run_on(&self, disk: &SmallDisk, args: &[&str], seconds: u64) -> Finished {

@@ -64,7 +64,7 @@ impl Site {
         self.files += 1;
         let file = self.desk.write(&format!("changes-{}.ndjson", self.files), &lines);
         let file = file.to_str().unwrap();
-        self.desk.run(&["publish", "shop.customers", file, "--map", MAP, "-q"]).ok();
+        self.desk.run_holding(&["publish", "shop.customers", file, "--map", MAP, "-q"]).ok();
     }
 
     /// Waits until silver has all of it: the last change makes the last version.
@@ -200,10 +200,10 @@ fn a_page_under_way_when_its_poller_is_stopped_is_refused_when_he_wakes_with_it(
     pass_to(&platform, &workers[1 - asleep], &work);
     await_rows(&platform, "silver.feed.events", 2);
 
+    let before = workers[asleep].stderr().len();
     workers[asleep].signal("CONT");
     until("the end of the poll that was under way", PATIENCE, || {
-        let failed = |worker: &Running| worker.stderr().contains("entity failed");
-        workers.iter().any(failed).then_some(())
+        workers[asleep].stderr()[before..].contains("entity failed").then_some(())
     });
     await_return(ports[asleep], "feed.events");
     for layer in ["raw", "bronze"] {

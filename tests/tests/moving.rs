@@ -187,7 +187,7 @@ fn a_bus_at_which_another_process_is_at_work_is_not_left() {
          [runtime]\nlease_time = \"3s\"\n"
     );
     platform.write("alluvium.toml", &on_nats(&shared, &server, "alluvium"));
-    platform.run(&["ingest", "shop"]).ok();
+    platform.run_holding(&["ingest", "shop"]).ok();
     // It polls only when it is told to, and has no layer.
     let elsewhere = ["run", "--roles", "connect", "--set", "data=elsewhere"];
     let running = platform.spawn(&elsewhere);

@@ -17,11 +17,11 @@ const ENTITIES: usize = 8;
 const WORK: usize = 3 * ENTITIES + 1;
 
 /// Who comes has something to do, its start included.
-const JOINED: Duration = Duration::from_secs(20);
+const JOINED: Duration = Duration::from_secs(40);
 /// Who is asked to stop hands everything over.
-const STOPPED: Duration = Duration::from_secs(10);
+const STOPPED: Duration = Duration::from_secs(20);
 /// A lease has to run out first, which lasts five seconds.
-const KILLED: Duration = Duration::from_secs(15);
+const KILLED: Duration = Duration::from_secs(30);
 
 fn project(nats: &NatsServer, postgres: &PostgresServer) -> TestPlatform {
     let platform = TestPlatform::empty();
@@ -42,7 +42,7 @@ fn project(nats: &NatsServer, postgres: &PostgresServer) -> TestPlatform {
 /// One more note of one of the entities, which all layers have when this returns.
 fn note(platform: &TestPlatform, id: u64) {
     let file = platform.write(&format!("note-{id}.ndjson"), &format!("{{\"id\":{id}}}\n"));
-    platform.run(&["publish", "app.notes0", file.to_str().unwrap(), "--rows", "-q"]).ok();
+    platform.run_holding(&["publish", "app.notes0", file.to_str().unwrap(), "--rows", "-q"]).ok();
     for layer in ["raw", "bronze", "silver"] {
         await_rows(platform, &format!("{layer}.app.notes0"), id);
     }
@@ -54,11 +54,11 @@ fn work_of(platform: &TestPlatform, worker: &Running) -> Vec<String> {
     its.map(|(lease, _)| lease).collect()
 }
 
-/// Waits until a worker has something to do.
-fn has_work(platform: &TestPlatform, worker: &Running) {
-    until("work for who has come", PATIENCE, || {
-        (!work_of(platform, worker).is_empty()).then_some(())
-    });
+/// Waits until a worker has something to do, and tells what.
+fn has_work(platform: &TestPlatform, worker: &Running) -> Vec<String> {
+    until("something to do", PATIENCE, || {
+        Some(work_of(platform, worker)).filter(|work| !work.is_empty())
+    })
 }
 
 #[track_caller]
@@ -81,12 +81,12 @@ fn work_is_anothers_within_seconds_when_a_worker_comes_is_stopped_or_killed() {
     note(&platform, 1);
 
     let mut joined = None;
-    let took = timed(|| has_work(&platform, joined.insert(start(1))));
+    let took = timed(|| drop(has_work(&platform, joined.insert(start(1)))));
     let mut b = joined.unwrap();
     assert_within(JOINED, "work for a new worker", took);
     note(&platform, 2);
 
-    let work = work_of(&platform, &a);
+    let work = has_work(&platform, &a);
     let took = timed(|| {
         a.signal("KILL");
         pass_to(&platform, &b, &work);
@@ -97,11 +97,11 @@ fn work_is_anothers_within_seconds_when_a_worker_comes_is_stopped_or_killed() {
 
     let took = timed(|| {
         a = start(0);
-        has_work(&platform, &a);
+        drop(has_work(&platform, &a));
     });
     assert_within(JOINED, "work for a worker that comes back", took);
 
-    let work = work_of(&platform, &b);
+    let work = has_work(&platform, &b);
     let took = timed(|| {
         b.signal("TERM");
         pass_to(&platform, &a, &work);

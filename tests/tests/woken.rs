@@ -132,6 +132,6 @@ fn workers_that_are_stopped_past_their_leases_and_woken_leave_nothing_out_and_no
         assert!(worker.terminate(60).success());
     }
     // The last poll came when nobody was left to land it in every layer.
-    platform.run(&["ingest", "shop"]).ok();
+    platform.run_holding(&["ingest", "shop"]).ok();
     assert_proved(&platform);
 }

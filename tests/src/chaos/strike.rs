@@ -10,7 +10,7 @@ use super::ground::LEASE;
 use crate::platform::copy;
 
 /// So long the first full disk may take until somebody meets it.
-const MEETS: Duration = Duration::from_secs(60);
+const MEETS: Duration = Duration::from_secs(20);
 
 impl Chaos {
     /// A fault comes true.
