@@ -19,14 +19,11 @@ pub(super) async fn retain(shared: &Shared, topic: &Arc<Topic>) -> Result<(), Bu
     let (first, landed) = (first_after(&info), topic.landed().min(info.state.last_sequence));
     let mut to = first;
     if let Some(oldest) = too_old(shared, &info) {
-        let is_old = async |m: &StreamMessage| Ok(micros(m.time) < oldest);
+        let is_old = |m: &StreamMessage, _| micros(m.time) < oldest;
         to = last_that(shared, topic, (to, landed), is_old).await?;
     }
     if let Some(surplus) = surplus(shared, topic, &info).await? {
-        let is_over = async |m: &StreamMessage| {
-            let totals = shared.totals_with(&topic.stream, m, (first, Totals::default())).await?;
-            Ok(totals.bytes <= surplus)
-        };
+        let is_over = |_: &StreamMessage, totals: Totals| totals.bytes <= surplus;
         to = to.max(last_that(shared, topic, (first, landed), is_over).await?);
     }
     remove(shared, topic, &info, to).await.map(drop)
@@ -98,13 +95,13 @@ async fn surplus(shared: &Shared, topic: &Topic, info: &Info) -> Result<Option<u
     Ok(Some(before + u64::try_from(over).unwrap_or(u64::MAX)))
 }
 
-/// The last message in `(after, to]` of which `goes` holds; it holds for none after one of which it
+/// The last message in `(after, to]` of which `goes` holds, with the topic's totals there; it holds for none after one of which it
 /// does not. `after` if there is none.
 async fn last_that(
     shared: &Shared,
     topic: &Topic,
     (after, to): (u64, u64),
-    goes: impl AsyncFn(&StreamMessage) -> Result<bool, BusError>,
+    goes: impl Fn(&StreamMessage, Totals) -> bool,
 ) -> Result<u64, BusError> {
     let (mut low, mut high) = (after, to);
     while low < high {
@@ -112,7 +109,10 @@ async fn last_that(
         // One that somebody removed by hand goes with its neighbours.
         let message = api::message(&shared.js, &topic.stream, middle).await?;
         let goes = match message {
-            Some(message) => goes(&message).await?,
+            Some(message) => {
+                let none = (after, Totals::default());
+                goes(&message, shared.totals_with(&topic.stream, &message, none).await?)
+            }
             None => true,
         };
         match goes {
