@@ -176,7 +176,7 @@ mod tests {
         let repeated = found(None, &[3]);
         assert!(!repeated.good() && repeated.repeated == 1, "{repeated:?}");
         assert!(found(Some(1), &[3, 4]).good());
-        let often = found(Some(1), &[3, 400]);
+        let often = found(Some(1), &[3, 700]);
         assert!(!often.good() && often.published_again == 2, "{often:?}");
         assert!(!found(Some(0), &[3]).good());
     }

@@ -133,8 +133,8 @@ impl Shape {
     /// So many records a page of it has at most.
     pub(crate) fn page(&self) -> u64 {
         match self.way {
-            // A file may be one page.
-            Way::Published => self.at_once,
+            // A file may be one page, with what is repeated in it and what comes late.
+            Way::Published => 2 * self.at_once,
             Way::Polled => FEED_PAGE,
             // The end of a snapshot stands in its last page.
             Way::Whole => TABLE_PAGE + 1,
