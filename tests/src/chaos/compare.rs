@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::findings::Findings;
+use super::findings::{Findings, Spare};
 use super::model::{Position, Version};
 use super::shapes::Shape;
 
@@ -38,16 +38,14 @@ pub(crate) fn place(text: &Value) -> Position {
 
 /// Each line once, as it was given, and in that order.
 pub(crate) fn published(found: &mut Findings, shape: &Shape, raw: &[Raw], lines: &[String]) {
-    let number = |raw: &Raw| raw.record["n"].as_u64().unwrap();
     let is_told = |at: usize, raw: &Raw| lines.get(at) == Some(&raw.text);
-    in_order(found, shape, raw, 0..lines.len() as u64, number, is_told);
+    in_order(found, shape, raw, 0..lines.len() as u64, is_told);
 }
 
 /// Each record that the API showed once, in its order. It numbers them from one.
 pub(crate) fn polled(found: &mut Findings, shape: &Shape, raw: &[Raw], shown: &[Value]) {
-    let number = |raw: &Raw| raw.record["after"]["feed"].as_u64().unwrap();
     let is_told = |at: usize, raw: &Raw| shown.get(at) == Some(&raw.record["after"]);
-    in_order(found, shape, raw, 1..shown.len() as u64 + 1, number, is_told);
+    in_order(found, shape, raw, 1..shown.len() as u64 + 1, is_told);
 }
 
 /// Each of these numbers once, with what was told at its place, in order.
@@ -56,12 +54,11 @@ fn in_order(
     shape: &Shape,
     raw: &[Raw],
     told: Range<u64>,
-    number: impl Fn(&Raw) -> u64,
     is_told: impl Fn(usize, &Raw) -> bool,
 ) {
     let (mut next, mut seen, mut again) = (told.start, BTreeSet::new(), Vec::new());
     for (at, raw) in raw.iter().enumerate() {
-        let number = number(raw);
+        let number = shape.number(&raw.record).unwrap();
         let name = || format!("{}: record {number} at {:?}", shape.id(), raw.position);
         let is_there = told.contains(&number) && is_told((number - told.start) as usize, raw);
         if !is_there || (number < next && !seen.contains(&number)) {
@@ -78,36 +75,51 @@ fn in_order(
     }
 }
 
+/// A snapshot, as raw has it.
+#[derive(Default)]
+struct Snapshot<'r> {
+    rows: BTreeMap<u64, &'r Value>,
+    /// So many rows its end tells, if it has ended.
+    told: Option<u64>,
+    again: Vec<Spare>,
+    /// What stands behind its end.
+    late: Vec<Spare>,
+}
+
 /// Each snapshot that has ended holds as many rows as its end tells, each once and before it; the
 /// last one is the table.
 pub(crate) fn whole(found: &mut Findings, shape: &Shape, raw: &[Raw], table: &[Value]) {
-    let mut rows: BTreeMap<&str, BTreeMap<u64, &Value>> = BTreeMap::new();
-    let (mut ended, mut again, mut last) = (BTreeMap::new(), Vec::new(), None);
+    let mut snapshots: BTreeMap<&str, Snapshot<'_>> = BTreeMap::new();
+    let mut last = None;
     for (at, raw) in raw.iter().enumerate() {
         if raw.control {
             let name = raw.record["snapshot"].as_str().unwrap();
-            if ended.insert(name, raw.record["rows"].as_u64().unwrap()).is_some() {
-                again.push((at, format!("{}: {name} ends again", shape.id())));
+            let snapshot = snapshots.entry(name).or_default();
+            if snapshot.told.replace(raw.record["rows"].as_u64().unwrap()).is_some() {
+                snapshot.again.push((at, format!("{}: {name} ends again", shape.id())));
             }
             last = Some(name);
             continue;
         }
         let name = raw.record["source"]["snapshot"].as_str().unwrap();
-        let row = &raw.record["after"];
-        if rows.entry(name).or_default().insert(row["id"].as_u64().unwrap(), row).is_some() {
-            again.push((at, format!("{}: {name} has twice {row}", shape.id())));
-        } else if ended.contains_key(name) {
-            found.surplus(|| format!("{}: {name} has {row} after its end", shape.id()));
+        let (snapshot, row) = (snapshots.entry(name).or_default(), &raw.record["after"]);
+        if snapshot.rows.insert(row["id"].as_u64().unwrap(), row).is_some() {
+            snapshot.again.push((at, format!("{}: {name} has twice {row}", shape.id())));
+        } else if snapshot.told.is_some() {
+            let text = format!("{}: {name} has {row} after its end", shape.id());
+            snapshot.late.push((at, text));
         }
     }
-    found.again(shape, again);
-    for (name, told) in ended {
-        let there = rows.get(name).map_or(0, BTreeMap::len) as u64;
+    for (name, Snapshot { rows, told, again, late }) in &mut snapshots {
+        let there = rows.len() as u64;
+        let told = told.unwrap_or(there);
         let text = || format!("{}: {name} has {there} rows of {told}", shape.id());
         (there..told).for_each(|_| found.lose(text));
-        (told..there).for_each(|_| found.surplus(text));
+        let (again, late) = (std::mem::take(again), std::mem::take(late));
+        found.surplus(shape, again, late, there.saturating_sub(told), text);
     }
-    let last = last.and_then(|name| rows.get(name)).into_iter().flat_map(BTreeMap::values);
+    let last = last.and_then(|name| snapshots.get(name));
+    let last = last.into_iter().flat_map(|snapshot| snapshot.rows.values());
     if !last.copied().eq(table) {
         found.alter(|| format!("{}: the last snapshot is not the table", shape.id()));
     }

@@ -7,6 +7,9 @@ use super::shapes::Shape;
 /// So many differences are shown.
 const SHOWN: usize = 12;
 
+/// A record that is one too many: its place in raw's order, and what is to be said of it.
+pub(crate) type Spare = (usize, String);
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
@@ -77,11 +80,10 @@ impl Findings {
         self.show(text);
     }
 
-    /// Records of an entity stand in raw again: which in raw's order, and what is to be said of them.
-    pub(crate) fn again(&mut self, shape: &Shape, records: Vec<(usize, String)>) {
+    /// Records of an entity stand in raw again.
+    pub(crate) fn again(&mut self, shape: &Shape, records: Vec<Spare>) {
         if self.broken_off.is_some() {
-            self.published_again += records.len() as u64;
-            self.pages_again += pages(records.iter().map(|(at, _)| *at), shape.page());
+            self.count_pages(shape, records.iter().map(|(at, _)| *at).collect(), 0);
             return;
         }
         for (_, text) in records {
@@ -89,13 +91,39 @@ impl Findings {
         }
     }
 
-    /// A snapshot has a row that its end does not count. A page that was broken off and read anew
-    /// leaves such rows where the bus cannot take it back: the table was another one by then.
-    pub(crate) fn surplus(&mut self, text: impl FnOnce() -> String) {
-        match self.broken_off {
-            Some(_) => self.published_again += 1,
-            None => self.alter(text),
+    /// What a snapshot has too much of: records that stand there again, rows that stand behind its
+    /// end, and so many `more` rows than its end tells, those behind it among them. A page that was
+    /// broken off and read anew leaves such rows where the bus cannot take it back: the table was
+    /// another one by then.
+    pub(crate) fn surplus(
+        &mut self,
+        shape: &Shape,
+        again: Vec<Spare>,
+        late: Vec<Spare>,
+        more: u64,
+        text: impl Fn() -> String,
+    ) {
+        if self.broken_off.is_some() {
+            let mut places: Vec<usize> = again.iter().chain(&late).map(|(at, _)| *at).collect();
+            places.sort_unstable();
+            self.count_pages(shape, places, more.saturating_sub(late.len() as u64));
+            return;
         }
+        self.again(shape, again);
+        for (_, text) in late {
+            self.alter(|| text);
+        }
+        for _ in 0..more {
+            self.alter(&text);
+        }
+    }
+
+    /// Counts pages that stand in raw again. Of so many `more` records nobody knows which of those in
+    /// raw they are: as many as there is room for may be of the pages that are known.
+    fn count_pages(&mut self, shape: &Shape, places: Vec<usize>, more: u64) {
+        let records = places.len() as u64 + more;
+        self.published_again += records;
+        self.pages_again += pages(places, shape.page()).max(records.div_ceil(shape.page()));
     }
 
     /// Only one of both has a version.
@@ -124,7 +152,7 @@ fn pages(places: impl IntoIterator<Item = usize>, most: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shapes::SHAPES;
+    use super::super::shapes::{SHAPES, Way};
     use super::*;
 
     #[test]
@@ -148,9 +176,28 @@ mod tests {
         let repeated = found(None, &[3]);
         assert!(!repeated.good() && repeated.repeated == 1, "{repeated:?}");
         assert!(found(Some(1), &[3, 4]).good());
-        let often = found(Some(1), &[3, 400]);
+        let often = found(Some(1), &[3, 700]);
         assert!(!often.good() && often.published_again == 2, "{often:?}");
         assert!(!found(Some(0), &[3]).good());
+    }
+
+    #[test]
+    fn rows_that_a_snapshot_has_too_many_are_of_no_more_pages_than_were_broken_off() {
+        let shape = SHAPES.iter().find(|shape| shape.way == Way::Whole).unwrap();
+        let page = shape.page();
+        let pages = |again: &[usize], late: &[usize], more| {
+            let spare = |places: &[usize]| places.iter().map(|at| (*at, String::new())).collect();
+            let mut found = Findings::with(Some(2));
+            found.surplus(shape, spare(again), spare(late), more, String::new);
+            assert_eq!(found.good(), found.pages_again <= 2, "{found:?}");
+            (found.published_again, found.pages_again)
+        };
+        assert_eq!(pages(&[], &[], 0), (0, 0));
+        assert_eq!(pages(&[4], &[5], 1), (2, 1), "what is late is counted once");
+        assert_eq!(pages(&[4], &[], page - 1), (page, 1), "all of one page");
+        assert_eq!(pages(&[4], &[], page), (page + 1, 2));
+        assert_eq!(pages(&[], &[], 3 * page), (3 * page, 3), "more than were broken off");
+        assert_eq!(pages(&[500], &[4, 900], 2), (3, 3), "wherever they stand");
     }
 
     #[test]
@@ -159,7 +206,7 @@ mod tests {
             |found| found.lose(String::new),
             |found| found.repeat(String::new),
             |found| found.alter(String::new),
-            |found| found.surplus(String::new),
+            |found| found.surplus(&SHAPES[0], Vec::new(), Vec::new(), 1, String::new),
             |found| found.differ(String::new),
         ];
         for find in finds {

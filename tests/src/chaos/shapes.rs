@@ -133,10 +133,20 @@ impl Shape {
     /// So many records a page of it has at most.
     pub(crate) fn page(&self) -> u64 {
         match self.way {
-            // A file may be one page.
-            Way::Published => self.at_once,
+            // A file may be one page, with what is repeated in it and what comes late.
+            Way::Published => 2 * self.at_once,
             Way::Polled => FEED_PAGE,
-            Way::Whole => TABLE_PAGE,
+            // The end of a snapshot stands in its last page.
+            Way::Whole => TABLE_PAGE + 1,
+        }
+    }
+
+    /// The number of a record among all that were told; none where a table is read whole.
+    pub(crate) fn number(&self, record: &Value) -> Option<u64> {
+        match self.way {
+            Way::Published => record["n"].as_u64(),
+            Way::Polled => record["after"]["feed"].as_u64(),
+            Way::Whole => None,
         }
     }
 

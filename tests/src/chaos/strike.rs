@@ -13,8 +13,17 @@ use crate::platform::copy;
 const MEETS: Duration = Duration::from_secs(20);
 
 impl Chaos {
-    /// A fault comes true.
+    /// A fault comes true. The clocks stand still as long as it lasts: who is kept from landing
+    /// anything is not to be held to it.
     pub(super) fn meet(&mut self, fault: Fault) {
+        let began = Instant::now();
+        self.strike(fault);
+        let lasted = began.elapsed();
+        self.waits.stood_still(lasted);
+        self.heard += lasted;
+    }
+
+    fn strike(&mut self, fault: Fault) {
         match fault {
             Fault::Kill => {
                 if let Some(at) = self.any() {

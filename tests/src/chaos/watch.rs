@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::drive::{Chaos, HANGS, PATIENCE};
+use super::drive::{ANSWERS, Chaos, HANGS};
 use super::fleet::Worker;
 use super::landed::{LAYERS, Landed};
 use super::shapes::SHAPES;
@@ -40,8 +40,8 @@ impl Chaos {
     /// What has landed, and for how long a layer has landed nothing that should have: the longest
     /// time. Nothing where the ledger does not tell just now.
     pub(super) fn look(&mut self) -> Option<(Landed, Duration)> {
+        let answer = self.ground.run(&["query", Landed::SQL, "-q", "-o", "ndjson"], ANSWERS);
         let now = Instant::now();
-        let answer = self.ground.run(&["query", Landed::SQL, "-q", "-o", "ndjson"], PATIENCE);
         if answer.code != 0 {
             let silent = now.duration_since(self.heard);
             assert!(silent < HANGS, "the ledger tells nothing for {silent:?}: {}", answer.said);
