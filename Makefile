@@ -6,7 +6,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 ALLUVIUM := $(TARGET)/debug/alluvium
 
-.PHONY: demo test chaos lint docs bench bench-bus bench-flat bench-commits bench-index bench-all \
+.PHONY: demo test chaos takeover lint docs bench bench-bus bench-flat bench-commits bench-index bench-all \
   setup readers build help
 
 help: ## what there is
@@ -52,10 +52,15 @@ lint: ## format and clippy, warnings denied
 docs: ## the API documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
-# Rows of the first loads, what else the harness is told, and what it is told of the buses.
+# Rows of the first loads, what else the harness is told, what it is told of the buses, and what the
+# program that times takeovers is told.
 ROWS ?= 1000000 10000000
 BENCH ?=
 BUS ?=
+TAKEOVER ?=
+
+takeover: build ## kill the owner of a large table, and time who goes on with it
+	@for rows in $(ROWS); do $(TARGET)/debug/takeover --rows $$rows $(TAKEOVER) || exit 1; done
 
 bench: build ## rows a second to the fsync, with the peers beside it; then the buses
 	@for rows in $(ROWS); do benches/run.sh compare --rows $$rows $(BENCH) || exit 1; done

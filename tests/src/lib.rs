@@ -13,9 +13,12 @@
 
 pub mod chaos;
 pub mod http;
+pub mod memory;
 pub mod nats;
 pub mod platform;
+pub mod takeover;
 pub mod wait;
+pub mod workers;
 pub mod workload;
 
 pub use alluvium_testkit::{SmallDisk, required};

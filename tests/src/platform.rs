@@ -141,6 +141,19 @@ impl TestPlatform {
         Finished::new(args, command.output().unwrap())
     }
 
+    /// Runs to the end, which must come within so many seconds. What it says stands in files whose
+    /// names begin with `prefix`.
+    pub fn run_within(&self, prefix: &str, args: &[&str], seconds: u64) -> Finished {
+        let mut running = self.spawn_beside(prefix, args);
+        let status = crate::until(&format!("the end of {args:?}"), seconds, || running.ended());
+        Finished {
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            code: status.code().unwrap_or(-1),
+            stdout: fs::read_to_string(&running.stdout).unwrap(),
+            stderr: running.stderr(),
+        }
+    }
+
     /// Runs to the end, with `input` on stdin.
     pub fn run_with_input(&self, args: &[&str], input: &str) -> Finished {
         let mut command = self.command(args);

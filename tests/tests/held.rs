@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use alluvium_testkit::{Fault, Gate, NatsServer, PostgresServer, S3Proxy, S3Server, free_port};
 use alluvium_tests::http::{Answer, Server};
 use alluvium_tests::platform::{MAP, on_nats};
+use alluvium_tests::workers::{PATIENCE, await_all, await_return, await_rows, count, worker};
 use alluvium_tests::{Running, TestPlatform, Workload, until};
 use serde_json::{Value, json};
 
 use crate::bucket;
 use crate::lost_bus::assert_proved;
 use crate::thread::{assert_same, versions};
-use crate::woken::{PATIENCE, owner, pass_to, settings};
-use crate::workers::{await_all, await_return, await_rows, count, worker};
+use crate::woken::{owner, pass_to, settings};
 
 /// Each layer, and what the addresses of its writes hold: raw's objects, and entries of tables' logs.
 const WRITES: [(&str, &str); 3] = [
@@ -90,7 +90,7 @@ impl Site {
         self.workers[asleep].signal("CONT");
         assert_eq!(gate.release(PATIENCE), 412, "{address} was written by the heir");
         assert!(self.store.stored(&address) == Some(heirs), "{address} is not the heir's any more");
-        await_return(self.ports[asleep], "shop.customers");
+        await_return(self.ports[asleep], "shop.customers", PATIENCE);
         let said = self.workers[asleep].stderr();
         assert!(self.workers[asleep].ended().is_none(), "who wakes goes on: {said}");
         asleep
@@ -205,7 +205,7 @@ fn a_page_under_way_when_its_poller_is_stopped_is_refused_when_he_wakes_with_it(
     until("the end of the poll that was under way", PATIENCE, || {
         workers[asleep].stderr()[before..].contains("entity failed").then_some(())
     });
-    await_return(ports[asleep], "feed.events");
+    await_return(ports[asleep], "feed.events", PATIENCE);
     for layer in ["raw", "bronze"] {
         await_rows(&platform, &format!("{layer}.feed.events"), 2);
     }

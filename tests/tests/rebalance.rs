@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use alluvium_testkit::{NatsServer, PostgresServer, free_port};
+use alluvium_tests::workers::{PATIENCE, await_rows, worker};
 use alluvium_tests::{Running, TestPlatform, timed, until};
 use serde_json::{Value, json};
 
 use crate::lost_bus::assert_proved;
 use crate::scale_out::{holders, is_of};
-use crate::woken::{PATIENCE, pass_to, settings};
-use crate::workers::{await_rows, worker};
+use crate::woken::{pass_to, settings};
 
 /// So many entities that each worker has a share of the work, whatever its folder is called.
 const ENTITIES: usize = 8;

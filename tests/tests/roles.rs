@@ -2,13 +2,13 @@
 
 use alluvium_testkit::{NatsServer, PostgresServer, free_port};
 use alluvium_tests::http::get;
+use alluvium_tests::workers::{PATIENCE, await_rows, told, worker};
 use alluvium_tests::{Running, TestPlatform, until};
 use serde_json::{Value, json};
 
 use crate::lost_bus::assert_proved;
 use crate::scale_out::{holders, is_of};
-use crate::woken::{PATIENCE, house, insert, landed, owner};
-use crate::workers::{await_rows, told, worker};
+use crate::woken::{house, insert, landed, owner};
 
 const ROLES: [&str; 5] = ["connect", "raw", "bronze", "silver", "api"];
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use alluvium_testkit::{NatsServer, PostgresServer};
 use alluvium_tests::platform::{QUIET, on_nats};
+use alluvium_tests::workers::PATIENCE;
 use alluvium_tests::workload::Random;
 use alluvium_tests::{Running, TestPlatform, until};
 use serde_json::json;
@@ -12,8 +13,6 @@ use serde_json::json;
 use crate::lost_bus::{assert_proved, sqlite};
 use crate::scale_out::{holders, is_of};
 
-/// So long it may take until all is landed, whoever has to notice first that another one is gone.
-pub(crate) const PATIENCE: u64 = 120;
 /// Rows that come at once.
 const ROWS: u64 = 3_000;
 

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use alluvium_testkit::signal;
 
-use super::ground::{Ground, peak};
+use super::ground::Ground;
 use super::sources;
+use crate::memory::peak;
 
 /// What a worker is started for.
 #[derive(Debug, Clone)]
@@ -143,7 +144,7 @@ impl Worker {
 
     /// The most memory that it had so far, in KiB.
     pub(crate) fn memory(&self) -> u64 {
-        peak(&self.child)
+        peak(self.child.id())
     }
 
     /// Whether it said one of these.

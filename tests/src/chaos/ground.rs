@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::options::{Ledger, Options};
 use super::servers::Servers;
 use super::sources::Sources;
+use crate::memory::peak;
 use crate::{SmallDisk, TestPlatform};
 
 /// The disk has so much room, in MiB, where it is not full.
@@ -61,14 +62,6 @@ pub(crate) struct Ended {
     pub said: String,
     /// The most memory that it had, in KiB.
     pub memory: u64,
-}
-
-/// The most memory that a process had so far, in KiB.
-pub(crate) fn peak(process: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()));
-    let status = status.unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
 }
 
 /// A platform for workers.
@@ -163,7 +156,7 @@ impl Ground {
         let (mut child, mut memory) = (command.spawn().unwrap(), 0_u64);
         let until = Instant::now() + Duration::from_secs(seconds);
         let status = loop {
-            memory = memory.max(peak(&child));
+            memory = memory.max(peak(child.id()));
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
