@@ -13,6 +13,7 @@ need pkg-config pkg-config
 need promtool prometheus
 need nats-server nats-server
 need strace strace
+need openssl openssl
 need python3 python3
 need curl curl
 pkg-config --exists openssl 2>/dev/null || packages+=(libssl-dev)

@@ -11,6 +11,8 @@ use crate::platform::copy;
 
 /// So long the first full disk may take until somebody meets it.
 const MEETS: Duration = Duration::from_secs(20);
+/// So long a worker goes on until the key index that it began with is called older.
+const AGES: Duration = Duration::from_secs(2);
 
 impl Chaos {
     /// A fault comes true. The clocks stand still as long as it lasts: who is kept from landing
@@ -30,7 +32,10 @@ impl Chaos {
                     self.kill(at);
                 }
             }
-            Fault::KillAll => self.kill_all(),
+            Fault::KillAll => {
+                self.tally.killed_together += u64::from(self.fleet.len() > 1);
+                self.kill_all();
+            }
             Fault::Pause => {
                 self.pause(Duration::from_millis(200));
             }
@@ -171,27 +176,38 @@ impl Chaos {
 
     /// Takes the key index away, or puts an older one in its place.
     fn rob(&mut self, older: bool) {
-        let at = self.one_with_an_index();
+        let at = self.one_with_an_index(None);
         let slot = self.kill(at);
-        let index = self.index(slot);
-        let kept = self.ground.folder().join(format!("index-{slot}"));
+        let (index, kept) = (self.index(slot), self.ground.folder().join(format!("index-{slot}")));
+        if older && !kept.exists() {
+            // It is to become older than what the next one in its place goes on to.
+            copy(&index, &kept);
+            self.one_with_an_index(Some(slot));
+            self.work(AGES);
+            let at = self.one_with_an_index(Some(slot));
+            self.kill(at);
+        }
         let fresh = self.ground.folder().join("index-now");
         copy(&index, &fresh);
         remove(&index);
-        if older && kept.exists() {
+        if older {
             copy(&kept, &index);
         }
         remove(&kept);
         std::fs::rename(&fresh, &kept).unwrap();
         self.tally.indexes += 1;
+        self.tally.older_indexes += u64::from(older);
     }
 
-    /// Waits until there is a worker with a key index.
-    fn one_with_an_index(&mut self) -> usize {
+    /// Waits until there is a worker with a key index, in this place if it is to be one.
+    fn one_with_an_index(&mut self, place: Option<u64>) -> usize {
         let deadline = Instant::now() + HANGS;
         loop {
             self.fill();
-            let has_one = |at: &usize| self.index(self.fleet[*at].slot).exists();
+            let has_one = |at: &usize| {
+                let slot = self.fleet[*at].slot;
+                place.is_none_or(|place| place == slot) && self.index(slot).exists()
+            };
             let all: Vec<usize> = (0..self.fleet.len()).filter(has_one).collect();
             if !all.is_empty() {
                 return all[self.random.below(all.len() as u64) as usize];

@@ -29,8 +29,12 @@ pub(crate) struct Tally {
     pub bus_outages: u64,
     /// How often the ledger's was.
     pub ledger_outages: u64,
+    /// How often all were killed at once, where there were several.
+    pub killed_together: u64,
     /// How often the key index was lost or replaced by an older one.
     pub indexes: u64,
+    /// How often of them by an older one.
+    pub older_indexes: u64,
     /// How often the tables were looked after by hand, killed or not.
     pub maintained: u64,
     /// Workers started.
@@ -61,7 +65,9 @@ impl Default for Tally {
             starved: 0,
             bus_outages: 0,
             ledger_outages: 0,
+            killed_together: 0,
             indexes: 0,
+            older_indexes: 0,
             maintained: 0,
             workers: 0,
             memory: 0,
@@ -107,7 +113,8 @@ impl Tally {
             "overslept": self.overslept, "terminations": self.terminations,
             "full_disks": self.full_disks, "full_disks_met": self.full_disks_met,
             "bus_outages": self.bus_outages, "ledger_outages": self.ledger_outages,
-            "indexes": self.indexes, "maintained": self.maintained, "workers": self.workers,
+            "killed_together": self.killed_together, "indexes": self.indexes,
+            "older_indexes": self.older_indexes, "maintained": self.maintained, "workers": self.workers,
             "memory_mb": self.memory / 1024, "command_mb": self.command_memory / 1024,
             "seconds": self.elapsed().as_secs()
         })
