@@ -8,7 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::refusal::{is_refusal, meaning};
+use super::refusal::{is_broken, is_refusal, meaning};
 
 /// What stands before the offset where librdkafka announces an end. Its binding gives the partition
 /// alone.
@@ -29,7 +29,9 @@ impl ClientContext for Heard {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => *locked(&self.end) = end(reason),
-            Some(code) if is_refusal(code) => *locked(&self.refused) = Some(code),
+            Some(code) if is_refusal(code) && !is_broken(reason) => {
+                *locked(&self.refused) = Some(code);
+            }
             _ => {}
         }
     }
@@ -63,6 +65,17 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_authority_that_is_unknown_is_a_refusal_and_a_line_that_breaks_is_none() {
+        let (heard, away) = (Heard::default(), KafkaError::Global(RDKafkaErrorCode::Resolve));
+        let meaning = |heard: &Heard| heard.meaning(&away, "orders");
+        heard.error(KafkaError::Global(RDKafkaErrorCode::SSL), "SSL transport error: timed out");
+        assert!(matches!(meaning(&heard), SourceError::Unavailable(_)));
+        let unknown = "SSL handshake failed: certificate verify failed";
+        heard.error(KafkaError::Global(RDKafkaErrorCode::SSL), unknown);
+        assert!(matches!(meaning(&heard), SourceError::Refused(_)));
+    }
 
     #[test]
     fn an_end_is_told_once_with_its_offset() {

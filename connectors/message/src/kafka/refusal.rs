@@ -25,17 +25,26 @@ pub(super) fn meaning(
 /// Whether the brokers will not have us.
 pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{
-        Authentication, ClusterAuthorizationFailed, GroupAuthorizationFailed,
-        SaslAuthenticationFailed, TopicAuthorizationFailed,
+        Authentication, ClusterAuthorizationFailed, GroupAuthorizationFailed, IllegalSASLState,
+        SSL, SaslAuthenticationFailed, TopicAuthorizationFailed, UnsupportedSASLMechanism,
     };
     matches!(
         code,
         Authentication
             | ClusterAuthorizationFailed
             | GroupAuthorizationFailed
+            | IllegalSASLState
+            | SSL
             | SaslAuthenticationFailed
             | TopicAuthorizationFailed
+            | UnsupportedSASLMechanism
     )
+}
+
+/// Whether the line broke, or nobody answered, by what librdkafka says: where that is while somebody
+/// logs in or TLS begins, it has the code of a refusal.
+pub(super) fn is_broken(reason: &str) -> bool {
+    ["Local: ", "SSL transport error", "Disconnected"].iter().any(|known| reason.contains(known))
 }
 
 /// Lost connections are made anew by librdkafka; whoever waits runs into the time limit.
