@@ -5,6 +5,7 @@ mod contract;
 mod embedded;
 mod kafka;
 mod kill;
+mod log;
 mod lost;
 mod moving;
 mod nats;

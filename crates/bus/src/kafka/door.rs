@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::mishap::is_log_in;
+
 /// What was told of connections that failed.
 #[derive(Default)]
 pub(super) struct Door {
@@ -26,7 +28,7 @@ impl Door {
         if code == Some(Code::AllBrokersDown) {
             self.shut = true;
         } else if let Some((broker, why)) = told.split_once(": ") {
-            let refusal = (code.is_some_and(is_refusal) && !is_broken(why)) || is_alert(why);
+            let refusal = (code.is_some_and(is_log_in) && !is_broken(why)) || is_alert(why);
             self.failures.insert(broker.to_owned(), Failure { why: why.to_owned(), refusal });
         }
     }
@@ -46,18 +48,6 @@ impl Door {
         }
         (!told.is_empty()).then(|| told.join("; "))
     }
-}
-
-/// Whether it is the log-in that fails, or TLS.
-fn is_refusal(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::UnsupportedSASLMechanism
-            | Code::IllegalSASLState
-            | Code::SSL
-    )
 }
 
 /// Whether the line broke, or nobody answered: where that is while somebody logs in or TLS begins,

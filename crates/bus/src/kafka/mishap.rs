@@ -71,20 +71,28 @@ pub(super) fn is_unknown(error: &KafkaError) -> bool {
     )
 }
 
-/// Whether nothing but the operator mends it.
-fn is_refusal(code: Code) -> bool {
+/// Whether it is the log-in that fails, or TLS.
+pub(super) fn is_log_in(code: Code) -> bool {
     matches!(
         code,
         Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
             | Code::IllegalSASLState
-            | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed
-            | Code::InvalidTopic
-            | Code::UnsupportedFeature
             | Code::SSL
     )
+}
+
+/// Whether nothing but the operator mends it.
+fn is_refusal(code: Code) -> bool {
+    is_log_in(code)
+        || matches!(
+            code,
+            Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::TransactionalIdAuthorizationFailed
+                | Code::InvalidTopic
+                | Code::UnsupportedFeature
+        )
 }

@@ -13,8 +13,8 @@ use alluvium_testkit::{
     Certificates, Entry, KafkaFront, KafkaLogin, KafkaMock, KafkaTls, Mechanism,
 };
 
-use super::heard;
 use super::mock::{TOPICS, settings_at};
+use crate::log::Lines;
 use crate::support::{OWNER, page, record, topic};
 
 const USER: &str = "alluvium";
@@ -99,7 +99,7 @@ impl Cluster {
 /// Publishes a page with its cursor, reads it, and asks another process for the cursor. Every
 /// connection, of each kind of client, has become this.
 async fn works(cluster: &Cluster, settings: KafkaSettings, entry: &Entry) {
-    heard::listen();
+    let log = Lines::of_all();
     let connect = || KafkaBus::connect(settings.clone(), Arc::new(SystemClock));
     let bus = connect().await.unwrap();
     bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
@@ -119,19 +119,19 @@ async fn works(cluster: &Cluster, settings: KafkaSettings, entry: &Entry) {
     assert!(entries.iter().all(|one| one == entry), "{entries:?}");
     // Of each process who looks and who manages, and of the first two who publish and who reads.
     assert!(entries.len() >= 6, "{entries:?}");
-    assert!(!heard::lines().contains(CANARY), "a secret shows in the log");
+    assert!(log.count(&[CANARY]) == 0, "a secret shows in the log");
 }
 
 /// Why the cluster cannot be used so: told long before patience ends.
 async fn refusal(settings: KafkaSettings) -> String {
-    heard::listen();
+    let log = Lines::of_all();
     let connecting = KafkaBus::connect(settings.clone(), Arc::new(SystemClock));
     let error = connecting.await.err().expect("it is refused");
     assert!(matches!(error, BusError::Refused(_)), "{error:?}");
     assert!(matches!(error.remedy(), Remedy::Operator(_)));
     let said = format!("{error} {error:?} {settings:?}");
     assert!(!said.contains(CANARY), "{said}");
-    assert!(!heard::lines().contains(CANARY), "a secret shows in the log");
+    assert!(log.count(&[CANARY]) == 0, "a secret shows in the log");
     said
 }
 

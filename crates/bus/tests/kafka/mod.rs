@@ -7,7 +7,6 @@ mod broker;
 mod codecs;
 mod contract;
 mod gaps;
-mod heard;
 mod holes;
 mod mishaps;
 pub(crate) mod mock;

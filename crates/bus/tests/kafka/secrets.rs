@@ -7,15 +7,15 @@ use std::time::Duration;
 use alluvium_bus::{KafkaBus, KafkaSettings};
 use alluvium_model::{Secret, SystemClock};
 
-use crate::kafka::heard;
 use crate::kafka::mock::Mock;
+use crate::log::Lines;
 
 const PASSWORD: &str = "canary-of-the-password";
 const KEY: &str = "canary-of-the-key";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_shows_in_errors_logs_and_settings() {
-    heard::listen();
+    let log = Lines::of_all();
     let mock = Mock::new();
     let options = [
         ("security.protocol", "sasl_plaintext"),
@@ -38,7 +38,7 @@ async fn no_secret_shows_in_errors_logs_and_settings() {
     odd.options.insert("ssl.endpoint.identification.algorithm".to_owned(), Secret::new(KEY));
     let refused = KafkaBus::connect(odd, Arc::new(SystemClock)).await.map(drop).unwrap_err();
     write!(shown, "{refused} {refused:?}").unwrap();
-    shown.push_str(&heard::lines());
+    shown.push_str(&log.text());
     assert!(shown.contains("SASL") || shown.contains("sasl"), "librdkafka has told something");
     assert!(!shown.contains(PASSWORD) && !shown.contains(KEY), "a secret shows");
 }

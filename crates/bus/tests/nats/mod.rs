@@ -8,7 +8,6 @@ mod contract;
 mod fencing;
 mod foreign;
 mod line;
-mod log;
 mod outage;
 mod publishing;
 mod reading;

@@ -9,8 +9,8 @@ use async_nats::jetstream::stream::Config;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::log::Log;
 use super::{STREAM, connect, jetstream, server, settings, stream};
+use crate::log::Lines;
 use crate::support::topic;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -76,7 +76,7 @@ async fn a_stream_of_records_that_would_drop_some_is_refused() {
 async fn a_topic_whose_stream_loses_messages_by_its_age_is_warned_of() {
     let server = server!();
     connect(settings(&server)).await.end(&topic()).await.unwrap();
-    let log = Log::begin();
+    let (log, _guard) = Lines::of_thread();
     let warned = || log.count(&["WARN", STREAM, "drop messages that raw has not landed", "86400"]);
     connect(settings(&server)).await;
     assert_eq!(warned(), 0);

@@ -7,8 +7,8 @@ use alluvium_bus::{NatsBus, NatsSettings};
 use alluvium_model::port::Subscribe;
 use alluvium_model::{Layer, Publisher, Span};
 
-use super::log::Log;
 use super::{PATIENCE, drain, server, settings};
+use crate::log::Lines;
 use crate::support::{OWNER, clock, page, topic};
 
 const SOON: Duration = Duration::from_millis(10);
@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_millis(10);
 #[tokio::test]
 async fn a_publisher_that_waits_for_raw_says_so_as_long_as_it_waits() {
     let server = server!();
-    let (log, clock) = (Log::begin(), clock());
+    let ((log, _guard), clock) = (Lines::of_thread(), clock());
     let settings = NatsSettings { max_unlanded_bytes: 1000, ..settings(&server) };
     let bus = NatsBus::connect(settings, Arc::clone(&clock) as _).await.unwrap();
     let large = || page([vec![b'x'; 800]]);
