@@ -37,12 +37,13 @@ pub(super) fn mend(path: &Path) -> Result<(), BusError> {
 /// engine sees to the names of its journals alone, and not where it was killed between making one
 /// and its sync.
 pub(super) fn settle(path: &Path) -> io::Result<()> {
+    use ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     sync_below(path)?;
     for folder in std::path::absolute(path)?.ancestors().skip(1) {
         match sync_folder(folder) {
-            // What may not be read, or cannot be synced, had its names before.
-            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => {
-            }
+            // What may not be read or written, or cannot be synced, had its names before.
+            Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem) => {}
+            Err(e) if matches!(e.kind(), InvalidInput | Unsupported) => {}
             other => other?,
         }
     }
