@@ -1,7 +1,7 @@
 //! What this process published of a topic that raw has not landed, and the room that is left.
 //!
-//! Raw may run in another process: then the offset that its group commits says how far it is, and the
-//! keeper asks for it. Where nobody can say that, a publisher is told so and does not wait for ever.
+//! Raw may run in another process: then what that tells on the bus says how far it is, and the keeper
+//! asks for it. Where nobody can say that, a publisher is told so and does not wait for ever.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,10 +24,8 @@ struct State {
     waiting: VecDeque<Weight>,
     bytes: u64,
     reserved: u64,
-    /// Up to where raw has landed, or its group says so.
+    /// Up to where raw has landed.
     landed: u64,
-    /// Up to where raw's group is known to say that raw has landed.
-    shown: Option<u64>,
     /// Why nobody can say how far raw is, if that is so.
     untold: Option<String>,
 }
@@ -102,19 +100,6 @@ impl Backlog {
             state.waiting.pop_front();
         }
         self.room.notify_one();
-    }
-
-    /// Whether raw's group is known to say that raw has landed all up to `to`.
-    pub(super) fn is_shown(&self, to: u64) -> bool {
-        self.lock().shown.is_some_and(|shown| shown >= to)
-    }
-
-    /// Takes up that raw's group says that raw has landed all up to `to`. That gives room, and
-    /// nothing more: the group is not the lake.
-    pub(super) fn shown(&self, to: u64) {
-        self.lock().shown = Some(to);
-        self.land(to);
-        self.lock().untold = None;
     }
 
     /// Takes up why nobody can say how far raw is, or that there is no reason any more.
@@ -201,7 +186,7 @@ mod tests {
         let (backlog, topic) = (full(), topic());
         let waiting = backlog.room(&topic, 1, 20, PATIENCE);
         assert!(tokio::time::timeout(PATIENCE * 20, waiting).await.is_err());
-        backlog.shown(1);
+        backlog.land(1);
         backlog.room(&topic, 10, 20, PATIENCE).await.map(drop).unwrap();
     }
 
@@ -212,19 +197,8 @@ mod tests {
         let refused = backlog.room(&topic, 1, 20, PATIENCE).await.map(drop);
         assert!(matches!(&refused, Err(BusError::Unavailable(why))
             if why.contains("20 bytes") && why.contains("not authorized")));
-        backlog.shown(0);
+        backlog.untold(None);
         let waiting = backlog.room(&topic, 1, 20, PATIENCE);
         assert!(tokio::time::timeout(PATIENCE * 20, waiting).await.is_err(), "it is known again");
-    }
-
-    #[test]
-    fn what_raw_has_landed_is_to_be_shown_until_its_group_says_so() {
-        let backlog = full();
-        backlog.land(2);
-        assert_eq!((backlog.is_shown(2), backlog.bytes()), (false, 0));
-        backlog.shown(1);
-        assert!(!backlog.is_shown(2), "the commit of the last one failed");
-        backlog.shown(2);
-        assert!(backlog.is_shown(2));
     }
 }

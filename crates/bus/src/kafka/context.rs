@@ -101,7 +101,7 @@ fn is_error(level: RDKafkaLogLevel) -> bool {
 impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
-            tracing::debug!(%error, "a group offset was not committed; it will be again");
+            tracing::debug!(%error, "a group offset was not committed");
         }
     }
 }

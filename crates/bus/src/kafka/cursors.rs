@@ -1,5 +1,5 @@
-//! The topic of epochs and cursor records, of whether the bus was moved to or left, and of whose it is:
-//! compacted, so that retention never takes them.
+//! The topic of epochs and cursor records, of how far raw has landed, of whether the bus was moved to
+//! or left, and of whose it is: compacted, so that retention never takes them.
 //!
 //! It is read to its end whenever somebody asks who does not own the answer already. A cursor record
 //! counts for the epoch for which it was written alone: a topic that was lost has none.
@@ -31,6 +31,7 @@ struct Known {
     next: i64,
     epochs: HashMap<EntityId, Epoch>,
     cursors: HashMap<EntityId, Stored>,
+    landed: HashMap<EntityId, StoredLanded>,
     mark: Option<Mark>,
     tenant: Option<Tenant>,
 }
@@ -64,8 +65,17 @@ struct StoredEpoch {
     epoch: Epoch,
 }
 
+/// How far raw has landed an entity as it is stored: for publishers in other processes than raw's,
+/// whose room it is. Nothing else follows from it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct StoredLanded {
+    epoch: Epoch,
+    landed: u64,
+}
+
 const EPOCH: &str = "/epoch";
 const CURSOR: &str = "/cursor";
+const LANDED: &str = "/landed";
 /// The key of what stands on the bus of a move; no entity is called so.
 const MOVE: &str = "move";
 /// The key of whose bus it is.
@@ -122,6 +132,11 @@ impl Cursors {
         self.lock().cursors.get(entity).filter(|c| c.epoch == epoch).cloned()
     }
 
+    /// How far raw has landed an entity whose topic has `epoch`, as it was told last.
+    pub(super) fn landed(&self, entity: &EntityId, epoch: Epoch) -> Option<u64> {
+        self.lock().landed.get(entity).filter(|l| l.epoch == epoch).map(|l| l.landed)
+    }
+
     /// What stands on the bus of a move.
     pub(super) fn mark(&self) -> Option<Mark> {
         self.lock().mark.clone()
@@ -151,6 +166,9 @@ impl Cursors {
             Some(Entry::Epoch(entity, epoch)) => {
                 known.epochs.insert(entity, epoch);
             }
+            Some(Entry::Landed(entity, landed)) => {
+                known.landed.insert(entity, landed);
+            }
             // What this process wrote itself may be younger than what it reads.
             Some(Entry::Cursor(entity, stored)) => match known.cursors.get_mut(&entity) {
                 Some(newer) if newer.place() > stored.place() => {}
@@ -172,6 +190,7 @@ enum Entry {
     Tenant(Tenant),
     Epoch(EntityId, Epoch),
     Cursor(EntityId, Stored),
+    Landed(EntityId, StoredLanded),
 }
 
 /// The key and the value of an entity's epoch.
@@ -185,6 +204,15 @@ pub(super) fn cursor_entry(
     stored: &Stored,
 ) -> Result<(String, Vec<u8>), BusError> {
     Ok((format!("{entity}{CURSOR}"), json(stored)?))
+}
+
+/// The key and the value of how far raw has landed an entity.
+pub(super) fn landed_entry(
+    entity: &EntityId,
+    epoch: Epoch,
+    landed: u64,
+) -> Result<(String, Vec<u8>), BusError> {
+    Ok((format!("{entity}{LANDED}"), json(&StoredLanded { epoch, landed })?))
 }
 
 /// The key and the value of what stands on the bus of a move.
@@ -228,6 +256,11 @@ fn entry(record: &BorrowedMessage<'_>) -> Result<Option<Entry>, BusError> {
         let entity = entity.parse().map_err(|_| damaged())?;
         let stored = serde_json::from_slice(value).map_err(|_| damaged())?;
         return Ok(Some(Entry::Cursor(entity, stored)));
+    }
+    if let Some(entity) = key.strip_suffix(LANDED) {
+        let entity = entity.parse().map_err(|_| damaged())?;
+        let stored = serde_json::from_slice(value).map_err(|_| damaged())?;
+        return Ok(Some(Entry::Landed(entity, stored)));
     }
     Ok(None)
 }

@@ -1,23 +1,21 @@
-//! What is done beside publishing and reading: asking the brokers how topics are and how far raw is,
-//! removing what raw has landed where it runs, and ending producers that nobody uses.
+//! What is done beside publishing and reading: asking the brokers how topics are, telling and asking
+//! how far raw is, removing what raw has landed where it runs, and ending producers that nobody uses.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use alluvium_model::{BusError, Layer};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
+use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::context::Context;
-use super::look::PARTITION;
-use super::mishap::{stopped, told};
-use super::settings::ALONE;
+use super::cursors::landed_entry;
 use super::shared::Shared;
 use super::topic::Topic;
 
 /// How often the brokers are asked.
 const ROUND: Duration = Duration::from_secs(5);
+/// Of so many topics at once it is told how far raw is.
+const AT_ONCE: usize = 64;
 
 /// Keeps the bus in order until it is dropped or closed.
 pub(super) async fn keep(shared: Weak<Shared>) {
@@ -33,8 +31,6 @@ pub(super) async fn keep(shared: Weak<Shared>) {
 
 #[derive(Default)]
 struct Keeper {
-    /// Asks how far raw is, and says it.
-    group: Option<Arc<BaseConsumer<Context>>>,
     /// Whether the brokers said that they remove nothing for us.
     denied: bool,
     /// Whether it was warned that topics cannot be looked after, and that it is not known how far raw
@@ -56,8 +52,8 @@ impl Keeper {
             }
         }
         warn(&mut self.warned[0], failed.as_ref(), "topics could not be looked after");
-        let followed = self.follow_raw(shared, topics).await;
-        let why = "how far raw is cannot be asked or said; publishers in other processes than \
+        let followed = follow_raw(shared, topics).await;
+        let why = "how far raw is cannot be asked or told; publishers in other processes than \
                    raw's may have to wait";
         warn(&mut self.warned[1], followed.as_ref().err(), why);
     }
@@ -74,112 +70,57 @@ impl Keeper {
         }
         Ok(())
     }
-
-    /// Takes up how far raw has landed by its consumer group, where a publisher may wait for that; and
-    /// says it there, where raw runs in this process and its group does not say so.
-    async fn follow_raw(
-        &mut self,
-        shared: &Arc<Shared>,
-        mut topics: Vec<Arc<Topic>>,
-    ) -> Result<(), BusError> {
-        let to_say =
-            |topic: &Topic| topic.landed().filter(|landed| !topic.backlog.is_shown(*landed));
-        topics.retain(|topic| topic.backlog.is_waiting() || to_say(topic).is_some());
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let told = self.ask(shared, &topics).await;
-        for topic in &topics {
-            take_up(topic, told.as_ref());
-        }
-        let mut missing = TopicPartitionList::new();
-        for topic in &topics {
-            if let (Ok(_), Some(landed)) = (&told, to_say(topic)) {
-                add(&mut missing, &topic.name, Offset::Offset(kafka_offset(landed)))?;
-            }
-        }
-        if missing.count() > 0 {
-            self.say(shared, missing).await?;
-        }
-        told.map(drop)
-    }
-
-    /// What raw's group says of the topics.
-    async fn ask(
-        &mut self,
-        shared: &Arc<Shared>,
-        topics: &[Arc<Topic>],
-    ) -> Result<TopicPartitionList, BusError> {
-        let (group, patience) = (self.group(shared)?, shared.settings.patience);
-        let mut list = TopicPartitionList::new();
-        for topic in topics {
-            add(&mut list, &topic.name, Offset::Invalid)?;
-        }
-        let asked = tokio::task::spawn_blocking(move || {
-            // Its log lines are taken up only so.
-            drop(group.poll(Duration::ZERO));
-            group.committed_offsets(list, patience)
-        });
-        asked.await.map_err(|e| stopped(&e))?.map_err(|e| told("asking how far raw is", &e))
-    }
-
-    /// Commits to raw's group. Whether that says so then is asked in the next round.
-    async fn say(
-        &mut self,
-        shared: &Arc<Shared>,
-        landed: TopicPartitionList,
-    ) -> Result<(), BusError> {
-        let group = self.group(shared)?;
-        let said = tokio::task::spawn_blocking(move || group.commit(&landed, CommitMode::Sync));
-        said.await.map_err(|e| stopped(&e))?.map_err(|e| told("saying how far raw is", &e))
-    }
-
-    fn group(&mut self, shared: &Shared) -> Result<Arc<BaseConsumer<Context>>, BusError> {
-        if let Some(group) = &self.group {
-            return Ok(Arc::clone(group));
-        }
-        let mut config = shared.settings.consumer(&shared.settings.group(Layer::Raw), ALONE);
-        config.set("statistics.interval.ms", "0");
-        let group = config.create_with_context(shared.context.clone());
-        let group = group.map_err(|e| shared.context.refuses(&e))?;
-        Ok(Arc::clone(self.group.insert(Arc::new(group))))
-    }
 }
 
-/// Takes up what raw's group says of a topic. Where raw runs in this process, it knows better.
-fn take_up(topic: &Topic, told: Result<&TopicPartitionList, &BusError>) {
-    let here = topic.is_read_by(Layer::Raw);
-    let place = told.map(|list| list.find_partition(&topic.name, PARTITION));
-    let untold = match place {
-        Err(error) => Some(error.to_string()),
-        Ok(None) => Some("the brokers do not know the topic".to_owned()),
-        Ok(Some(place)) => match (place.error(), place.offset()) {
-            (Err(error), _) => Some(error.to_string()),
-            (Ok(()), Offset::Offset(next)) if next > topic.next() => Some(format!(
-                "its group has an offset beyond the end of {}: that of an earlier topic",
-                topic.name
-            )),
-            (Ok(()), Offset::Offset(next)) => {
-                topic.backlog.shown(u64::try_from(next - 1).unwrap_or(0));
-                None
-            }
-            (Ok(()), _) => Some(format!(
-                "its group has no offset of {}; is a worker running that lands raw?",
-                topic.name
-            )),
-        },
+/// Takes up how far raw has landed where a publisher may wait for that, and tells it where raw runs in
+/// this process. What was told is read before more is: the last word may be that of a process that
+/// stood still and no longer lands.
+pub(super) async fn follow_raw(
+    shared: &Shared,
+    mut topics: Vec<Arc<Topic>>,
+) -> Result<(), BusError> {
+    topics.retain(|topic| topic.backlog.is_waiting() || topic.landed().is_some());
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let read = shared.cursors.refresh(&shared.looker).await;
+    for topic in &topics {
+        take_up(shared, topic, read.as_ref().err());
+    }
+    read?;
+    let news =
+        topics.iter().filter_map(|topic| news(shared, topic)).collect::<Result<Vec<_>, _>>()?;
+    let telling = futures::stream::iter(news).map(Ok);
+    telling.try_for_each_concurrent(AT_ONCE, |(key, value)| tell(shared, key, value)).await
+}
+
+/// Takes up what is told of a topic. Where raw runs in this process, it knows better.
+fn take_up(shared: &Shared, topic: &Topic, failed: Option<&BusError>) {
+    let told = shared.cursors.landed(&topic.id, topic.epoch);
+    if let Some(landed) = told {
+        topic.backlog.land(landed);
+    }
+    let untold = match (failed, told) {
+        (Some(error), _) => Some(error.to_string()),
+        (None, None) => Some(format!(
+            "{} does not say how far {} has landed; is a worker running that lands raw?",
+            shared.cursors.topic, topic.name
+        )),
+        (None, Some(_)) => None,
     };
-    topic.backlog.untold(untold.filter(|_| !here));
+    topic.backlog.untold(untold.filter(|_| !topic.is_read_by(Layer::Raw)));
 }
 
-fn add(list: &mut TopicPartitionList, topic: &str, offset: Offset) -> Result<(), BusError> {
-    let added = list.add_partition_offset(topic, PARTITION, offset);
-    added.map_err(|e| told("naming an offset", &e))
+/// What there is to tell: how far raw has landed where it runs in this process, and that is more than
+/// what is told.
+fn news(shared: &Shared, topic: &Topic) -> Option<Result<(String, Vec<u8>), BusError>> {
+    let told = shared.cursors.landed(&topic.id, topic.epoch);
+    let landed = topic.landed().filter(|landed| told.is_none_or(|told| told < *landed))?;
+    Some(landed_entry(&topic.id, topic.epoch, landed))
 }
 
-/// Kafka's offset of what comes next to who has everything up to `landed`.
-fn kafka_offset(landed: u64) -> i64 {
-    i64::try_from(landed).unwrap_or(i64::MAX).saturating_add(1)
+async fn tell(shared: &Shared, key: String, value: Vec<u8>) -> Result<(), BusError> {
+    shared.pusher.write(shared, &shared.cursors.topic, &key, &value).await
 }
 
 /// Warns of what goes wrong, once until it goes right again.
@@ -194,7 +135,7 @@ fn warn(warned: &mut bool, failed: Option<&BusError>, what: &str) {
 /// brokers never do.
 pub(super) async fn shorten(shared: &Shared, topic: &Topic) -> Result<bool, BusError> {
     let Some((landed, from)) = topic.to_shorten() else { return Ok(true) };
-    let landed = kafka_offset(landed);
+    let landed = i64::try_from(landed).unwrap_or(i64::MAX).saturating_add(1);
     if landed <= from {
         return Ok(true);
     }

@@ -1,7 +1,7 @@
 //! A reader of one topic, for one layer.
 //!
 //! Where it stands is said by who uses it, from the lake. What is committed to the consumer group is
-//! for people to see, and from raw's the publishers of other processes learn what room there is.
+//! for people to see, and nothing follows from it.
 //! Between messages Kafka has offsets of its own (the ends of transactions, and transactions rolled
 //! back): a delivery takes those behind its messages along.
 
@@ -283,13 +283,12 @@ impl KafkaSubscriber {
         }
     }
 
-    /// Shows in the consumer group how far the layer is. Should it fail, the next commit says more,
-    /// and the keeper says raw's again.
+    /// Shows in the consumer group how far the layer is. Should it fail, the next commit says more.
     fn show(&mut self, to: u64) -> Result<(), BusError> {
         let next = i64::try_from(to + 1).unwrap_or(i64::MAX);
         let list = place(&self.topic.name, next)?;
         if let Err(error) = self.reader()?.commit(&list, CommitMode::Async) {
-            tracing::debug!(%error, "a group offset was not committed; it will be again");
+            tracing::debug!(%error, "a group offset was not committed");
         }
         Ok(())
     }

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use alluvium_model::port::Subscribe;
 use alluvium_model::{
-    BusError, Cursor, CursorRecord, EncodedMessage, EncodedPage, EntityId, FencingToken,
-    FetchLimit, Headers, Layer, Publisher, SystemClock,
+    BusError, Cursor, CursorRecord, EncodedMessage, EncodedPage, EntityId, Epoch, FencingToken,
+    FetchLimit, Headers, Layer, Publisher, Span, SystemClock,
 };
 use alluvium_testkit::KafkaMock;
 use rdkafka::bindings::rd_kafka_resp_err_t as Answer;
 use rdkafka::types::RDKafkaApiKey as Call;
 
-use super::{KafkaBus, KafkaSettings};
+use super::cursors::landed_entry;
+use super::{KafkaBus, KafkaSettings, keeper};
 use crate::{carry, fence};
 
 const OWNER: FencingToken = FencingToken(1);
@@ -118,16 +119,16 @@ async fn what_the_brokers_show_is_delivered_though_they_do_not_show_everything()
     assert_eq!((delivery.messages.len(), delivery.span.to), (1, shown.to));
 }
 
-/// As if somebody set its offset forward, with what Kafka brings along for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_raws_group_says_gives_room_and_removes_nothing() {
+async fn what_raw_tells_from_elsewhere_gives_room_and_removes_nothing() {
     let cluster = cluster();
     let bus = connect(&cluster).await;
     let first = bus.publish(&topic(), page("1"), None).await.unwrap().span;
     let last = bus.publish(&topic(), page("2"), None).await.unwrap().span;
     let topic = topic();
     let known = bus.shared.topic(&topic).await.unwrap();
-    known.backlog.shown(last.to);
+    tell(&bus, last.epoch, last.to).await;
+    keeper::follow_raw(&bus.shared, vec![Arc::clone(&known)]).await.unwrap();
     assert_eq!((known.backlog.bytes(), known.to_shorten()), (0, None), "raw runs elsewhere");
     let mut raw = bus.subscribe(&topic, Layer::Raw, OWNER).await.unwrap();
     assert_eq!(known.to_shorten(), None, "raw has not said how far it is");
@@ -135,6 +136,41 @@ async fn what_raws_group_says_gives_room_and_removes_nothing() {
     assert_eq!(known.to_shorten().map(|(landed, _)| landed), Some(first.to));
     drop(raw);
     assert_eq!(known.to_shorten(), None, "it may run elsewhere by now");
+}
+
+/// Tells how far raw has landed, as another process does.
+async fn tell(bus: &KafkaBus, epoch: Epoch, landed: u64) {
+    let (key, value) = landed_entry(&topic(), epoch, landed).unwrap();
+    let cursors = &bus.shared.cursors.topic;
+    bus.shared.pusher.write(&bus.shared, cursors, &key, &value).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_word_of_how_far_raw_is_comes_from_who_lands_it() {
+    let cluster = cluster();
+    let bus = connect(&cluster).await;
+    bus.keeper.abort();
+    let Span { epoch, to, .. } = bus.publish(&topic(), page("1"), None).await.unwrap().span;
+    let known = bus.shared.topic(&topic()).await.unwrap();
+    let told = async || {
+        keeper::follow_raw(&bus.shared, vec![Arc::clone(&known)]).await.unwrap();
+        bus.shared.cursors.refresh(&bus.shared.looker).await.unwrap();
+        bus.shared.cursors.landed(&topic(), epoch)
+    };
+    assert_eq!(told().await, None, "raw runs nowhere");
+    tell(&bus, Epoch(epoch.0 - 1), to).await;
+    assert_eq!(told().await, None, "that was of another topic");
+    assert!(known.backlog.is_waiting());
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to }).await.unwrap();
+    assert_eq!(told().await, Some(to));
+    let end = bus.shared.looker.marks(&bus.shared.cursors.topic).await.unwrap().unwrap().high;
+    assert_eq!(told().await, Some(to));
+    let again = bus.shared.looker.marks(&bus.shared.cursors.topic).await.unwrap().unwrap().high;
+    assert_eq!(again, end, "what was told is not told again");
+    // Of a process that stood still.
+    tell(&bus, epoch, 0).await;
+    assert_eq!(told().await, Some(to));
 }
 
 #[test]

@@ -156,8 +156,7 @@ impl Topic {
         Ok(committed)
     }
 
-    /// How far raw has landed, where it runs in this process. What its group says elsewhere is not
-    /// asked: anybody may move that.
+    /// How far raw has landed, where it runs in this process and says so itself.
     pub(super) fn landed(&self) -> Option<u64> {
         self.lock().committed[slot(Layer::Raw)]
     }

@@ -10,7 +10,7 @@ use alluvium_model::{
 };
 use rdkafka::ClientConfig;
 use rdkafka::bindings::rd_kafka_resp_err_t as Answer;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::types::RDKafkaApiKey as Call;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -19,6 +19,8 @@ use crate::support::{OWNER, page, record, topic};
 
 /// So long may pass until something that must happen has happened.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// Within so long the bus has asked more than once how far raw is.
+const ROUNDS: Duration = Duration::from_secs(12);
 
 fn large() -> EncodedPage {
     page([vec![b'x'; 60 << 10]])
@@ -72,44 +74,59 @@ async fn a_publisher_is_told_where_nobody_can_say_how_far_raw_is() {
     let refused = refused.expect("it does not wait for ever");
     assert!(
         matches!(&refused, Err(BusError::Unavailable(why))
-            if why.contains("its group has no offset of alluvium.shop.orders")),
+            if why.contains("alluvium.cursors does not say how far alluvium.shop.orders has landed")),
         "{refused:?}"
     );
     bus.publish(&topic(), EncodedPage::default(), Some(record(1))).await.unwrap();
 }
 
+/// Raw's process died between landing and telling, its heir finds in the lake how far it is, and cannot
+/// tell at first. No group can be asked or told anything all the while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn how_far_raw_is_is_said_again_where_that_failed() {
+async fn how_far_raw_is_is_told_by_its_heir_and_again_where_that_failed() {
+    let mock = Mock::new();
+    let (polls, lands) = (mock.connect().await, mock.connect().await);
+    let last = fill(&polls, &mock.settings()).await;
+    mock.with(|cluster| {
+        let denied = Answer::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+        for call in [Call::OffsetCommit, Call::OffsetFetch, Call::FindCoordinator] {
+            cluster.request_errors(call, &[denied; 1000]);
+        }
+        let refused = Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        cluster.request_errors(Call::Produce, &[refused]);
+    });
+    let mut raw = lands.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    let at = Position { epoch: last.epoch, offset: last.to, index: 0 };
+    raw.seek(&at).await.unwrap();
+    raw.commit(&Span { after: 0, ..last }).await.unwrap();
+    let entity = topic();
+    let published = tokio::time::timeout(PATIENCE, polls.publish(&entity, large(), None)).await;
+    published.expect("raw has landed").unwrap();
+}
+
+/// As somebody does it with what Kafka brings along for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offset_that_was_set_for_raws_group_gives_nobody_room() {
     let mock = Mock::new();
     let bus = mock.connect().await;
-    let span = bus.publish(&topic(), large(), None).await.unwrap().span;
-    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
-    raw.fetch(FetchLimit::default()).await.unwrap();
-    mock.with(|cluster| {
-        let denied = [Answer::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED];
-        cluster.request_errors(Call::OffsetCommit, &denied);
-    });
-    raw.commit(&Span { after: 0, ..span }).await.unwrap();
-
+    let last = fill(&bus, &mock.settings()).await;
     let group: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", mock.settings().bootstrap_servers)
         .set("group.id", "alluvium.raw")
         .create()
         .unwrap();
-    let landed = Offset::Offset(i64::try_from(span.to + 1).unwrap());
-    let said = tokio::task::spawn_blocking(move || {
-        let mut list = TopicPartitionList::new();
-        list.add_partition("alluvium.shop.orders", 0);
-        for _ in 0..PATIENCE.as_secs() * 10 {
-            let found = group.committed_offsets(list.clone(), PATIENCE).unwrap();
-            if found.find_partition("alluvium.shop.orders", 0).unwrap().offset() == landed {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        false
+    let set = tokio::task::spawn_blocking(move || {
+        let (mut list, next) = (TopicPartitionList::new(), i64::try_from(last.to + 1).unwrap());
+        let offset = Offset::Offset(next);
+        list.add_partition_offset("alluvium.shop.orders", 0, offset).unwrap();
+        group.commit(&list, CommitMode::Sync).unwrap();
+        let found = group.committed_offsets(list, PATIENCE).unwrap();
+        assert_eq!(found.find_partition("alluvium.shop.orders", 0).unwrap().offset(), offset);
     });
-    assert!(said.await.unwrap(), "raw's group says that it has landed");
+    set.await.unwrap();
+    let entity = topic();
+    let waited = tokio::time::timeout(ROUNDS, bus.publish(&entity, large(), None)).await;
+    assert!(waited.is_err(), "it waits for raw: {waited:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
