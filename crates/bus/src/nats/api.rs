@@ -29,7 +29,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn is(&self, code: ErrorCode) -> bool {
+    pub(super) fn is(&self, code: ErrorCode) -> bool {
         matches!(self, Self::Refused(error) if error.error_code() == code)
     }
 }
@@ -152,11 +152,10 @@ pub(super) async fn stream(js: &Context, name: &str) -> Result<Option<Info>, Bus
     known(answer, ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Makes a stream. `None` if there is one of that name by now, made otherwise.
-pub(super) async fn create(js: &Context, config: &Config) -> Result<Option<Info>, BusError> {
+/// Makes a stream.
+pub(super) async fn create(js: &Context, config: &Config) -> Result<Info, Failure> {
     let name = &config.name;
-    let answer = ask(js, format!("STREAM.CREATE.{name}"), &json!(config)).await;
-    known(answer, ErrorCode::STREAM_NAME_EXIST)
+    ask(js, format!("STREAM.CREATE.{name}"), &json!(config)).await
 }
 
 /// Alters a stream.

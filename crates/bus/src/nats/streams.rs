@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use alluvium_model::{BusError, EntityId, Epoch};
-use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
 
 use super::api;
 use super::names::Names;
@@ -17,6 +17,12 @@ use super::settings::NatsSettings;
 /// What a message's id is remembered for; an attempt that is repeated later is recognised by the
 /// messages themselves.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// The server says so where a stream's name or subject is another's.
+const TAKEN: [ErrorCode; 2] = [ErrorCode::STREAM_NAME_EXIST, ErrorCode::STREAM_SUBJECT_OVERLAP];
+/// So often it is asked whether that one is ours, and after so long again.
+const LOOKS: u32 = 20;
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// By what a stream loses messages that nobody landed, if its limits are not as we set them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -189,16 +195,24 @@ async fn ours(js: &Context, config: &Config) -> Result<Info, BusError> {
         check_ours(&info, config)?;
         return Ok(info);
     }
-    if let Some(info) = api::create(js, config).await? {
-        tracing::info!(stream = config.name, "a stream was made");
-        return Ok(info);
-    }
-    // Somebody else was faster.
-    let Some(info) = api::stream(js, &config.name).await? else {
-        return Err(BusError::Unavailable(format!("stream {} is gone again", config.name)));
+    let taken = match api::create(js, config).await {
+        Ok(info) => {
+            tracing::info!(stream = config.name, "a stream was made");
+            return Ok(info);
+        }
+        Err(failure) if TAKEN.into_iter().any(|code| failure.is(code)) => failure,
+        Err(failure) => return Err(failure.into()),
     };
-    check_ours(&info, config)?;
-    Ok(info)
+    // Somebody else may be faster: of who makes the same one at the same time the server knows the
+    // subjects before it tells of the stream.
+    for _ in 0..LOOKS {
+        if let Some(info) = api::stream(js, &config.name).await? {
+            check_ours(&info, config)?;
+            return Ok(info);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    Err(taken.into())
 }
 
 fn check_ours(info: &Info, config: &Config) -> Result<(), BusError> {

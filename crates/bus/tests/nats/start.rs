@@ -72,6 +72,49 @@ async fn a_stream_of_records_that_would_drop_some_is_refused() {
     connect(settings(&server)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_begin_together_on_an_empty_server_get_along() {
+    let server = server!();
+    for number in 0..20 {
+        let settings = NatsSettings { prefix: format!("house{number}"), ..settings(&server) };
+        let begin = || async {
+            let bus = NatsBus::connect(settings.clone(), Arc::new(SystemClock)).await?;
+            bus.end(&topic()).await
+        };
+        let ends = futures::future::join_all((0..8).map(|_| begin())).await;
+        let first = ends[0].as_ref().unwrap();
+        assert!(ends.iter().all(|end| end.as_ref().is_ok_and(|end| end == first)), "{ends:?}");
+    }
+}
+
+/// Of two that make a stream at once, one may be told that its subjects are taken before there is a
+/// stream to be found.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_too_early_that_its_subjects_are_taken_looks_again() {
+    let server = server!();
+    let js = jetstream(&server).await;
+    let subjects = vec!["alluvium.>".to_owned()];
+    let of_others = Config { name: "theirs".to_owned(), subjects, ..Config::default() };
+    js.create_stream(of_others).await.unwrap();
+    let second = tokio::spawn(NatsBus::connect(settings(&server), Arc::new(SystemClock)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    js.delete_stream("theirs").await.unwrap();
+    let first = connect(settings(&server)).await;
+    let second = second.await.unwrap().unwrap();
+    assert_eq!(second.end(&topic()).await.unwrap(), first.end(&topic()).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_others_that_takes_our_subjects_is_told() {
+    let server = server!();
+    let js = jetstream(&server).await;
+    let subjects = vec!["alluvium.>".to_owned()];
+    let of_others = Config { name: "theirs".to_owned(), subjects, ..Config::default() };
+    js.create_stream(of_others).await.unwrap();
+    let said = refusal(settings(&server)).await;
+    assert!(said.starts_with("refused: ") && said.contains("overlap"), "{said}");
+}
+
 #[tokio::test]
 async fn a_topic_whose_stream_loses_messages_by_its_age_is_warned_of() {
     let server = server!();
