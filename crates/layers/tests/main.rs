@@ -10,6 +10,7 @@ mod crash;
 mod documents;
 mod epochs;
 mod evolution;
+mod first_load;
 mod follow;
 mod foreign;
 mod grown;

@@ -233,7 +233,9 @@ impl KeyIndex {
         for (key, bytes) in entries {
             ingestion.write(key.to_be_bytes(), bytes)?;
         }
-        Ok(ingestion.finish()?)
+        ingestion.finish()?;
+        self.merging.begin_if_due(&self.current);
+        Ok(())
     }
 
     /// The states of all keys, ascending; each as the bytes of a [`super::CurrentEntry`].

@@ -3,13 +3,15 @@
 //!
 //! It costs what the commits changed, where making the index anew costs the whole table. Each commit
 //! is checked: as many entries must go as rows were deleted. Where that does not hold, or a file that
-//! is needed is gone, the index is made anew. What merely cannot be reached now costs it nothing.
+//! is needed is gone, the index is made anew. What merely cannot be reached now costs it nothing,
+//! unless a commit brings so many new keys that they go into the index piece by piece.
 
+mod arrived;
 mod change;
 mod expired;
 mod halt;
 
-use alluvium_lake::index::{Cells, KeyIndex, Reflects, continues};
+use alluvium_lake::index::{KeyIndex, Reflects, continues};
 use alluvium_lake::table::{Standing, Step};
 use alluvium_lake::{FileId, Lake, Table};
 use alluvium_model::{Epoch, Layer, StageError};
@@ -19,16 +21,16 @@ use super::files::{FileNumbers, Names};
 use super::hidden::{self, SideState};
 use super::rebuild::rebuild;
 use super::values::lake_error;
-use super::versions::{MetaColumns, OwnedVersion, stored};
 use super::{Shape, SilverStage, index_error};
 use crate::ledger_note::LayerNote;
-use change::{Change, Incoming};
+use arrived::Arrived;
+use change::Change;
 use expired::Removed;
 use halt::Halt;
 
-/// No commit of more rows is followed: they are held in memory.
+/// No commit with more rows of keys that are known is followed: they are held in memory.
 const MOST_ROWS: u64 = 500_000;
-/// A table is read anew rather than followed over half as many rows as it has, and these.
+/// A table is read anew rather than followed over half as many such rows as it has, and these.
 const WORTH: u64 = 50_000;
 
 /// A table at the version that an index reflects, and what of the index goes with it.
@@ -177,7 +179,7 @@ struct Follower<'a> {
     index: &'a KeyIndex,
     shape: &'a Shape,
     place: Place,
-    /// How many rows were read, and how many are worth it.
+    /// How many rows of known keys came, and how many are worth it.
     rows: u64,
     worth: u64,
 }
@@ -244,11 +246,10 @@ impl<'a> Follower<'a> {
                 self.remove(removed, &mark).await?;
             }
             Step::Changed { added, deleted, .. } => {
-                let rows: u64 = added.iter().filter_map(|id| self.rows_of(*id)).sum();
-                self.count(rows)?;
                 let mut names = Names::new(self.index)?;
-                let rows = self.read(&added, &mut names).await?;
-                let change = Change { follower: self, rows, events, deleted, whole };
+                let mut arrived = Arrived::new(self.index, self.shape, &events);
+                self.read(&added, &mut arrived, &mut names).await?;
+                let change = Change { follower: self, arrived, events, deleted, whole };
                 tokio::task::block_in_place(|| change.write(&mut names, &mark))?;
                 for id in added {
                     let Some(file) = self.place.table.file(id) else { continue };
@@ -259,19 +260,6 @@ impl<'a> Follower<'a> {
             }
         }
         Ok(true)
-    }
-
-    fn rows_of(&self, file: FileId) -> Option<u64> {
-        self.place.table.file(file).map(|file| file.rows)
-    }
-
-    /// Counts rows of a commit that are to be read.
-    fn count(&mut self, rows: u64) -> Result<(), Halt> {
-        self.rows += rows;
-        match rows > MOST_ROWS || self.rows > self.worth {
-            true => Err(Halt::unfit("more is to be followed than is worth it")),
-            false => Ok(()),
-        }
     }
 
     /// What a side file tells, which must follow the one before it.
@@ -285,31 +273,34 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// The rows of files that came.
-    async fn read(&self, files: &[FileId], names: &mut Names<'_>) -> Result<Vec<Incoming>, Halt> {
-        let table = &self.place.table;
-        let mut all = Vec::new();
-        let mut scan = table.scan_files(files, None)?;
-        while let Some(rows) = scan.next().await {
-            let rows = rows?;
-            let Some(file) = table.file(rows.file) else { continue };
-            let number = names.number(&file.path);
-            let columns = MetaColumns::of(&rows.batch)?;
-            let values = stored(&rows.batch, self.shape)?;
-            let cells = Cells::of(values.columns());
-            let cells = cells.map_err(|error| StageError::Mismatch(error.to_string()))?;
-            for (at, row) in rows.rows.iter().enumerate() {
-                let key = columns.key(at)?;
-                let version = columns.version(at, self.shape, &values, names)?;
-                let version = OwnedVersion { file: number, row: *row as u32, ..version };
-                let values = (file.current == Some(true)).then(|| {
-                    let mut bytes = Vec::new();
-                    self.shape.codec.put(&cells, at, &mut bytes);
-                    bytes
-                });
-                all.push(Incoming { key, version, values });
+    /// Counts rows of known keys, and how many of the commit are held in all.
+    fn count(&mut self, rows: u64, held: u64) -> Result<(), Halt> {
+        self.rows += rows;
+        match held > MOST_ROWS || self.rows > self.worth {
+            true => Err(Halt::unfit("more is to be followed than is worth it")),
+            false => Ok(()),
+        }
+    }
+
+    /// The rows of files that came, those of closed versions first.
+    async fn read(
+        &mut self,
+        files: &[FileId],
+        arrived: &mut Arrived<'_>,
+        names: &mut Names<'_>,
+    ) -> Result<(), Halt> {
+        for open in [false, true] {
+            let table = &self.place.table;
+            let is_open = |id: &FileId| table.file(*id).is_some_and(|f| f.current == Some(true));
+            let files: Vec<_> = files.iter().copied().filter(|id| is_open(id) == open).collect();
+            let mut scan = table.scan_files(&files, None)?;
+            while let Some(rows) = scan.next().await {
+                let (rows, before) = (rows?, arrived.rows.len());
+                tokio::task::block_in_place(|| arrived.take(&self.place.table, &rows, names))?;
+                let held = arrived.rows.len();
+                self.count((held - before) as u64, held as u64)?;
             }
         }
-        Ok(all)
+        Ok(())
     }
 }

@@ -11,15 +11,11 @@ use alluvium_lake::table::Mark;
 use alluvium_model::{Op, StageError};
 
 use super::batch::{KeyState, Origin, PlannedRow, Top};
+use super::bulk::Bulk;
 use super::commit::{OwnedHidden, Places, Planned, no_values};
 use super::control::run_of;
 use super::deliveries::Deliveries;
 use super::files::Names;
-
-/// From so many keys on, their states go into the index in bulk.
-const BULK: usize = 20_000;
-/// About how much an entry of the index takes besides its values.
-const ENTRY: usize = 160;
 
 /// What events tell of themselves in the index: runs and batches by their numbers.
 pub(super) struct Metas<'p> {
@@ -56,26 +52,9 @@ impl<'p> Metas<'p> {
     }
 }
 
-/// The states of many keys, ascending.
-#[derive(Default)]
-struct Bulk {
-    bytes: Vec<u8>,
-    /// The keys, and where their entries end.
-    keys: Vec<(u128, usize)>,
-}
-
-impl Bulk {
-    fn entries(&self) -> impl Iterator<Item = (u128, &[u8])> {
-        self.keys.iter().scan(0, |begin, (key, end)| {
-            let entry = self.bytes.get(std::mem::replace(begin, *end)..*end);
-            entry.map(|entry| (*key, entry))
-        })
-    }
-}
-
 /// All that a batch alters in the index.
 pub(super) struct Prepared {
-    bulk: Option<Bulk>,
+    states: Bulk,
     update: IndexUpdate,
 }
 
@@ -90,7 +69,7 @@ impl Prepared {
         names: &mut Names<'_>,
     ) -> Result<Self, StageError> {
         let plan = metas.planned.plan;
-        let mut prepared = Self { bulk: None, update: index.update() };
+        let mut prepared = Self { states: Bulk::default(), update: index.update() };
         prepared.states(metas, places, names)?;
         let update = &mut prepared.update;
         for (key, opener) in &plan.closed_gone {
@@ -126,9 +105,8 @@ impl Prepared {
     ) -> Result<(), StageError> {
         let Planned { plan, sources, codec, .. } = metas.planned;
         let typed = sources.typed()?;
-        let mut bulk = (plan.states.len() >= BULK).then(Bulk::default);
-        let (mut values, mut bytes) = (Vec::new(), Vec::new());
-        for state in &plan.states {
+        let mut values = Vec::new();
+        for (at, state) in plan.states.iter().enumerate() {
             values.clear();
             let open = match state.top {
                 Top::Closed => None,
@@ -142,31 +120,17 @@ impl Prepared {
             };
             let KeyState { known, read, completed, .. } = *state;
             let current = CurrentEntry { known, read, completed, open };
-            match &mut bulk {
-                Some(bulk) => {
-                    if bulk.keys.is_empty() {
-                        bulk.keys.reserve(plan.states.len());
-                        bulk.bytes.reserve(plan.states.len() * (values.len() + ENTRY));
-                    }
-                    current.put(&mut bulk.bytes);
-                    bulk.keys.push((state.key, bulk.bytes.len()));
-                }
-                None => {
-                    bytes.clear();
-                    current.put(&mut bytes);
-                    self.update.current(state.key, &bytes);
-                }
+            self.states.push(state.key, &current);
+            if at == 0 {
+                self.states.reserve(plan.states.len());
             }
         }
-        self.bulk = bulk;
         Ok(())
     }
 
     /// Brings the index to the table's new version.
-    fn write(self, index: &KeyIndex, mark: &Mark, fingerprint: &str) -> Result<(), IndexError> {
-        if let Some(bulk) = &self.bulk {
-            index.bulk_current(bulk.entries())?;
-        }
+    fn write(mut self, index: &KeyIndex, mark: &Mark, fingerprint: &str) -> Result<(), IndexError> {
+        self.states.put(index, &mut self.update)?;
         self.update.finish(mark, fingerprint)
     }
 }

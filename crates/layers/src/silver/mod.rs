@@ -7,6 +7,7 @@
 
 mod batch;
 mod border;
+mod bulk;
 mod chain;
 mod closing;
 mod commit;

@@ -6,6 +6,7 @@ use alluvium_lake::{Lake, Table};
 use alluvium_model::{Epoch, StageError};
 use tokio::task::block_in_place;
 
+use super::bulk::Bulk;
 use super::closing::Closings;
 use super::deliveries::Deliveries;
 use super::files::Names;
@@ -50,6 +51,8 @@ struct Filling<'a> {
     shape: &'a Shape,
     side: Side,
     names: Names<'a>,
+    /// The open versions.
+    states: Bulk,
     update: IndexUpdate,
     deliveries: Deliveries,
     /// How many rows it holds.
@@ -66,7 +69,8 @@ impl<'a> Filling<'a> {
         index.clear().map_err(index_error)?;
         let names = Names::new(index).map_err(index_error)?;
         let (update, deliveries) = (index.update(), Deliveries::of(shape));
-        Ok(Self { table, index, shape, side, names, update, deliveries, written: 0 })
+        let states = Bulk::default();
+        Ok(Self { table, index, shape, side, names, states, update, deliveries, written: 0 })
     }
 
     /// Takes rows of a file up, all of versions that are open or all of closed ones.
@@ -77,7 +81,7 @@ impl<'a> Filling<'a> {
         let values = stored(&rows.batch, self.shape)?;
         let cells = Cells::of(values.columns());
         let cells = cells.map_err(|error| StageError::Mismatch(error.to_string()))?;
-        let (mut buffer, mut entry) = (Vec::new(), Vec::new());
+        let mut buffer = Vec::new();
         for (at, row) in rows.rows.iter().enumerate() {
             let key = columns.key(at)?;
             let mut owned = columns.version(at, self.shape, &values, &mut self.names)?;
@@ -92,8 +96,7 @@ impl<'a> Filling<'a> {
             if current {
                 buffer.clear();
                 self.shape.codec.put(&cells, at, &mut buffer);
-                entry.clear();
-                self.open(key, &owned, &buffer, &mut entry);
+                self.open(key, &owned, &buffer);
             } else {
                 self.update.closed(key, &owned.entry(&[]));
                 self.side.know_closing(key, owned.closed_at);
@@ -105,15 +108,15 @@ impl<'a> Filling<'a> {
     }
 
     /// The open version of a key, with its values. Nothing more of the key is to come.
-    fn open(&mut self, key: u128, owned: &OwnedVersion, values: &[u8], entry: &mut Vec<u8>) {
+    fn open(&mut self, key: u128, owned: &OwnedVersion, values: &[u8]) {
         let open = owned.entry(values);
         let Known { sequence: known, read } = &self.side.take_known(key);
         let completed = self.side.completes(key, &open);
-        CurrentEntry { known, read: *read, completed, open: Some(open) }.put(entry);
-        self.update.current(key, entry);
+        self.states.push(key, &CurrentEntry { known, read: *read, completed, open: Some(open) });
     }
 
     fn write_if_many(&mut self) -> Result<(), IndexError> {
+        self.states.write_if_full(self.index)?;
         let many = self.deliveries.len() >= PART;
         if many {
             self.deliveries.put(self.index, &mut self.update)?;
@@ -129,7 +132,9 @@ impl<'a> Filling<'a> {
     fn finish(mut self) -> Result<Closings, StageError> {
         self.hidden()?;
         self.known().map_err(index_error)?;
-        let Self { table, index, shape, side, names, mut update, mut deliveries, written } = self;
+        let Self { table, index, shape, side, names, states, written, .. } = self;
+        let (mut update, mut deliveries) = (self.update, self.deliveries);
+        states.put(index, &mut update).map_err(index_error)?;
         deliveries.put(index, &mut update).map_err(index_error)?;
         for (number, name) in names.new_names() {
             update.name(*number, name);

@@ -142,7 +142,7 @@ async fn run(stream: &Stream) -> Result<(), String> {
 }
 
 /// That an index which follows the table comes to hold what one holds that is made anew.
-async fn indexes_agree(platform: &Platform) -> Result<(), String> {
+pub(crate) async fn indexes_agree(platform: &Platform) -> Result<(), String> {
     let progress = platform.silver().progress().await.map_err(|error| error.to_string())?;
     let followed = told(platform.index());
     platform.index().clear().unwrap();

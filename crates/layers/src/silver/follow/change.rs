@@ -10,25 +10,16 @@ use alluvium_model::Op;
 use roaring::RoaringTreemap;
 
 use super::super::closing::Closings;
-use super::super::deliveries::Deliveries;
 use super::super::files::Names;
 use super::super::hidden::SideEvent;
 use super::super::side::{Known, Side, damaged_side, place};
-use super::super::versions::OwnedVersion;
+use super::arrived::{Arrived, Incoming};
 use super::{Follower, Halt};
-
-/// A row that came.
-pub(super) struct Incoming {
-    pub(super) key: u128,
-    pub(super) version: OwnedVersion,
-    /// The stored values, of a row that is open.
-    pub(super) values: Option<Vec<u8>>,
-}
 
 /// What a commit did.
 pub(super) struct Change<'f, 'a> {
     pub(super) follower: &'f Follower<'a>,
-    pub(super) rows: Vec<Incoming>,
+    pub(super) arrived: Arrived<'a>,
     pub(super) events: Vec<SideEvent>,
     pub(super) deleted: BTreeMap<String, RoaringTreemap>,
     /// The state of the entity as a whole, where it was told anew.
@@ -63,7 +54,7 @@ impl Change<'_, '_> {
         let mut update = self.follower.index.update();
         let mut opened = BTreeMap::new();
         let mut closed = HashSet::new();
-        for Incoming { key, version, values } in &self.rows {
+        for Incoming { key, version, values } in &self.arrived.rows {
             let of_key = kept.binary_search_by_key(key, |kept| kept.key).ok().map(|at| &kept[at]);
             let mut entry = version.entry(values.as_deref().unwrap_or_default());
             let told = side.shows(*key, &entry);
@@ -83,9 +74,9 @@ impl Change<'_, '_> {
             kept.put(&mut side, opened.get(&kept.key), &closed, &mut update);
         }
         self.put_hidden(&side, &kept, names, &mut update)?;
-        let Follower { index, shape, .. } = self.follower;
-        let mut deliveries = Deliveries::of(shape);
-        for Incoming { version, .. } in &self.rows {
+        let index = self.follower.index;
+        let Arrived { fresh, mut deliveries, rows, .. } = self.arrived;
+        for Incoming { version, .. } in &rows {
             deliveries.note(&version.opener);
             deliveries.note(&version.shown);
         }
@@ -93,6 +84,7 @@ impl Change<'_, '_> {
             deliveries.note(event.entry(0, 0).ok_or_else(damaged_side)?.sequence);
         }
         deliveries.put(index, &mut update)?;
+        fresh.put(index, &mut update)?;
         for (number, name) in names.new_names() {
             update.name(*number, name);
         }
@@ -104,7 +96,7 @@ impl Change<'_, '_> {
 
     fn before(&self) -> Result<Vec<Before>, Halt> {
         let index = self.follower.index;
-        let rows = self.rows.iter().map(|row| row.key);
+        let rows = self.arrived.rows.iter().map(|row| row.key);
         let mut keys: Vec<u128> = rows.chain(self.events.iter().map(|event| event.key)).collect();
         keys.sort_unstable();
         keys.dedup();

@@ -28,7 +28,8 @@ impl Follower<'_> {
     /// Follows a commit that brought no rows: what it deleted is history that was removed.
     pub(super) async fn remove(&mut self, mut removed: Removed, mark: &Mark) -> Result<(), Halt> {
         removed.deleted.retain(|_, rows| !rows.is_empty());
-        self.count(removed.deleted.values().map(RoaringTreemap::len).sum())?;
+        let rows = removed.deleted.values().map(RoaringTreemap::len).sum();
+        self.count(rows, rows)?;
         let keys = self.keys_of(&removed).await?;
         tokio::task::block_in_place(|| self.forget(&keys, &removed, mark))?;
         self.place.numbers.keep_only(&self.place.table);
