@@ -1,21 +1,17 @@
-//! What is done beside publishing and reading: asking the brokers how topics are, telling and asking
-//! how far raw is, removing what raw has landed where it runs, and ending producers that nobody uses.
+//! What is done beside publishing and reading: asking the brokers how topics are, removing what raw
+//! has landed where it runs, and ending producers that nobody uses.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use alluvium_model::{BusError, Layer};
-use futures::{StreamExt as _, TryStreamExt as _};
+use alluvium_model::BusError;
 
-use super::cursors::landed_entry;
 use super::shared::Shared;
 use super::topic::Topic;
 
 /// How often the brokers are asked.
-const ROUND: Duration = Duration::from_secs(5);
-/// Of so many topics at once it is told how far raw is.
-const AT_ONCE: usize = 64;
+pub(super) const ROUND: Duration = Duration::from_secs(5);
 
 /// Keeps the bus in order until it is dropped or closed.
 pub(super) async fn keep(shared: Weak<Shared>) {
@@ -33,16 +29,14 @@ pub(super) async fn keep(shared: Weak<Shared>) {
 struct Keeper {
     /// Whether the brokers said that they remove nothing for us.
     denied: bool,
-    /// Whether it was warned that topics cannot be looked after, and that it is not known how far raw
-    /// is: once, until it goes on.
-    warned: [bool; 2],
+    /// Whether it was warned that topics cannot be looked after: once, until it goes on.
+    warned: bool,
 }
 
 impl Keeper {
     async fn round(&mut self, shared: &Arc<Shared>) {
-        let topics = shared.known_topics();
         let mut failed = None;
-        for topic in &topics {
+        for topic in &shared.known_topics() {
             if let Err(error) = self.look_after(shared, topic).await {
                 tracing::debug!(topic = %topic.id, %error, "a topic could not be looked after");
                 failed = Some(error);
@@ -51,11 +45,7 @@ impl Keeper {
                 owner.idles(shared, topic);
             }
         }
-        warn(&mut self.warned[0], failed.as_ref(), "topics could not be looked after");
-        let followed = follow_raw(shared, topics).await;
-        let why = "how far raw is cannot be asked or told; publishers in other processes than \
-                   raw's may have to wait";
-        warn(&mut self.warned[1], followed.as_ref().err(), why);
+        warn(&mut self.warned, failed.as_ref(), "topics could not be looked after");
     }
 
     async fn look_after(&mut self, shared: &Arc<Shared>, topic: &Topic) -> Result<(), BusError> {
@@ -72,59 +62,8 @@ impl Keeper {
     }
 }
 
-/// Takes up how far raw has landed where a publisher may wait for that, and tells it where raw runs in
-/// this process. What was told is read before more is: the last word may be that of a process that
-/// stood still and no longer lands.
-pub(super) async fn follow_raw(
-    shared: &Shared,
-    mut topics: Vec<Arc<Topic>>,
-) -> Result<(), BusError> {
-    topics.retain(|topic| topic.backlog.is_waiting() || topic.landed().is_some());
-    if topics.is_empty() {
-        return Ok(());
-    }
-    let read = shared.cursors.refresh(&shared.looker).await;
-    for topic in &topics {
-        take_up(shared, topic, read.as_ref().err());
-    }
-    read?;
-    let news =
-        topics.iter().filter_map(|topic| news(shared, topic)).collect::<Result<Vec<_>, _>>()?;
-    let telling = futures::stream::iter(news).map(Ok);
-    telling.try_for_each_concurrent(AT_ONCE, |(key, value)| tell(shared, key, value)).await
-}
-
-/// Takes up what is told of a topic. Where raw runs in this process, it knows better.
-fn take_up(shared: &Shared, topic: &Topic, failed: Option<&BusError>) {
-    let told = shared.cursors.landed(&topic.id, topic.epoch);
-    if let Some(landed) = told {
-        topic.backlog.land(landed);
-    }
-    let untold = match (failed, told) {
-        (Some(error), _) => Some(error.to_string()),
-        (None, None) => Some(format!(
-            "{} does not say how far {} has landed; is a worker running that lands raw?",
-            shared.cursors.topic, topic.name
-        )),
-        (None, Some(_)) => None,
-    };
-    topic.backlog.untold(untold.filter(|_| !topic.is_read_by(Layer::Raw)));
-}
-
-/// What there is to tell: how far raw has landed where it runs in this process, and that is more than
-/// what is told.
-fn news(shared: &Shared, topic: &Topic) -> Option<Result<(String, Vec<u8>), BusError>> {
-    let told = shared.cursors.landed(&topic.id, topic.epoch);
-    let landed = topic.landed().filter(|landed| told.is_none_or(|told| told < *landed))?;
-    Some(landed_entry(&topic.id, topic.epoch, landed))
-}
-
-async fn tell(shared: &Shared, key: String, value: Vec<u8>) -> Result<(), BusError> {
-    shared.pusher.write(shared, &shared.cursors.topic, &key, &value).await
-}
-
 /// Warns of what goes wrong, once until it goes right again.
-fn warn(warned: &mut bool, failed: Option<&BusError>, what: &str) {
+pub(super) fn warn(warned: &mut bool, failed: Option<&BusError>, what: &str) {
     if let (Some(error), false) = (failed, *warned) {
         tracing::warn!(%error, "{what}");
     }

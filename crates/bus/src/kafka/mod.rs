@@ -13,6 +13,7 @@ mod course;
 mod cursors;
 mod door;
 mod keeper;
+mod landed;
 mod limits;
 mod look;
 mod mishap;
@@ -63,7 +64,11 @@ impl KafkaBus {
     ) -> Result<Arc<Self>, BusError> {
         let shared = Arc::new(Shared::new(settings, clock)?);
         shared.begin().await?;
-        let keeper = tokio::spawn(keeper::keep(Arc::downgrade(&shared)));
+        let of_bus = Arc::downgrade(&shared);
+        let keeper = tokio::spawn(async move {
+            // One that waits for a broker does not hold the other up.
+            tokio::join!(keeper::keep(of_bus.clone()), landed::keep(of_bus));
+        });
         Ok(Arc::new(Self { shared, keeper }))
     }
 

@@ -83,6 +83,9 @@ impl Pusher {
         let client = self.client(shared).await?;
         let topic = record.topic;
         let sent = client.send(record, shared.settings.patience).await;
+        if sent.is_err() {
+            self.drop_if_dead(&client).await;
+        }
         sent.map(drop).map_err(|(error, _)| told(&format!("writing to {topic}"), &error))
     }
 
@@ -117,13 +120,11 @@ impl Pusher {
 
 /// Begins a topic.
 pub(super) async fn mark(shared: &Shared, name: &str, epoch: Epoch) -> Result<(), BusError> {
-    let record: FutureRecord<'_, (), ()> = FutureRecord::to(name)
+    let record: FutureRecord<'_, str, [u8]> = FutureRecord::to(name)
         .partition(PARTITION)
         .timestamp(shared.now_us() / 1000)
         .headers(record::mark(epoch));
-    let client = shared.pusher.client(shared).await?;
-    let sent = client.send(record, shared.settings.patience).await;
-    sent.map(drop).map_err(|(error, _)| told(&format!("beginning {name}"), &error))
+    shared.pusher.send(shared, record).await
 }
 
 /// Queues a page's messages, in their order. Those of a polled page are numbered, from `first` on,

@@ -14,7 +14,8 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Answer;
 use rdkafka::types::RDKafkaApiKey as Call;
 
 use super::cursors::landed_entry;
-use super::{KafkaBus, KafkaSettings, keeper};
+use super::landed::Telling;
+use super::{KafkaBus, KafkaSettings};
 use crate::{carry, fence};
 
 const OWNER: FencingToken = FencingToken(1);
@@ -128,7 +129,7 @@ async fn what_raw_tells_from_elsewhere_gives_room_and_removes_nothing() {
     let topic = topic();
     let known = bus.shared.topic(&topic).await.unwrap();
     tell(&bus, last.epoch, last.to).await;
-    keeper::follow_raw(&bus.shared, vec![Arc::clone(&known)]).await.unwrap();
+    Telling::default().round(&bus.shared, vec![Arc::clone(&known)]).await.unwrap();
     assert_eq!((known.backlog.bytes(), known.to_shorten()), (0, None), "raw runs elsewhere");
     let mut raw = bus.subscribe(&topic, Layer::Raw, OWNER).await.unwrap();
     assert_eq!(known.to_shorten(), None, "raw has not said how far it is");
@@ -152,8 +153,9 @@ async fn the_last_word_of_how_far_raw_is_comes_from_who_lands_it() {
     bus.keeper.abort();
     let Span { epoch, to, .. } = bus.publish(&topic(), page("1"), None).await.unwrap().span;
     let known = bus.shared.topic(&topic()).await.unwrap();
-    let told = async || {
-        keeper::follow_raw(&bus.shared, vec![Arc::clone(&known)]).await.unwrap();
+    let mut telling = Telling::default();
+    let mut told = async || {
+        telling.round(&bus.shared, vec![Arc::clone(&known)]).await.unwrap();
         bus.shared.cursors.refresh(&bus.shared.looker).await.unwrap();
         bus.shared.cursors.landed(&topic(), epoch)
     };

@@ -20,9 +20,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// The server says so where a stream's name or subject is another's.
 const TAKEN: [ErrorCode; 2] = [ErrorCode::STREAM_NAME_EXIST, ErrorCode::STREAM_SUBJECT_OVERLAP];
-/// So often it is asked whether that one is ours, and after so long again.
-const LOOKS: u32 = 20;
-const AGAIN: Duration = Duration::from_millis(50);
+/// So often it is tried, and after so long again.
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// By what a stream loses messages that nobody landed, if its limits are not as we set them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -195,24 +195,28 @@ async fn ours(js: &Context, config: &Config) -> Result<Info, BusError> {
         check_ours(&info, config)?;
         return Ok(info);
     }
-    let taken = match api::create(js, config).await {
-        Ok(info) => {
-            tracing::info!(stream = config.name, "a stream was made");
-            return Ok(info);
-        }
-        Err(failure) if TAKEN.into_iter().any(|code| failure.is(code)) => failure,
-        Err(failure) => return Err(failure.into()),
-    };
-    // Somebody else may be faster: of who makes the same one at the same time the server knows the
-    // subjects before it tells of the stream.
-    for _ in 0..LOOKS {
+    let mut left = TRIES;
+    loop {
+        let taken = match api::create(js, config).await {
+            Ok(info) => {
+                tracing::info!(stream = config.name, "a stream was made");
+                return Ok(info);
+            }
+            Err(failure) if TAKEN.into_iter().any(|code| failure.is(code)) => failure,
+            Err(failure) => return Err(failure.into()),
+        };
+        // Somebody else may be faster: of who makes the same one at the same time the server knows
+        // the subjects before it tells of the stream, and forgets them if that fails.
         if let Some(info) = api::stream(js, &config.name).await? {
             check_ours(&info, config)?;
             return Ok(info);
         }
+        left -= 1;
+        if left == 0 {
+            return Err(taken.into());
+        }
         tokio::time::sleep(AGAIN).await;
     }
-    Err(taken.into())
 }
 
 fn check_ours(info: &Info, config: &Config) -> Result<(), BusError> {

@@ -92,6 +92,9 @@ async fn how_far_raw_is_is_told_by_its_heir_and_again_where_that_failed() {
         for call in [Call::OffsetCommit, Call::OffsetFetch, Call::FindCoordinator] {
             cluster.request_errors(call, &[denied; 1000]);
         }
+        // After this a client never works again.
+        let fatal = Answer::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+        cluster.request_errors(Call::InitProducerId, &[fatal]);
         let refused = Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
         cluster.request_errors(Call::Produce, &[refused]);
     });

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use fjall::Keyspace;
 
@@ -18,6 +19,10 @@ pub(super) const BY_HAND: u8 = u8::MAX;
 const FEW: usize = 4;
 /// More are not let come together: a lookup asks each, and from 20 on the store slows its writers.
 const MANY: usize = 16;
+/// Who adds some past the journal waits from so many on while they are merged.
+const FAR: usize = 24;
+/// So long, before it looks again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Whether the states of an entity are being merged, and how large they were after the last time.
 /// All who have its index open share one: two would merge everything twice.
@@ -61,6 +66,14 @@ impl Merging {
         if let Err(error) = begun {
             tracing::warn!(%error, "the key index could not be merged");
             self.at_work.store(false, Ordering::Release);
+        }
+    }
+
+    /// Waits for who merges while so many tables have come together meanwhile that lookups would
+    /// suffer: what goes in past the journal is held up by nobody else. Blocks.
+    pub(super) fn wait_if_far_behind(&self, states: &Keyspace) {
+        while states.l0_table_count() >= FAR && self.at_work.load(Ordering::Acquire) {
+            std::thread::sleep(AGAIN);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What an index was made for: a version of one table, and the columns of its rows.
 
+use fjall::PersistMode;
 use serde::{Deserialize, Serialize};
 
 use super::error::IndexError;
@@ -50,9 +51,14 @@ impl KeyIndex {
         self.update().finish(mark, columns)
     }
 
-    /// Forgets what the index reflects: it is rebuilt before it is used again.
+    /// Forgets what the index reflects: it is rebuilt before it is used again. That is durable: what
+    /// comes then may go past the journal, and is not to outlive this.
     pub fn distrust(&self) -> Result<(), IndexError> {
-        Ok(self.meta.remove(STATE)?)
+        if self.meta.contains_key(STATE)? {
+            self.meta.remove(STATE)?;
+            self.database.persist(PersistMode::SyncData)?;
+        }
+        Ok(())
     }
 }
 

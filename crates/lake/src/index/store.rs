@@ -136,6 +136,7 @@ impl KeyIndex {
 
     /// Removes all entries, to be filled anew.
     pub fn clear(&self) -> Result<(), IndexError> {
+        self.distrust()?;
         self.meta.clear()?;
         // Not `clear`: the journal keeps it, and the next start would carry it out again, also on
         // what went in past the journal since ([`KeyIndex::bulk_current`]).
@@ -229,13 +230,21 @@ impl KeyIndex {
         entries: impl Iterator<Item = (u128, &'e [u8])>,
     ) -> Result<(), IndexError> {
         self.distrust()?;
+        self.ingest(entries)?;
+        self.merging.begin_if_due(&self.current);
+        self.merging.wait_if_far_behind(&self.current);
+        Ok(())
+    }
+
+    fn ingest<'e>(
+        &self,
+        entries: impl Iterator<Item = (u128, &'e [u8])>,
+    ) -> Result<(), IndexError> {
         let mut ingestion = self.current.start_ingestion()?;
         for (key, bytes) in entries {
             ingestion.write(key.to_be_bytes(), bytes)?;
         }
-        ingestion.finish()?;
-        self.merging.begin_if_due(&self.current);
-        Ok(())
+        Ok(ingestion.finish()?)
     }
 
     /// The states of all keys, ascending; each as the bytes of a [`super::CurrentEntry`].
@@ -351,6 +360,19 @@ mod tests {
 
     #[test]
     fn an_index_that_is_filled_in_parts_is_merged_meanwhile() {
+        filled_in_parts(|index, entries| {
+            let mut update = index.update();
+            entries.for_each(|(key, entry)| update.current(key, entry));
+            update.write_part().unwrap();
+        });
+    }
+
+    #[test]
+    fn an_index_that_is_filled_past_its_journal_is_merged_meanwhile() {
+        filled_in_parts(|index, entries| index.bulk_current(entries).unwrap());
+    }
+
+    fn filled_in_parts(write: fn(&KeyIndex, &mut dyn Iterator<Item = (u128, &'static [u8])>)) {
         let folder = tempfile::tempdir().unwrap();
         let mut store = IndexStore::open(folder.path()).unwrap();
         store.states_memtable = 64 << 10;
@@ -359,10 +381,9 @@ mod tests {
         let writing = index.clone();
         std::thread::spawn(move || {
             for part in 0..3 * TOO_MANY as u128 {
-                let mut update = writing.update();
                 // All over the index, as keys are.
-                (0..2_000).for_each(|key: u128| update.current(key << 64 | part, &[7; 64]));
-                update.write_part().unwrap();
+                let entries = (0..2_000).map(|key: u128| (key << 64 | part, [7; 64].as_slice()));
+                write(&writing, &mut { entries });
             }
             told.send(()).unwrap();
         });
@@ -378,7 +399,7 @@ mod tests {
         let add = |parts: std::ops::Range<u128>, keys: u128| {
             for part in parts {
                 let entries = (0..keys).map(|key| (key << 64 | part, [7; 64].as_slice()));
-                index.bulk_current(entries).unwrap();
+                index.ingest(entries).unwrap();
             }
         };
         add(0..12, 2_000);

@@ -7,7 +7,8 @@ const MANY: usize = 20_000;
 /// So many bytes of them are held in memory by who brings them piece by piece.
 const FULL: usize = 32 << 20;
 
-/// The states of keys, each once.
+/// The states of keys. Of one that comes twice (as where another program has doubled a row) the last
+/// counts.
 #[derive(Default)]
 pub(super) struct Bulk {
     bytes: Vec<u8>,
@@ -51,10 +52,14 @@ impl Bulk {
 
     fn write(&mut self, index: &KeyIndex) -> Result<(), IndexError> {
         self.begun = true;
-        let mut order: Vec<u32> = (0..self.keys.len() as u32).collect();
-        order.sort_unstable_by_key(|at| self.keys[*at as usize].0);
-        let entries = order.into_iter().filter_map(|at| self.entry(at as usize));
-        index.bulk_current(entries)?;
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let key = |at: &usize| self.keys[*at].0;
+        let mut order: Vec<usize> = (0..self.keys.len()).rev().collect();
+        order.sort_by_key(key);
+        order.dedup_by_key(|at| key(at));
+        index.bulk_current(order.into_iter().filter_map(|at| self.entry(at)))?;
         self.bytes.clear();
         self.keys.clear();
         Ok(())
@@ -68,5 +73,39 @@ impl Bulk {
         let (key, begin) = *self.keys.get(at)?;
         let end = self.keys.get(at + 1).map_or(self.bytes.len(), |(_, begin)| *begin);
         Some((key, self.bytes.get(begin..end)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_lake::index::IndexStore;
+    use alluvium_lake::table::Mark;
+
+    use super::*;
+
+    #[test]
+    fn keys_come_in_any_order_and_of_one_that_comes_twice_the_last_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = IndexStore::open(folder.path()).unwrap();
+        for count in [5, MANY as u128 + 5] {
+            let index = store.entity(&format!("shop.orders{count}").parse().unwrap()).unwrap();
+            let (mut bulk, mut update) = (Bulk::default(), index.update());
+            let keys = (0..count).rev().map(|key| (key, b"first")).chain([(3, b"again")]);
+            for (key, known) in keys {
+                let entry = CurrentEntry { known, read: false, completed: false, open: None };
+                bulk.push(key, &entry);
+            }
+            bulk.put(&index, &mut update).unwrap();
+            update.finish(&Mark::of(1, b"entry"), "").unwrap();
+            assert_eq!(index.keys().unwrap() as u128, count);
+            let entries = index.current(&[2, 3, 4]).unwrap();
+            let known = |at: usize| {
+                CurrentEntry::parse(entries[at].as_deref().unwrap()).unwrap().known.to_vec()
+            };
+            assert_eq!(
+                (known(0), known(1), known(2)),
+                (b"first".to_vec(), b"again".to_vec(), b"first".to_vec())
+            );
+        }
     }
 }
