@@ -92,11 +92,16 @@ impl Looker {
             tokio::task::spawn_blocking(move || consumer.offsets_for_times(times, patience));
         let doing = format!("asking what {topic} has of a time");
         let found = asked.await.map_err(|e| stopped(&e))?.map_err(|e| told(&doing, &e))?;
-        let found = found.find_partition(topic, PARTITION).map(|p| p.offset());
-        Ok(match found {
-            Some(Offset::Offset(offset)) => Some(offset),
-            _ => None,
-        })
+        let Some(found) = found.find_partition(topic, PARTITION) else {
+            return Err(BusError::Unavailable(format!("{doing}: nothing was answered")));
+        };
+        found.error().map_err(|e| told(&doing, &e))?;
+        // Where nothing came since, the answer is the end; what is none must remove nothing.
+        match found.offset() {
+            Offset::Offset(offset) => Ok(Some(offset)),
+            Offset::End => Ok(None),
+            other => Err(BusError::Unavailable(format!("{doing}: {other:?}"))),
+        }
     }
 
     /// Shows `visit` what stands in a topic from Kafka's offset `from` to `high`, until it breaks.
