@@ -3,7 +3,7 @@
 //! Where it stands is said by who uses it, from the lake. What is committed to the consumer group is
 //! for people to see, and nothing follows from it.
 //! Between messages Kafka has offsets of its own (the ends of transactions, and transactions rolled
-//! back): a delivery takes those behind its messages along.
+//! back): a delivery takes those before its messages along, and ends with a message, as layers do.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -237,8 +237,8 @@ impl KafkaSubscriber {
         Ok(())
     }
 
-    /// Delivers what came. If the reader did not fail on its way, what holds no message behind it is
-    /// taken along.
+    /// Delivers what came. If the reader did not fail on its way, it is known up to where no message
+    /// stands behind it.
     fn deliver(&mut self, limit: FetchLimit, failed: bool) -> Result<Delivery, BusError> {
         let (after, mut messages) = (self.at, Vec::<Arc<Message>>::new());
         let (mut records, mut bytes) = (0, 0);
@@ -258,9 +258,9 @@ impl KafkaSubscriber {
                 None if failed => last.offset + 1,
                 None => u64::try_from(self.next()?).unwrap_or(0),
             };
-            (self.at, self.left) = (last.offset.max(next.saturating_sub(1)), left);
-            self.course.reached(self.at);
-            self.topic.ends(last.offset, i64::try_from(self.at + 1).unwrap_or(i64::MAX));
+            (self.at, self.left) = (last.offset, left);
+            let high = next.max(last.offset + 1);
+            self.topic.ends(last.offset, i64::try_from(high).unwrap_or(i64::MAX));
             self.topic.heard(last.published_at_us);
         }
         let span = Span { epoch: self.topic.epoch, after, to: self.at };
@@ -285,7 +285,11 @@ impl KafkaSubscriber {
 
     /// Shows in the consumer group how far the layer is. Should it fail, the next commit says more.
     fn show(&mut self, to: u64) -> Result<(), BusError> {
-        let next = i64::try_from(to + 1).unwrap_or(i64::MAX);
+        // Behind the last message the end of its transaction is nothing that waits for anybody.
+        let next = match to == self.at && self.ahead.is_empty() {
+            true => self.next()?,
+            false => i64::try_from(to + 1).unwrap_or(i64::MAX),
+        };
         let list = place(&self.topic.name, next)?;
         if let Err(error) = self.reader()?.commit(&list, CommitMode::Async) {
             tracing::debug!(%error, "a group offset was not committed");
