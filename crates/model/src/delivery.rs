@@ -172,7 +172,7 @@ impl fmt::Debug for Message {
 pub struct Delivery {
     /// The entity whose topic they stand on.
     pub entity: EntityId,
-    /// The stretch they fill.
+    /// The stretch they fill, which ends with the last of them.
     pub span: Span,
     /// The messages. Empty where nothing came before the fetch's wait was over; then `span` is
     /// empty too.

@@ -38,7 +38,7 @@ impl Course {
     /// course.
     pub(super) fn before(at: u64, low: i64) -> (i64, Self) {
         let next = i64::try_from(at + 1).unwrap_or(i64::MAX);
-        let from = (next - BEFORE).max(low).max(1).min(next);
+        let from = (next - BEFORE).max(low).max(1).min(next.max(low));
         let offset = u64::try_from(from - 1).unwrap_or(0);
         // At the beginning of a topic stands the mark, and then the first message.
         let polled = (low == 0 && offset == 0).then_some(0);
@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(Course::before(1000, 0).0, 1001 - BEFORE);
         assert_eq!(Course::before(1000, 995).0, 995);
         assert_eq!(Course::before(1000, 1001).0, 1001);
+        assert_eq!(Course::before(1000, 1003).0, 1003, "the end of a transaction was removed");
     }
 
     #[test]

@@ -65,12 +65,21 @@ struct StoredEpoch {
     epoch: Epoch,
 }
 
-/// How far raw has landed an entity as it is stored: for publishers in other processes than raw's,
-/// whose room it is. Nothing else follows from it.
+/// How far raw has landed an entity: for publishers in other processes than raw's, whose room it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Landed {
+    pub(super) landed: u64,
+    /// No message stands behind it before this of Kafka's offsets: who has got as far misses nothing
+    /// where brokers removed what is before it.
+    #[serde(default)]
+    pub(super) next: i64,
+}
+
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct StoredLanded {
     epoch: Epoch,
-    landed: u64,
+    #[serde(flatten)]
+    landed: Landed,
 }
 
 const EPOCH: &str = "/epoch";
@@ -133,7 +142,7 @@ impl Cursors {
     }
 
     /// How far raw has landed an entity whose topic has `epoch`, as it was told last.
-    pub(super) fn landed(&self, entity: &EntityId, epoch: Epoch) -> Option<u64> {
+    pub(super) fn landed(&self, entity: &EntityId, epoch: Epoch) -> Option<Landed> {
         self.lock().landed.get(entity).filter(|l| l.epoch == epoch).map(|l| l.landed)
     }
 
@@ -210,7 +219,7 @@ pub(super) fn cursor_entry(
 pub(super) fn landed_entry(
     entity: &EntityId,
     epoch: Epoch,
-    landed: u64,
+    landed: Landed,
 ) -> Result<(String, Vec<u8>), BusError> {
     Ok((format!("{entity}{LANDED}"), json(&StoredLanded { epoch, landed })?))
 }

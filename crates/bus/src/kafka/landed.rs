@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use alluvium_model::{BusError, EntityId, Epoch, Layer};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::cursors::landed_entry;
+use super::cursors::{Landed, landed_entry};
 use super::keeper::{ROUND, warn};
 use super::shared::Shared;
 use super::topic::Topic;
@@ -44,8 +44,8 @@ pub(super) struct Telling {
 /// What was told, and what had been told before.
 struct Said {
     epoch: Epoch,
-    landed: u64,
-    before: Option<u64>,
+    landed: Landed,
+    before: Option<Landed>,
     at: Instant,
 }
 
@@ -75,9 +75,10 @@ impl Telling {
 
     /// What there is to tell: how far raw has landed where it runs in this process, if that is more than
     /// what is told.
-    fn news(&mut self, shared: &Shared, topic: &Topic) -> Option<(EntityId, (Epoch, u64))> {
+    fn news(&mut self, shared: &Shared, topic: &Topic) -> Option<(EntityId, (Epoch, Landed))> {
         let before = shared.cursors.landed(&topic.id, topic.epoch);
-        let landed = topic.landed().filter(|landed| before.is_none_or(|told| told < *landed))?;
+        let landed = topic.landed().map(|to| Landed { landed: to, next: topic.next_behind(to) });
+        let landed = landed.filter(|landed| before.is_none_or(|told| told < *landed))?;
         let epoch = topic.epoch;
         let is_news = self.said.get(&topic.id).is_none_or(|said| {
             let same = (said.epoch, said.landed, said.before) == (epoch, landed, before);
@@ -94,8 +95,8 @@ impl Telling {
 /// Takes up what is told of a topic. Where raw runs in this process, it knows better.
 fn take_up(shared: &Shared, topic: &Topic, failed: Option<&BusError>) {
     let told = shared.cursors.landed(&topic.id, topic.epoch);
-    if let Some(landed) = told {
-        topic.backlog.land(landed);
+    if let Some(told) = told {
+        topic.backlog.land(told.landed);
     }
     let untold = match (failed, told) {
         (Some(error), _) => Some(error.to_string()),
@@ -111,7 +112,7 @@ fn take_up(shared: &Shared, topic: &Topic, failed: Option<&BusError>) {
 async fn tell(
     shared: &Shared,
     entity: EntityId,
-    (epoch, landed): (Epoch, u64),
+    (epoch, landed): (Epoch, Landed),
 ) -> Result<(), BusError> {
     let (key, value) = landed_entry(&entity, epoch, landed)?;
     shared.pusher.write(shared, &shared.cursors.topic, &key, &value).await

@@ -98,7 +98,7 @@ impl Looker {
         found.error().map_err(|e| told(&doing, &e))?;
         // Where nothing came since, the answer is the end; what is none must remove nothing.
         match found.offset() {
-            Offset::Offset(offset) => Ok(Some(offset)),
+            Offset::Offset(offset) if offset != since_ms => Ok(Some(offset)),
             Offset::End => Ok(None),
             other => Err(BusError::Unavailable(format!("{doing}: {other:?}"))),
         }

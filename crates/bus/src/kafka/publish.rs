@@ -112,8 +112,10 @@ impl Pusher {
     /// After some errors a client never works again: the next page gets another one.
     async fn drop_if_dead(&self, client: &Client) {
         if client.client().fatal_error().is_some() {
-            let dead = self.client.lock().await.take();
-            drop_aside(dead);
+            let mut slot = self.client.lock().await;
+            // Somebody else may have replaced it.
+            let is_dead = |of: &mut Client| of.client().fatal_error().is_some();
+            drop_aside(slot.take_if(is_dead));
         }
     }
 }

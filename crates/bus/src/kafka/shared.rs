@@ -131,8 +131,7 @@ impl Shared {
             last = self.last_from(topic, from, marks.high).await?;
             stretch *= 16;
         }
-        let gone = u64::try_from(marks.low - 1).unwrap_or(0);
-        topic.ends(last.unwrap_or(gone), marks.high);
+        topic.ends(last.unwrap_or(topic.gone()), marks.high);
         Ok(topic.known_end())
     }
 
@@ -205,6 +204,9 @@ impl Shared {
         self.cursors.refresh(&self.looker).await?;
         let (epoch, marks) = self.epoch(id, &name).await?;
         let topic = Topic::new(id.clone(), name, epoch, limits);
+        if let Some(told) = self.cursors.landed(id, epoch) {
+            topic.ends(told.landed, told.next);
+        }
         topic.seen(marks);
         // When it was published to last, too: no page of this process is to be older.
         self.end(&topic, marks).await?;

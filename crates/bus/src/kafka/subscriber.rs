@@ -97,12 +97,13 @@ impl KafkaSubscriber {
             .consumer(&settings.group(self.layer), self.prefetched)
             .create_with_context(self.shared.context.clone())
             .map_err(|e| self.shared.context.refuses(&e))?;
+        let low = self.topic.marks().low;
         let (from, course) = match self.left {
             Some(left) => left.again(self.at),
-            None => Course::before(self.at, self.topic.marks().low),
+            None => Course::before(self.at, low),
         };
         self.course = course;
-        let list = place(&self.topic.name, from)?;
+        let list = place(&self.topic.name, from.max(low))?;
         reader.assign(&list).map_err(|e| told("placing a reader", &e))?;
         Ok(Arc::clone(self.reader.insert(Arc::new(reader))))
     }
@@ -217,7 +218,7 @@ impl KafkaSubscriber {
     /// waits for the next fetch.
     async fn gather(&mut self, limit: FetchLimit) -> Result<(), BusError> {
         let marks = self.marks().await?;
-        self.topic.still_there(self.head(), marks)?;
+        self.topic.still_there(self.head())?;
         self.share();
         // What this process published is waited for, also if the brokers do not show it yet.
         let known = i64::try_from(self.topic.known_end() + 1).unwrap_or(i64::MAX);
@@ -287,9 +288,10 @@ impl KafkaSubscriber {
     fn show(&mut self, to: u64) -> Result<(), BusError> {
         // Behind the last message the end of its transaction is nothing that waits for anybody.
         let next = match to == self.at && self.ahead.is_empty() {
-            true => self.next()?,
-            false => i64::try_from(to + 1).unwrap_or(i64::MAX),
+            true => self.next().ok(),
+            false => None,
         };
+        let next = next.unwrap_or(i64::try_from(to + 1).unwrap_or(i64::MAX));
         let list = place(&self.topic.name, next)?;
         if let Err(error) = self.reader()?.commit(&list, CommitMode::Async) {
             tracing::debug!(%error, "a group offset was not committed");

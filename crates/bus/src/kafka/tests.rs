@@ -13,7 +13,7 @@ use alluvium_testkit::KafkaMock;
 use rdkafka::bindings::rd_kafka_resp_err_t as Answer;
 use rdkafka::types::RDKafkaApiKey as Call;
 
-use super::cursors::landed_entry;
+use super::cursors::{Landed, landed_entry};
 use super::landed::Telling;
 use super::{KafkaBus, KafkaSettings};
 use crate::{carry, fence};
@@ -141,6 +141,7 @@ async fn what_raw_tells_from_elsewhere_gives_room_and_removes_nothing() {
 
 /// Tells how far raw has landed, as another process does.
 async fn tell(bus: &KafkaBus, epoch: Epoch, landed: u64) {
+    let landed = Landed { landed, next: 0 };
     let (key, value) = landed_entry(&topic(), epoch, landed).unwrap();
     let cursors = &bus.shared.cursors.topic;
     bus.shared.pusher.write(&bus.shared, cursors, &key, &value).await.unwrap();
@@ -157,7 +158,7 @@ async fn the_last_word_of_how_far_raw_is_comes_from_who_lands_it() {
     let mut told = async || {
         telling.round(&bus.shared, vec![Arc::clone(&known)]).await.unwrap();
         bus.shared.cursors.refresh(&bus.shared.looker).await.unwrap();
-        bus.shared.cursors.landed(&topic(), epoch)
+        bus.shared.cursors.landed(&topic(), epoch).map(|told| told.landed)
     };
     assert_eq!(told().await, None, "raw runs nowhere");
     tell(&bus, Epoch(epoch.0 - 1), to).await;

@@ -35,6 +35,8 @@ pub(super) struct Topic {
 struct State {
     /// As the brokers last told it.
     seen: Marks,
+    /// The last message that the brokers removed, as far as that is known.
+    gone: u64,
     tip: Tip,
     /// How far the layers are that read the topic here.
     committed: [Option<u64>; 3],
@@ -92,6 +94,12 @@ impl Topic {
     /// Takes up where the brokers say that the topic begins and ends.
     pub(super) fn seen(&self, marks: Marks) {
         let mut state = self.lock();
+        if marks.low > state.seen.low {
+            // Behind the last message they may have removed the end of its transaction, too.
+            let Tip { end, high } = state.tip;
+            let is_known = high >= marks.low && i64::try_from(end).is_ok_and(|end| end < marks.low);
+            state.gone = if is_known { end } else { first_after(marks) };
+        }
         let (low, high) = (marks.low.max(state.seen.low), marks.high.max(state.seen.high));
         state.seen = Marks { low, high };
     }
@@ -114,6 +122,17 @@ impl Topic {
         state.seen.high.max(state.tip.high)
     }
 
+    /// What of Kafka's offsets comes behind the message at `at`, and behind all after it that is none.
+    pub(super) fn next_behind(&self, at: u64) -> i64 {
+        let (tip, next) = (self.lock().tip, i64::try_from(at + 1).unwrap_or(i64::MAX));
+        if tip.end <= at { tip.high.max(next) } else { next }
+    }
+
+    /// The last message that the brokers removed, as far as that is known.
+    pub(super) fn gone(&self) -> u64 {
+        self.lock().gone
+    }
+
     /// Takes up that the last message before Kafka's offset `high` stands at `end`.
     pub(super) fn ends(&self, end: u64, high: i64) {
         let mut state = self.lock();
@@ -132,12 +151,12 @@ impl Topic {
     /// Checks that a reader may go on after `after`, in a topic as the brokers just told it.
     pub(super) fn check_seek(&self, after: &Position, marks: Marks) -> Result<(), BusError> {
         self.check_known(after.epoch, after.offset, marks.high)?;
-        self.still_there(after.offset, marks)
+        self.still_there(after.offset)
     }
 
-    /// [`BusError::Gone`] if the brokers have removed what comes after `at`.
-    pub(super) fn still_there(&self, at: u64, marks: Marks) -> Result<(), BusError> {
-        let first_after = first_after(marks);
+    /// [`BusError::Gone`] if the brokers have removed a message that comes after `at`.
+    pub(super) fn still_there(&self, at: u64) -> Result<(), BusError> {
+        let first_after = self.gone();
         if at < first_after {
             return Err(BusError::Gone { topic: self.id.clone(), first_after, asked: at + 1 });
         }
@@ -279,5 +298,44 @@ fn slot(layer: Layer) -> usize {
         Layer::Raw => 0,
         Layer::Bronze => 1,
         Layer::Silver => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic() -> Topic {
+        let id: EntityId = "shop.orders".parse().unwrap();
+        Topic::new(id, "alluvium.shop.orders".to_owned(), Epoch(1), Limits::default())
+    }
+
+    fn is_there(topic: &Topic, at: u64) -> bool {
+        topic.still_there(at).is_ok()
+    }
+
+    #[test]
+    fn who_read_the_last_message_misses_nothing_where_the_end_of_its_transaction_is_removed() {
+        let topic = topic();
+        topic.seen(Marks { low: 0, high: 9 });
+        topic.ends(7, 9);
+        assert_eq!((topic.next_behind(7), topic.next_behind(6)), (9, 7));
+        topic.seen(Marks { low: 9, high: 9 });
+        assert_eq!((is_there(&topic, 7), is_there(&topic, 6), topic.gone()), (true, false, 7));
+        topic.ends(9, 11);
+        topic.seen(Marks { low: 9, high: 11 });
+        assert!(is_there(&topic, 7), "whatever comes then");
+        topic.seen(Marks { low: 11, high: 11 });
+        assert_eq!((is_there(&topic, 9), is_there(&topic, 7)), (true, false));
+    }
+
+    #[test]
+    fn what_is_not_known_to_be_no_message_is_gone() {
+        let topic = topic();
+        topic.seen(Marks { low: 9, high: 9 });
+        assert_eq!((is_there(&topic, 8), is_there(&topic, 7)), (true, false));
+        topic.ends(12, 14);
+        topic.seen(Marks { low: 11, high: 14 });
+        assert_eq!((is_there(&topic, 10), is_there(&topic, 9)), (true, false));
     }
 }
