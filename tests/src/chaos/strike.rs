@@ -176,15 +176,18 @@ impl Chaos {
 
     /// Takes the key index away, or puts an older one in its place.
     fn rob(&mut self, older: bool) {
-        let at = self.one_with_an_index(None);
+        // Who comes and goes may not come back while there is nothing to publish.
+        let staying = self.options.staying();
+        let comes_back = |slot| staying == 0 || slot < staying;
+        let at = self.one_with_an_index(|slot| !older || comes_back(slot));
         let slot = self.kill(at);
         let (index, kept) = (self.index(slot), self.ground.folder().join(format!("index-{slot}")));
         if older && !kept.exists() {
             // It is to become older than what the next one in its place goes on to.
             copy(&index, &kept);
-            self.one_with_an_index(Some(slot));
+            self.one_with_an_index(|of| of == slot);
             self.work(AGES);
-            let at = self.one_with_an_index(Some(slot));
+            let at = self.one_with_an_index(|of| of == slot);
             self.kill(at);
         }
         let fresh = self.ground.folder().join("index-now");
@@ -199,14 +202,14 @@ impl Chaos {
         self.tally.older_indexes += u64::from(older);
     }
 
-    /// Waits until there is a worker with a key index, in this place if it is to be one.
-    fn one_with_an_index(&mut self, place: Option<u64>) -> usize {
+    /// Waits until there is a worker with a key index in a place that fits.
+    fn one_with_an_index(&mut self, fits: impl Fn(u64) -> bool) -> usize {
         let deadline = Instant::now() + HANGS;
         loop {
             self.fill();
             let has_one = |at: &usize| {
                 let slot = self.fleet[*at].slot;
-                place.is_none_or(|place| place == slot) && self.index(slot).exists()
+                fits(slot) && self.index(slot).exists()
             };
             let all: Vec<usize> = (0..self.fleet.len()).filter(has_one).collect();
             if !all.is_empty() {
