@@ -2,9 +2,7 @@
 
 use alluvium_model::BusError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::FutureRecord;
 
-use super::look::PARTITION;
 use super::shared::Shared;
 use crate::audit::CONTENT_TYPE;
 
@@ -13,8 +11,9 @@ pub(super) async fn publish(shared: &Shared, about: &str, event: &[u8]) -> Resul
     let ensure = || async { shared.admin.ensure(&topic, &configs).await.map(drop) };
     shared.audit.get_or_try_init(ensure).await?;
     let (key, value) = CONTENT_TYPE;
-    let headers = OwnedHeaders::new().insert(Header { key, value: Some(value) });
-    let record =
-        FutureRecord::to(&topic).partition(PARTITION).key(about).payload(event).headers(headers);
-    shared.pusher.send(shared, record).await
+    let headers = || OwnedHeaders::new().insert(Header { key, value: Some(value) });
+    let sent = shared
+        .pusher
+        .send(shared, &topic, |record| record.key(about).payload(event).headers(headers()));
+    sent.await
 }

@@ -1,7 +1,7 @@
 //! What this process published of a topic that raw has not landed, and the room that is left.
 //!
-//! Raw may run in another process: then what that tells on the bus says how far it is, and the keeper
-//! asks for it. Where nobody can say that, a publisher is told so and does not wait for ever.
+//! Raw may run in another process: then what that tells on the bus says how far it is. Where nobody
+//! can say that, a publisher is told so and does not wait for ever.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -70,21 +70,23 @@ impl Pusher {
         key: &str,
         value: &[u8],
     ) -> Result<(), BusError> {
-        self.send(shared, FutureRecord::to(topic).partition(PARTITION).key(key).payload(value))
-            .await
+        self.send(shared, topic, |record| record.key(key).payload(value)).await
     }
 
-    /// Writes one record that is nobody's message, durably.
-    pub(super) async fn send(
+    /// Writes one record that is nobody's message, durably. Such a record may stand twice: it is tried
+    /// once more where the client was dead, as one is whose topic was made anew.
+    pub(super) async fn send<'r>(
         &self,
         shared: &Shared,
-        record: FutureRecord<'_, str, [u8]>,
+        topic: &'r str,
+        fill: impl Fn(FutureRecord<'r, str, [u8]>) -> FutureRecord<'r, str, [u8]>,
     ) -> Result<(), BusError> {
+        let patience = shared.settings.patience;
+        let record = || fill(FutureRecord::to(topic).partition(PARTITION));
         let client = self.client(shared).await?;
-        let topic = record.topic;
-        let sent = client.send(record, shared.settings.patience).await;
-        if sent.is_err() {
-            self.drop_if_dead(&client).await;
+        let mut sent = client.send(record(), patience).await;
+        if sent.is_err() && self.drop_if_dead(&client).await {
+            sent = self.client(shared).await?.send(record(), patience).await;
         }
         sent.map(drop).map_err(|(error, _)| told(&format!("writing to {topic}"), &error))
     }
@@ -109,24 +111,26 @@ impl Pusher {
         Ok(client)
     }
 
-    /// After some errors a client never works again: the next page gets another one.
-    async fn drop_if_dead(&self, client: &Client) {
-        if client.client().fatal_error().is_some() {
-            let mut slot = self.client.lock().await;
-            // Somebody else may have replaced it.
-            let is_dead = |of: &mut Client| of.client().fatal_error().is_some();
-            drop_aside(slot.take_if(is_dead));
+    /// After some errors a client never works again: what comes next gets another one. Whether it was
+    /// so.
+    async fn drop_if_dead(&self, client: &Client) -> bool {
+        let is_dead = |of: &Client| of.client().fatal_error().is_some();
+        if !is_dead(client) {
+            return false;
         }
+        // Somebody else may have replaced it.
+        drop_aside(self.client.lock().await.take_if(|of| is_dead(of)));
+        true
     }
 }
 
 /// Begins a topic.
 pub(super) async fn mark(shared: &Shared, name: &str, epoch: Epoch) -> Result<(), BusError> {
-    let record: FutureRecord<'_, str, [u8]> = FutureRecord::to(name)
-        .partition(PARTITION)
-        .timestamp(shared.now_us() / 1000)
-        .headers(record::mark(epoch));
-    shared.pusher.send(shared, record).await
+    let now_ms = shared.now_us() / 1000;
+    let sent = shared
+        .pusher
+        .send(shared, name, |record| record.timestamp(now_ms).headers(record::mark(epoch)));
+    sent.await
 }
 
 /// Queues a page's messages, in their order. Those of a polled page are numbered, from `first` on,
