@@ -14,6 +14,7 @@
 pub mod chaos;
 pub mod http;
 pub mod memory;
+pub mod moments;
 pub mod nats;
 pub mod platform;
 pub mod takeover;
@@ -22,6 +23,7 @@ pub mod workers;
 pub mod workload;
 
 pub use alluvium_testkit::{SmallDisk, required};
+pub use moments::Moments;
 pub use platform::{Finished, Running, TestPlatform, binary};
 pub use wait::{timed, until};
 pub use workload::{Random, Workload};

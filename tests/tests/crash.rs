@@ -2,11 +2,10 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use alluvium_tests::platform::{MAP, QUIET};
 use alluvium_tests::workload::COLUMNS;
-use alluvium_tests::{Random, TestPlatform, Workload};
+use alluvium_tests::{Moments, TestPlatform, Workload};
 use serde_json::json;
 
 /// All that silver holds, but where and when the records came in.
@@ -25,14 +24,6 @@ fn assert_same_lines(one: &str, other: &str) {
     assert_eq!(different, None, "the runs differ first here");
 }
 
-/// Starts this, and kills it after so long; true if it was killed at work.
-fn killed_after(platform: &TestPlatform, args: &[&str], milliseconds: u64) -> bool {
-    let running = platform.spawn(args);
-    // The moment is what is tested; there is nothing to wait for.
-    std::thread::sleep(Duration::from_millis(milliseconds));
-    running.kill()
-}
-
 #[test]
 fn publishing_that_is_killed_ten_times_ends_in_the_same_rows() {
     let undisturbed = TestPlatform::shop();
@@ -46,19 +37,17 @@ fn publishing_that_is_killed_ten_times_ends_in_the_same_rows() {
 
     let platform = TestPlatform::shop();
     let args = ["publish", "shop.customers", file.to_str().unwrap(), "--map", MAP, "--wait", "-q"];
-    let mut random = Random::new(2_026);
-    // In milliseconds. How fast this machine is now shows with each kill.
-    let mut reach = 600;
+    let mut moments = Moments::new(2_026, 0..600);
     let mut killed = 0;
     for attempt in 0.. {
         assert!(attempt < 100, "only {killed} of {attempt} kills met a process at work");
-        let at_work = killed_after(&platform, &args, random.below(reach));
+        let at_work = moments.kill(platform.spawn(&args));
         let before = std::mem::replace(&mut killed, broken_off(&platform));
-        match (killed > before, at_work) {
-            (true, _) if killed >= 10 => break,
-            (true, _) => {}
-            (false, true) => reach += reach / 4 + 1, // it had not begun
-            (false, false) => reach -= reach / 4,    // it was done
+        if killed >= 10 {
+            break;
+        }
+        if at_work && killed == before {
+            moments.too_early();
         }
     }
     platform.publish(&file).ok();
@@ -158,15 +147,12 @@ fn an_ingest_that_is_killed_five_times_brings_every_row_of_the_source() {
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)
          INSERT INTO customers SELECT i, 'name-' || i, hex(i * 7919) FROM n",
     );
-    let mut random = Random::new(5);
-    let mut killed = 0;
-    for _ in 0..5 {
-        killed +=
-            u32::from(killed_after(&platform, &["ingest", "shop", "-q"], 100 + random.below(900)));
+    Moments::new(5, 100..1_000).kill_each(
+        5,
+        || platform.spawn(&["ingest", "shop", "-q"]),
         // What changes between two runs must come as well.
-        sqlite(&platform, "UPDATE customers SET name = name || 'x' WHERE id % 1000 = 1");
-    }
-    assert!(killed >= 2, "only {killed} of 5 kills met a process at work");
+        || _ = sqlite(&platform, "UPDATE customers SET name = name || 'x' WHERE id % 1000 = 1"),
+    );
     platform.run(&["ingest", "shop"]).ok();
     platform.run(&["ingest", "shop"]).ok();
     let found = platform.run(&[

@@ -3,13 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use alluvium_testkit::{KafkaMock, NatsServer, free_port};
 use alluvium_tests::http::get;
 use alluvium_tests::platform::{MAP, QUIET, copy, on_nats};
-use alluvium_tests::workload::Random;
-use alluvium_tests::{TestPlatform, Workload, nats, until};
+use alluvium_tests::{Moments, TestPlatform, Workload, nats, until};
 use serde_json::{Value, json};
 
 use crate::lost_bus::{SETTINGS, assert_proved, rows, shop, sqlite};
@@ -247,14 +245,14 @@ fn a_move_that_is_killed_goes_on_when_it_is_given_again() {
     let mut changes = Workload::new(51);
     let platform = workload(&mut changes);
     let before = versions(&platform);
-    let mut random = Random::new(9);
-    for _ in 0..8 {
-        let running = platform.spawn(&["bus", "migrate", "--to", &server.url()]);
-        // The moment is what is tested; there is nothing to wait for.
-        std::thread::sleep(Duration::from_millis(40 + random.below(600)));
-        running.kill();
+    // Later and later, until it is done.
+    let (mut moments, mut killed) = (Moments::new(9, 20..40), 0);
+    while moments.kill(platform.spawn(&["bus", "migrate", "--to", &server.url()])) {
+        killed += 1;
+        moments.too_early();
         assert_eq!(versions(&platform), before);
     }
+    assert!(killed >= 3, "only {killed} kills met a process at work");
     let moved = migrate(&platform, &server.url(), &[]);
     assert_eq!(moved["topics"].as_array().unwrap().len(), 1, "{moved:#}");
     platform.run(&["ingest", "shop"]).ended(2).told(&["the bus has moved to"]);

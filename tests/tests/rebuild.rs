@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use alluvium_testkit::free_port;
 use alluvium_tests::http::get;
 use alluvium_tests::workload::{COLUMNS, metadata};
-use alluvium_tests::{Random, TestPlatform, Workload, until};
+use alluvium_tests::{Moments, TestPlatform, Workload, until};
 use serde_json::{Value, json};
 
 const REBUILD: [&str; 3] = ["rebuild", "silver", "shop.customers"];
@@ -115,16 +114,11 @@ fn a_rebuild_that_is_killed_leaves_a_table_that_is_right_and_can_be_done_again()
     let file = platform.write("b.ndjson", &(workload.inserts(30_000) + &workload.changes(30_000)));
     platform.publish(&file).ok();
     let sound = silver(&platform);
-    let mut random = Random::new(7);
-    let mut killed = 0;
-    for _ in 0..6 {
-        let running = platform.spawn(&REBUILD);
-        // The moment is what is tested; there is nothing to wait for.
-        std::thread::sleep(Duration::from_millis(80 + random.below(1_500)));
-        killed += u32::from(running.kill());
-        assert_eq!(silver(&platform), sound);
-    }
-    assert!(killed >= 2, "only {killed} of 6 kills met a process at work");
+    Moments::new(7, 80..1_500).kill_each(
+        5,
+        || platform.spawn(&REBUILD),
+        || assert_eq!(silver(&platform), sound),
+    );
     platform.run(&REBUILD).ok();
     assert_eq!(silver(&platform), sound);
     assert_proved(&platform);
