@@ -28,7 +28,7 @@ fn shared(platform: &TestPlatform, postgres: &PostgresServer) -> String {
     let lake = platform.folder().join("lake");
     // Who stands still in the middle of a transaction holds nobody up for longer.
     format!(
-        "{QUIET}\n[lake]\npath = {lake:?}\n\n[ledger]\nurl = \"{}\"\nstatement_time = \"3s\"\n\n\
+        "{QUIET}\n[lake]\npath = {lake:?}\n\n[ledger]\nurl = \"{}\"\n\n\
          [runtime]\nlease_time = \"5s\"\n",
         postgres.url()
     )

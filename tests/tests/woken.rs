@@ -24,7 +24,7 @@ pub(crate) fn settings(
 ) -> String {
     let lake = platform.folder().join("lake");
     let settings = format!(
-        "{QUIET}\n[ledger]\nurl = \"{}\"\nstatement_time = \"3s\"\n\n[lake]\npath = {lake:?}\n\n\
+        "{QUIET}\n[ledger]\nurl = \"{}\"\n\n[lake]\npath = {lake:?}\n\n\
          [layers]\nraw_linger_time = \"1s\"\n\n[runtime]\nlease_time = \"5s\"\n",
         postgres.url()
     );

@@ -24,9 +24,11 @@ pub struct Server {
     pub password: Option<Secret>,
     /// So many connections at the same time; who finds none waits for one.
     pub max_connections: u32,
-    /// A statement that takes longer is given up, by the server and by us. It also bounds how long a
-    /// worker that hangs keeps the others from writing.
+    /// A statement that takes longer is given up, by the server and by us.
     pub statement_time: Duration,
+    /// A worker that hangs in the middle of a transaction loses it after so long. Until then it keeps
+    /// the others from writing, and so from prolonging their leases: it is to be much less than these.
+    pub hang_time: Duration,
 }
 
 impl Server {
@@ -37,6 +39,7 @@ impl Server {
             password,
             max_connections: 8,
             statement_time: Duration::from_secs(30),
+            hang_time: Duration::from_secs(1),
         }
     }
 }

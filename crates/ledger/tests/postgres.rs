@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use alluvium_ledger::contract::{self, DatabaseTime, Fixture, Given};
 use alluvium_ledger::{
-    ColumnKind, Ledger, LedgerError, LedgerTables, RunFilter, Server, SqlLedger,
+    ColumnKind, Ledger, LedgerError, LedgerTables, RunFilter, Server, SqlLedger, Worker,
 };
 use alluvium_model::error::chain;
 use alluvium_model::{Clock, Remedy, Secret, SystemClock};
@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use crate::{TO_THE_FIRST, clock, is_up_to_date, new_run, runs};
 
 const CANARY: &str = "canary-5e1f";
+const LEASE: Duration = Duration::from_secs(10);
 /// So long a server may take to answer again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -146,21 +147,29 @@ async fn a_server_that_ends_or_hangs_is_waited_for_and_used_again() {
 #[tokio::test]
 async fn a_worker_that_hangs_within_a_transaction_does_not_keep_others_from_writing() {
     let Some(server) = PostgresServer::start() else { return };
-    let place =
-        Server { statement_time: Duration::from_secs(1), ..Server::new(server.url(), None) };
-    let ledger = SqlLedger::open(place, clock()).await.unwrap();
-    let options: sqlx::postgres::PgConnectOptions = server.url().parse().unwrap();
-    // As a worker begins, and then is stopped.
-    let options = options.options([("idle_in_transaction_session_timeout", "1s")]);
-    let pool = sqlx::PgPool::connect_with(options).await.unwrap();
-    let mut hanging = pool.begin().await.unwrap();
-    let lock = include_str!("../queries/postgres/writer_lock.sql");
-    sqlx::query(lock).execute(&mut *hanging).await.unwrap();
+    let url = server.url();
+    let (stopped, other) = (open(&url).await.unwrap(), open(&url).await.unwrap());
+    let eyes = sqlx::PgPool::connect(&url).await.unwrap();
+    let locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
+    let told = |id: &str| Worker { id: id.to_owned(), ..Worker::default() };
+    let (it, us) = (told("stopped"), told("other"));
+    // It goes on until it is the one writer, and then never again, as a process that is stopped.
+    let mut beat = std::pin::pin!(stopped.beat(&it, &[], LEASE));
     let deadline = SystemClock.instant() + PATIENCE;
-    while let Err(error) = ledger.interrupt_open_runs(new_run(0).started_at).await {
-        assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
-        assert!(SystemClock.instant() < deadline, "{error:?}");
+    while sqlx::query_scalar::<_, i64>(locked).fetch_one(&eyes).await.unwrap() == 0 {
+        if futures::poll!(&mut beat).is_ready() {
+            beat.set(stopped.beat(&it, &[], LEASE));
+        }
+        assert!(SystemClock.instant() < deadline, "it never was the one writer");
     }
+    // Long before a statement that takes too long would be given up.
+    let waited = tokio::time::timeout(Server::new("", None).statement_time / 2, async {
+        while let Err(error) = other.beat(&us, &[], LEASE).await {
+            assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
+        }
+    });
+    waited.await.expect("others wait for who hangs");
+    assert!(beat.await.is_err(), "who wakes has lost its turn");
 }
 
 #[tokio::test]

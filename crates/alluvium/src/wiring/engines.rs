@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium_config::{BucketCredentials, BucketPlace, LakePlace, Settings};
 use alluvium_lake::index::{IndexError, IndexStore};
@@ -67,7 +68,11 @@ fn ledger_place(settings: &Settings) -> anyhow::Result<Place> {
     let Some(url) = &of.url else { return Ok(settings.ledger_path().into()) };
     let server = Server::new(url.as_str(), settings.ledger_password()?);
     let (max_connections, statement_time) = (of.max_connections, of.statement_time.duration());
-    Ok(Server { max_connections, statement_time, ..server }.into())
+    // A worker prolongs its leases several times before half of them is over, and may have to wait for
+    // one that hangs.
+    let lease = settings.runtime.lease_time.duration();
+    let hang_time = (lease / 8).clamp(Duration::from_secs(1), Duration::from_secs(2));
+    Ok(Server { max_connections, statement_time, hang_time, ..server }.into())
 }
 
 /// Makes a folder and those above it.

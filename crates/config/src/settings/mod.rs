@@ -250,8 +250,7 @@ pub struct LedgerSettings {
     /// So many connections to PostgreSQL at the same time; who finds none waits for one.
     #[schemars(range(min = 1, max = 1_000))]
     pub max_connections: u32,
-    /// A statement to PostgreSQL that takes longer is given up, and so is the transaction of a worker
-    /// that hangs.
+    /// A statement to PostgreSQL that takes longer is given up.
     pub statement_time: Period,
     /// Rows older than this are removed; running totals are kept.
     pub retention: Period,

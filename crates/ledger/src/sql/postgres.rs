@@ -22,11 +22,11 @@ const NAME: &str = "alluvium";
 pub(super) async fn open(server: &Server) -> Result<Database, LedgerError> {
     let options = options(server)?;
     migrate(server, options.clone()).await?;
-    let limit = server.statement_time.as_millis().to_string();
+    let milliseconds = |time: Duration| time.as_millis().to_string();
     let options = options.options([
-        ("statement_timeout", limit.as_str()),
+        ("statement_timeout", milliseconds(server.statement_time)),
         // Who hangs within a transaction loses it, so that others can write.
-        ("idle_in_transaction_session_timeout", limit.as_str()),
+        ("idle_in_transaction_session_timeout", milliseconds(server.hang_time)),
     ]);
     let pool = pool(server, server.max_connections, options).await?;
     // The server gives up first, and says why.
