@@ -107,6 +107,11 @@ impl Backlog {
         self.lock().untold = why;
     }
 
+    /// Up to where raw has landed, as far as is known.
+    pub(super) fn landed(&self) -> u64 {
+        self.lock().landed
+    }
+
     /// Whether something that this process published waits for raw.
     pub(super) fn is_waiting(&self) -> bool {
         self.bytes() > 0

@@ -51,6 +51,7 @@ impl Keeper {
     async fn look_after(&mut self, shared: &Arc<Shared>, topic: &Topic) -> Result<(), BusError> {
         let Some(marks) = shared.marks(topic).await? else { return Ok(()) };
         shared.end(topic, marks).await?;
+        shared.ask_since(topic).await?;
         if !self.denied && !shorten(shared, topic).await? {
             self.denied = true;
             tracing::warn!(

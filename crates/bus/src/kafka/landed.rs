@@ -50,15 +50,17 @@ struct Said {
 }
 
 impl Telling {
-    /// Takes up how far raw has landed where a publisher may wait for that, and tells it where raw runs
-    /// in this process. What was told is read before more is: the last word may be that of a process
+    /// Takes up how far raw has landed where a publisher may wait for that, or brokers may remove what
+    /// it has not, and tells it where raw runs in this process. What was told is read before more is: the last word may be that of a process
     /// that stood still and no longer lands.
     pub(super) async fn round(
         &mut self,
         shared: &Shared,
         mut topics: Vec<Arc<Topic>>,
     ) -> Result<(), BusError> {
-        topics.retain(|topic| topic.backlog.is_waiting() || topic.landed().is_some());
+        topics.retain(|topic| {
+            topic.backlog.is_waiting() || topic.landed().is_some() || topic.may_lose()
+        });
         if topics.is_empty() {
             return Ok(());
         }

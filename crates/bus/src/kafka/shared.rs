@@ -82,7 +82,11 @@ impl Shared {
             return Ok(topic);
         }
         let topic = Arc::new(self.open(id).await?);
-        let before = self.topics().insert(id.clone(), Arc::clone(&topic));
+        let before = self.topics().get(id).cloned();
+        if let Some(landed) = before.as_ref().and_then(|before| before.landed_of(topic.epoch)) {
+            topic.has_all(landed)?;
+        }
+        self.topics().insert(id.clone(), Arc::clone(&topic));
         if let Some(before) = before {
             // Nobody looks after it any more: who waits for room there would wait for ever.
             before.backlog.untold(Some("the topic was made anew".to_owned()));
@@ -123,6 +127,16 @@ impl Shared {
             return Ok(end);
         }
         let beyond = i64::try_from(topic.known_end() + 1).unwrap_or(i64::MAX);
+        self.look_for_end(topic, marks, beyond).await
+    }
+
+    /// The same, where no message before `beyond` is of interest.
+    async fn look_for_end(
+        &self,
+        topic: &Topic,
+        marks: Marks,
+        beyond: i64,
+    ) -> Result<u64, BusError> {
         let (floor, mut stretch) = (marks.low.max(beyond), 8);
         let (mut from, mut last) = (marks.high, None);
         // Behind the last message stand the ends of transactions, and transactions rolled back.
@@ -133,6 +147,34 @@ impl Shared {
         }
         topic.ends(last.unwrap_or(topic.gone()), marks.high);
         Ok(topic.known_end())
+    }
+
+    /// Asks since when layers wait, where that is not known.
+    pub(super) async fn ask_since(&self, topic: &Topic) -> Result<(), BusError> {
+        for at in topic.unasked() {
+            if let Some(published_at_us) = self.published_after(topic, at).await? {
+                topic.waits_since(at, published_at_us);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the first message that stands behind `at` was published.
+    async fn published_after(&self, topic: &Topic, at: u64) -> Result<Option<i64>, BusError> {
+        let Marks { low, high } = topic.marks();
+        let from = i64::try_from(at + 1).unwrap_or(i64::MAX).max(low);
+        let mut first = None;
+        let visit = |found: &BorrowedMessage| {
+            if !matches!(record::beginning(found), Beginning::Message(_)) {
+                return ControlFlow::Continue(());
+            }
+            first = Some(record::published_at_us(found));
+            ControlFlow::Break(())
+        };
+        if from < high {
+            self.looker.read(&topic.name, from, high, visit).await?;
+        }
+        Ok(first)
     }
 
     /// All topics that this process knows.
@@ -204,12 +246,14 @@ impl Shared {
         self.cursors.refresh(&self.looker).await?;
         let (epoch, marks) = self.epoch(id, &name).await?;
         let topic = Topic::new(id.clone(), name, epoch, limits);
-        if let Some(told) = self.cursors.landed(id, epoch) {
-            topic.ends(told.landed, told.next);
+        let told = self.cursors.landed(id, epoch);
+        if let Some(told) = told {
+            topic.ends(told.landed, told.next.min(marks.high));
         }
         topic.seen(marks);
+        topic.has_all(told.map_or(0, |told| told.landed))?;
         // When it was published to last, too: no page of this process is to be older.
-        self.end(&topic, marks).await?;
+        self.look_for_end(&topic, marks, 0).await?;
         Ok(topic)
     }
 

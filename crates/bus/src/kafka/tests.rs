@@ -176,6 +176,60 @@ async fn the_last_word_of_how_far_raw_is_comes_from_who_lands_it() {
     assert_eq!(told().await, Some(to));
 }
 
+/// As after an election of a broker that had not got everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_came_back_shorter_than_raw_has_landed_is_refused() {
+    let cluster = cluster();
+    let bus = connect(&cluster).await;
+    let last = bus.publish(&topic(), page("1"), None).await.unwrap().span;
+    tell(&bus, last.epoch, last.to + 1).await;
+    for bus in [connect(&cluster).await, connect(&cluster).await] {
+        let refused = bus.publish(&topic(), page("2"), None).await;
+        assert!(matches!(&refused, Err(BusError::Corrupt(why)) if why.contains("up to offset 2")));
+        assert!(bus.subscribe(&topic(), Layer::Raw, OWNER).await.is_err());
+    }
+    // It is not waited until that is told: a process knows what it has landed itself.
+    let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    raw.commit(&last).await.unwrap();
+    let known = bus.shared.topic(&topic()).await.unwrap();
+    let other = connect(&cluster).await;
+    tell(&bus, last.epoch, last.to).await;
+    assert!(other.publish(&topic(), page("2"), None).await.is_ok(), "now it has all");
+    assert!(known.landed_of(last.epoch).is_some_and(|landed| known.has_all(landed).is_ok()));
+    assert!(known.has_all(last.to + 9).is_err());
+    drop(raw);
+    assert_eq!(known.landed_of(last.epoch), Some(last.to), "also where it has ended");
+    assert_eq!(known.landed_of(Epoch(last.epoch.0 + 1)), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_only_reads_knows_since_when_a_layer_waits() {
+    let cluster = cluster();
+    let (bus, elsewhere) = (connect(&cluster).await, connect(&cluster).await);
+    bus.keeper.abort();
+    let mut times = Vec::new();
+    for text in ["1", "2", "3"] {
+        elsewhere.publish(&topic(), page(text), None).await.unwrap();
+        times.push(elsewhere.shared.topic(&topic()).await.unwrap().stats(0).last_published_at_us);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(times.is_sorted() && times[1] < times[2], "{times:?}");
+    let mut silver = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
+    let limit = FetchLimit { records: 1, ..FetchLimit::default() };
+    let first = silver.fetch(limit).await.unwrap();
+    assert_eq!(first.messages.len(), 1);
+    silver.commit(&first.span).await.unwrap();
+    drop(silver);
+    let known = bus.shared.topic(&topic()).await.unwrap();
+    for _ in 0..2 {
+        bus.shared.ask_since(&known).await.unwrap();
+    }
+    let layers = known.stats(0).layers;
+    assert_eq!(layers.len(), 1, "what stands still is told: {layers:?}");
+    let waits = (layers[0].committed, layers[0].waiting_records, layers[0].waiting_since_us);
+    assert_eq!(waits, (first.span.to, 2, times[1]));
+}
+
 #[test]
 fn a_reader_sees_what_is_committed_and_is_told_of_every_hole() {
     let config = KafkaSettings::default().consumer("somebody", 1 << 20);

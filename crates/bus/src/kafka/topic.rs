@@ -1,6 +1,7 @@
 //! A topic as far as this process knows it: its epoch, where it begins and ends, when it was published
 //! to last, and how far the layers are that read it here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,8 +41,14 @@ struct State {
     tip: Tip,
     /// How far the layers are that read the topic here.
     committed: [Option<u64>; 3],
+    /// How far those were that no longer do.
+    left: [Option<u64>; 3],
     /// How many subscribers of this process each layer has.
     readers: [u32; 3],
+    /// When the first message behind some of these places was published.
+    oldest: BTreeMap<u64, i64>,
+    /// Where the layers stood when it was asked for last.
+    stood: [Option<u64>; 3],
     last_us: i64,
     shortened: i64,
     stale: bool,
@@ -66,7 +73,7 @@ impl Drop for Reading {
         state.readers[slot] -= 1;
         if state.readers[slot] == 0 {
             // It may go on elsewhere, where nobody tells this process how far it gets.
-            state.committed[slot] = None;
+            state.left[slot] = state.committed[slot].take().or(state.left[slot]);
         }
     }
 }
@@ -136,7 +143,7 @@ impl Topic {
     /// Takes up that the last message before Kafka's offset `high` stands at `end`.
     pub(super) fn ends(&self, end: u64, high: i64) {
         let mut state = self.lock();
-        if high > state.tip.high {
+        if high >= state.tip.high {
             state.tip = Tip { end: end.max(state.tip.end), high };
         }
     }
@@ -161,6 +168,22 @@ impl Topic {
             return Err(BusError::Gone { topic: self.id.clone(), first_after, asked: at + 1 });
         }
         Ok(())
+    }
+
+    /// Checks that the topic, as the brokers told it last, has had all that raw has landed. One that
+    /// came back shorter would give the same offsets to other messages, and those would be passed over.
+    pub(super) fn has_all(&self, landed: u64) -> Result<(), BusError> {
+        let end = u64::try_from(self.marks().high - 1).unwrap_or(0);
+        match landed > end {
+            true => Err(self.shorter(end, landed)),
+            false => Ok(()),
+        }
+    }
+
+    /// How far raw has landed in this process, or had when it ended here, if the topic has this epoch.
+    pub(super) fn landed_of(&self, epoch: Epoch) -> Option<u64> {
+        let (state, raw) = (self.lock(), slot(Layer::Raw));
+        state.committed[raw].max(state.left[raw]).filter(|_| self.epoch == epoch)
     }
 
     /// Takes up that `layer` has landed `span`; how far it has landed all in all.
@@ -203,6 +226,30 @@ impl Topic {
         self.lock().readers[slot(layer)] > 0
     }
 
+    /// Whether brokers may remove by its age what raw has not landed.
+    pub(super) fn may_lose(&self) -> bool {
+        self.limits.retention.is_some() && self.backlog.landed() < self.known_end()
+    }
+
+    /// Where it is to be asked when the first message behind it was published: where something waits
+    /// that brokers may remove, and where a layer does not get on.
+    pub(super) fn unasked(&self) -> Vec<u64> {
+        let (mut state, landed) = (self.lock(), self.backlog.landed());
+        let stands = Layer::ALL.map(|layer| state.stands(slot(layer)));
+        let stood = std::mem::replace(&mut state.stood, stands);
+        let still = stands.into_iter().zip(stood).filter(|(now, before)| now == before);
+        let mut wanted: BTreeSet<u64> = still.filter_map(|(now, _)| now).collect();
+        wanted.extend(self.limits.retention.map(|_| landed));
+        wanted.retain(|at| *at < state.tip.end);
+        state.oldest.retain(|at, _| wanted.contains(at));
+        wanted.into_iter().filter(|at| !state.oldest.contains_key(at)).collect()
+    }
+
+    /// Takes up when the first message behind `at` was published.
+    pub(super) fn waits_since(&self, at: u64, published_at_us: i64) {
+        self.lock().oldest.insert(at, published_at_us);
+    }
+
     /// The time for a page that is published now, in microseconds since 1970: never before that of
     /// one that is known of.
     pub(super) fn stamp(&self, now_us: i64) -> i64 {
@@ -238,15 +285,16 @@ impl Topic {
             stored_bytes: 0,
             unlanded_bytes: self.backlog.bytes(),
             last_published_at_us: (state.last_us > 0).then_some(state.last_us),
-            time_to_loss: self.time_to_loss(now_us),
+            time_to_loss: self.time_to_loss(&state, now_us),
             layers,
         }
     }
 
     /// Where the brokers remove messages by their age: how long the oldest that waits has left.
-    fn time_to_loss(&self, now_us: i64) -> Option<Duration> {
+    fn time_to_loss(&self, state: &State, now_us: i64) -> Option<Duration> {
         let kept = self.limits.retention?;
-        let waited = self.backlog.since_us().map_or(0, |oldest| now_us - oldest);
+        let oldest = state.oldest.get(&self.backlog.landed()).copied();
+        let waited = oldest.or(self.backlog.since_us()).map_or(0, |oldest| now_us - oldest);
         Some(kept.saturating_sub(Duration::from_micros(u64::try_from(waited).unwrap_or(0))))
     }
 
@@ -258,32 +306,44 @@ impl Topic {
         let high = self.next().max(high);
         let end = u64::try_from(high - 1).unwrap_or(0);
         if offset > end {
-            return Err(BusError::Corrupt(format!(
-                "topic {} ends at offset {end}, but a layer knows it up to offset {offset}",
-                self.id
-            )));
+            return Err(self.shorter(end, offset));
         }
         Ok(())
+    }
+
+    fn shorter(&self, end: u64, known: u64) -> BusError {
+        let id = &self.id;
+        BusError::Corrupt(format!(
+            "topic {id} ends at offset {end}, but a layer knows it up to offset {known}"
+        ))
     }
 
     /// The brokers count messages, so that is what is told: a message holds one record or more.
     fn layer(&self, state: &State, layer: Layer) -> Option<LayerStats> {
         let slot = slot(layer);
-        if state.readers[slot] == 0 {
+        let stands = state.stands(slot);
+        if state.readers[slot] == 0 && stands.is_none() {
             return None;
         }
-        let committed = state.committed[slot].unwrap_or(0);
+        let committed = stands.unwrap_or(0);
         let rest = self.backlog.rest(committed);
         Some(LayerStats {
             layer,
             committed,
             waiting_records: rest.records.max(state.tip.end.saturating_sub(committed)),
-            waiting_since_us: rest.since_us,
+            waiting_since_us: state.oldest.get(&committed).copied().or(rest.since_us),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How far a layer is, or was when it left.
+    fn stands(&self, slot: usize) -> Option<u64> {
+        self.committed[slot].or(self.left[slot])
     }
 }
 
@@ -337,5 +397,24 @@ mod tests {
         topic.ends(12, 14);
         topic.seen(Marks { low: 11, high: 14 });
         assert_eq!((is_there(&topic, 10), is_there(&topic, 9)), (true, false));
+    }
+
+    #[test]
+    fn how_long_the_oldest_message_has_left_is_known_where_others_published_it() {
+        let id: EntityId = "shop.orders".parse().unwrap();
+        let mut limits = Limits::default();
+        limits.retention = Some(Duration::from_secs(100));
+        let topic = Topic::new(id, "alluvium.shop.orders".to_owned(), Epoch(1), limits);
+        let left = |topic: &Topic| topic.stats(90_000_000).time_to_loss.unwrap().as_secs();
+        assert_eq!((topic.may_lose(), topic.unasked(), left(&topic)), (false, vec![], 100));
+        topic.seen(Marks { low: 0, high: 9 });
+        topic.ends(8, 9);
+        topic.heard(80_000_000);
+        topic.backlog.land(3);
+        assert_eq!((topic.may_lose(), topic.unasked()), (true, vec![3]));
+        topic.waits_since(3, 20_000_000);
+        assert_eq!((topic.unasked(), left(&topic)), (vec![], 30), "not that of the newest");
+        topic.backlog.land(8);
+        assert_eq!((topic.may_lose(), topic.unasked(), left(&topic)), (false, vec![], 100));
     }
 }
