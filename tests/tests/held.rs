@@ -3,7 +3,7 @@
 //! of its source.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alluvium_testkit::{Fault, Gate, NatsServer, PostgresServer, S3Proxy, S3Server, free_port};
 use alluvium_tests::http::{Answer, Server};
@@ -42,7 +42,7 @@ impl Site {
         let desk = bucket::shop_in(&store.endpoint(), "held");
         let settings = bucket::settings(&store.endpoint(), "held")
             + &format!(
-                "[ledger]\nurl = \"{}\"\nmax_connections = 4\nstatement_time = \"3s\"\n\
+                "[ledger]\nurl = \"{}\"\nmax_connections = 4\n\
                  [layers]\nraw_linger_time = \"300ms\"\n[runtime]\nlease_time = \"5s\"\n",
                 servers.1.url()
             );
@@ -123,15 +123,14 @@ fn a_write_under_way_when_its_layers_owner_is_stopped_changes_nothing_when_it_ar
     assert_proved(&site.desk);
 }
 
-/// What the source gives of what came after its first row: nothing; once a page that is held; from
-/// then on another one.
-const NOTHING: u8 = 0;
-const ONE_PAGE_IS_HELD: u8 = 1;
-const ANOTHER: u8 = 2;
+/// The source gives nothing of what came after its first row.
+const NOTHING: usize = 0;
+/// It gives its second row, to one poller after the other, and holds it as long as it has gates.
+const HELD: usize = 1;
 
-/// A source of two rows. Of the second there is a page that no other poller gets.
-fn source(stage: &Arc<AtomicU8>, gate: &Gate) -> Server {
-    let (stage, gate) = (Arc::clone(stage), gate.clone());
+/// A source of two rows. Who asks first for the second gets a page that no other poller gets.
+fn source(stage: &Arc<AtomicUsize>, gates: &[Gate]) -> Server {
+    let (stage, gates) = (Arc::clone(stage), gates.to_vec());
     let page = |id: u64, name: &str| Answer::json(json!([{"id": id, "name": name}]));
     Server::answering(move |path| {
         if !path.contains("since=") {
@@ -141,10 +140,12 @@ fn source(stage: &Arc<AtomicU8>, gate: &Gate) -> Server {
             return Answer::json(json!([]));
         }
         let always = Ordering::SeqCst;
-        match stage.compare_exchange(ONE_PAGE_IS_HELD, ANOTHER, always, always) {
-            Ok(_) => Answer::Held(gate.clone(), Box::new(page(2, "to who sleeps"))),
+        let next = |at| (HELD..=gates.len()).contains(&at).then_some(at + 1);
+        let name = |at| if at == HELD { "to who sleeps" } else { "to the heir" };
+        match stage.fetch_update(always, always, next) {
+            Ok(at) => Answer::Held(gates[at - HELD].clone(), Box::new(page(2, name(at)))),
             Err(NOTHING) => Answer::json(json!([])),
-            Err(_) => page(2, "to the heir"),
+            Err(at) => page(2, name(at)),
         }
     })
 }
@@ -180,10 +181,20 @@ fn names(platform: &TestPlatform) -> Vec<Value> {
 
 #[test]
 fn a_page_under_way_when_its_poller_is_stopped_is_refused_when_he_wakes_with_it() {
+    wakes_with_a_page(&[Gate::default()]);
+}
+
+#[test]
+fn a_page_under_way_is_refused_also_where_the_heir_has_published_nothing_yet() {
+    wakes_with_a_page(&[Gate::default(), Gate::default()]);
+}
+
+/// The second gate, if there is one, holds the page of the heir.
+fn wakes_with_a_page(gates: &[Gate]) {
     let Some(nats) = NatsServer::start() else { return };
     let Some(postgres) = PostgresServer::start() else { return };
-    let (stage, gate) = (Arc::new(AtomicU8::new(NOTHING)), Gate::default());
-    let source = source(&stage, &gate);
+    let stage = Arc::new(AtomicUsize::new(NOTHING));
+    let source = source(&stage, gates);
     let platform = feed(&nats, &postgres, &source);
     let ports = [free_port(), free_port()];
     let start = |at: usize| worker(&platform, ["a", "b"][at], ports[at], &[]);
@@ -191,22 +202,29 @@ fn a_page_under_way_when_its_poller_is_stopped_is_refused_when_he_wakes_with_it(
     await_all(&ports);
     await_rows(&platform, "silver.feed.events", 1);
 
-    stage.store(ONE_PAGE_IS_HELD, Ordering::SeqCst);
-    gate.until_held(PATIENCE);
+    stage.store(HELD, Ordering::SeqCst);
+    gates[0].until_held(PATIENCE);
     let (asleep, work) = owner(&platform, &workers, "poll/feed.events");
     workers[asleep].signal("STOP");
     // The page waits for who sleeps, behind his back.
-    assert_eq!(gate.release(PATIENCE), 200);
+    assert_eq!(gates[0].release(PATIENCE), 200);
     pass_to(&platform, &workers[1 - asleep], &work);
-    await_rows(&platform, "silver.feed.events", 2);
+    match gates.get(1) {
+        Some(gate) => drop(gate.until_held(PATIENCE)),
+        None => await_rows(&platform, "silver.feed.events", 2),
+    }
 
     let before = workers[asleep].stderr().len();
     workers[asleep].signal("CONT");
     until("the end of the poll that was under way", PATIENCE, || {
         workers[asleep].stderr()[before..].contains("entity failed").then_some(())
     });
+    if let Some(gate) = gates.get(1) {
+        assert_eq!(names(&platform), ["first"], "who woke wrote all the same");
+        assert_eq!(gate.release(PATIENCE), 200);
+    }
     await_return(ports[asleep], "feed.events", PATIENCE);
-    for layer in ["raw", "bronze"] {
+    for layer in ["raw", "bronze", "silver"] {
         await_rows(&platform, &format!("{layer}.feed.events"), 2);
     }
     for worker in &mut workers {

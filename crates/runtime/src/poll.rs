@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alluvium_ledger::LeaseName;
 use alluvium_model::port::Published;
 use alluvium_model::{
-    BusError, Cursor, CursorRecord, EncodedPage, EntityId, EntitySpec, Page, Position, Record,
-    RunId,
+    BusError, Cursor, CursorRecord, EncodedPage, EntityId, EntitySpec, Ownership, Page, Position,
+    Record, RunId,
 };
 use alluvium_wire::{PublishContext, encode_page};
 
@@ -93,7 +93,7 @@ pub(crate) async fn poll_entity(
         id: spec.id(),
         tag,
         tally,
-        token: lease.token(),
+        lease: lease.ownership(),
         last: None,
         unnumbered: 0,
     };
@@ -127,7 +127,7 @@ struct EntityPoll<'a> {
     id: EntityId,
     tag: &'a RunTag,
     tally: &'a Tally,
-    token: alluvium_model::FencingToken,
+    lease: Ownership,
     last: Option<CursorRecord>,
     /// Pages of this run that had no cursor.
     unnumbered: u64,
@@ -209,8 +209,8 @@ impl EntityPoll<'_> {
             return Ok(false);
         }
         let cursor = page.next.or_else(|| before.cloned());
-        let record =
-            cursor.map(|cursor| CursorRecord::following(self.last.as_ref(), self.token, cursor));
+        let record = cursor
+            .map(|cursor| CursorRecord::following(self.last.as_ref(), self.lease.token(), cursor));
         let encoded = self.encode(page.records, record.as_ref()).await?;
         self.publish(encoded, record.as_ref()).await?;
         if let Some(record) = record {
@@ -264,6 +264,9 @@ impl EntityPoll<'_> {
         let publisher = Arc::clone(&self.context.platform.publisher);
         let mut attempts = Attempts::new(&self.context.platform.settings.retry);
         let published = loop {
+            if !self.lease.holds() {
+                return Err(GaveUp::at_once(PollError::LeaseLost));
+            }
             // Only handles are copied: the payload is shared.
             match publisher.publish(&self.id, page.clone(), record.cloned()).await {
                 Ok(published) => break published,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use alluvium_ledger::{Lease, LeaseName, RunStatus};
 use alluvium_model::port::Published;
-use alluvium_model::{Cursor, CursorRecord, EncodedPage, EntityId, Epoch, Position, RunId};
+use alluvium_model::{
+    Cursor, CursorRecord, EncodedPage, EntityId, Epoch, Ownership, Position, RunId,
+};
 use jiff::Timestamp;
 
 use crate::context::Context;
@@ -93,7 +95,8 @@ impl PushRun {
         };
         let record = CursorRecord::following(held.last.as_ref(), held.lease.token(), cursor);
         let (records, lost) = (page.records(), held.lease.lost().clone());
-        let publishing = publish_at(&self.context, &self.entity, page, &record);
+        let lease = held.lease.ownership();
+        let publishing = publish_at(&self.context, &self.entity, page, &record, &lease);
         let (epoch, offset) = tokio::select! {
             biased;
             () = lost.cancelled() => return Err(RuntimeError::LeaseLost(self.entity.clone())),
@@ -187,11 +190,15 @@ async fn publish_at(
     entity: &EntityId,
     page: EncodedPage,
     record: &CursorRecord,
+    lease: &Ownership,
 ) -> Result<(Epoch, u64), RuntimeError> {
     let publisher = &context.platform.publisher;
     let (records, started) = (page.records(), context.platform.clock.instant());
     let mut attempts = Attempts::new(&context.platform.settings.retry);
     let place = loop {
+        if !lease.holds() {
+            return Err(RuntimeError::LeaseLost(entity.clone()));
+        }
         let error = match publisher.publish(entity, page.clone(), Some(record.clone())).await {
             Ok(Published { span }) => break (span.epoch, span.to),
             Err(error) => error,
