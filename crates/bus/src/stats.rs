@@ -36,10 +36,13 @@ pub struct TopicStats {
     pub unlanded_bytes: u64,
     /// When the last message was published, in microseconds since 1970.
     pub last_published_at_us: Option<i64>,
-    /// How long it is until messages that raw has not landed may be lost, as things go. `None` where
-    /// nothing is lost by itself: the bus then makes publishers wait.
+    /// How long it is until messages that raw has not landed may be lost, as things go: by the oldest
+    /// of them, wherever raw is at work. `None` where nothing is lost by itself, for the bus then makes
+    /// publishers wait; and where it is not known yet since when something waits.
     pub time_to_loss: Option<Duration>,
-    /// The layers that have read from the topic, in the order of [`Layer::ALL`].
+    /// The layers that have read from the topic, in the order of [`Layer::ALL`]. On a bus that
+    /// processes share, a layer that no longer reads here stands where it was then, unless the bus
+    /// tells more: it may stand still, or go on in another process.
     pub layers: Vec<LayerStats>,
 }
 

@@ -43,11 +43,11 @@ async fn sample(context: &Context) {
     let now_us = context.now().as_microsecond();
     for topic in &topics {
         let entity = &topic.topic;
-        // What may be lost is what raw has not landed.
-        let has_raw = context.does(entity, Layer::Raw);
-        metrics.time_to_loss(entity, topic.time_to_loss.filter(|_| has_raw));
+        // Whoever knows it tells it: raw may be at work in another process, or in none.
+        metrics.time_to_loss(entity, topic.time_to_loss);
         for layer in Layer::ALL {
-            // What this process knows of a layer that another one has is old.
+            // What this process knows of a layer that another one has is old. A layer that stopped
+            // here for good is nobody else's.
             let ours = topic.layers.iter().find(|of| of.layer == layer);
             match ours.filter(|_| context.does(entity, layer)) {
                 Some(of) => {

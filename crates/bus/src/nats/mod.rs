@@ -12,6 +12,7 @@ mod connect;
 mod damage;
 mod headers;
 mod held;
+mod lag;
 mod names;
 mod publish;
 mod pull;
@@ -87,7 +88,7 @@ impl NatsBus {
     /// Asks the server how the topics stand, now instead of within a few seconds. All of them come to
     /// their turn, and an error is that of the first that fails.
     pub async fn refresh(&self) -> Result<(), BusError> {
-        refresh::once(&self.shared).await?.into_iter().try_for_each(|(_, done)| done)
+        refresh::once(&self.shared, true).await?.into_iter().try_for_each(|(_, done)| done)
     }
 
     /// Puts an audit event on its stream, which is made if it is not there. `about` is the system or

@@ -5,18 +5,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_model::{BusError, EntityId, Layer};
+use alluvium_model::{BusError, EntityId};
 use async_nats::jetstream::stream::Info;
 
 use super::api::Listed;
 use super::headers;
 use super::publish::room;
-use super::topic::{LayerState, Topic};
+use super::topic::Topic;
 use super::{Shared, api, retention, streams};
 
 const EVERY: Duration = Duration::from_secs(5);
-/// Retention looks at messages, so it comes less often: once in so many times.
-const RETAIN_EVERY: u32 = 6;
+/// What looks at many messages comes less often: once in so many times.
+const SELDOM: u32 = 6;
 
 /// What became of each topic: one that fails keeps no other from its turn.
 pub(super) type Done = Vec<(EntityId, Result<(), BusError>)>;
@@ -26,14 +26,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let (mut looked, mut retained) = (Warned::default(), Warned::default());
     for round in 1_u32.. {
         tokio::time::sleep(EVERY).await;
-        match once(&shared).await {
+        let is_seldom = round.is_multiple_of(SELDOM);
+        match once(&shared, is_seldom).await {
             Ok(done) => looked.tell(done, "NATS did not tell how a topic stands"),
             Err(error) => {
                 tracing::debug!(%error, "NATS did not tell how the topics stand");
                 continue;
             }
         }
-        if round.is_multiple_of(RETAIN_EVERY) {
+        if is_seldom {
             retained.tell(retain(&shared).await, "retention could not remove what it may");
         }
     }
@@ -76,7 +77,9 @@ pub(super) async fn retain(shared: &Shared) -> Done {
     done
 }
 
-pub(super) async fn once(shared: &Shared) -> Result<Done, BusError> {
+/// Asks how the topics stand, and what waits for the layers that read them here; or for `all` that
+/// ever did, most of which read them elsewhere by now.
+pub(super) async fn once(shared: &Shared, all: bool) -> Result<Done, BusError> {
     let known = shared.known();
     if known.is_empty() {
         return Ok(Vec::new());
@@ -91,7 +94,7 @@ pub(super) async fn once(shared: &Shared) -> Result<Done, BusError> {
                 "the servers that have stream {} do not answer",
                 topic.stream
             ))),
-            false => look(shared, &topic, found.get(topic.stream.as_str()).copied()).await,
+            false => look(shared, &topic, found.get(topic.stream.as_str()).copied(), all).await,
         };
         done.push((topic.id.clone(), looked));
     }
@@ -99,7 +102,12 @@ pub(super) async fn once(shared: &Shared) -> Result<Done, BusError> {
 }
 
 /// Takes up how one topic stands, by what a list has of its stream.
-async fn look(shared: &Shared, topic: &Arc<Topic>, listed: Option<&Info>) -> Result<(), BusError> {
+async fn look(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    listed: Option<&Info>,
+    all: bool,
+) -> Result<(), BusError> {
     match listed.filter(|info| streams::epoch(info) == topic.epoch) {
         Some(info) => topic.saw(info),
         // A list may lack what is there. What is gone is forgotten: whoever uses the topic next finds
@@ -107,31 +115,26 @@ async fn look(shared: &Shared, topic: &Arc<Topic>, listed: Option<&Info>) -> Res
         None if shared.same(topic).await?.is_none() => return Ok(()),
         None => {}
     }
-    look_at_messages(shared, topic).await
+    look_at_messages(shared, topic, all).await
 }
 
 /// What only messages tell.
-async fn look_at_messages(shared: &Shared, topic: &Topic) -> Result<(), BusError> {
+async fn look_at_messages(shared: &Shared, topic: &Topic, all: bool) -> Result<(), BusError> {
     room::ask_what_landed(shared, topic).await?;
-    let end = topic.end();
-    let layers = Layer::ALL.into_iter().filter(|layer| topic.is_read_by(*layer));
-    let behind: Vec<Layer> = layers.filter(|layer| topic.layer(*layer).committed < end).collect();
-    if behind.is_empty() {
-        return Ok(());
-    }
-    if let Some(last) = api::last_message(&shared.js, &topic.stream, &topic.subject).await? {
+    let (js, stream, subject) = (&shared.js, &topic.stream, &topic.subject);
+    if topic.needs_totals(all)
+        && let Some(last) = api::last_message(js, stream, subject).await?
+    {
         topic.is_sure_of(last.sequence);
         let known = topic.known_totals(last.sequence);
-        let totals = shared.totals_with(&topic.stream, &last, known).await?;
+        let totals = shared.totals_with(stream, &last, known).await?;
         topic.saw_totals(last.sequence, totals);
     }
-    for layer in behind {
-        let state = topic.layer(layer);
-        if state.next_at_us.is_none() {
-            let next = api::message(&shared.js, &topic.stream, state.committed + 1).await?;
-            let next_at_us = next.map(|m| headers::published_at_us(Some(&m.headers), m.time));
-            topic.committed(layer, LayerState { next_at_us, ..state });
-        }
+    for after in topic.unasked(all) {
+        // Not what should come next, but what does: the server may have dropped it already.
+        let next = api::next_message(js, stream, subject, after + 1).await?;
+        let next_at_us = next.map(|m| headers::published_at_us(Some(&m.headers), m.time));
+        topic.asked(after, next_at_us);
     }
     Ok(())
 }

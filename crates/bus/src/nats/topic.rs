@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::headers::{Slot, Totals, micros};
 use super::held::HeldMessages;
+use super::lag::{Lag, LayerState};
 use super::records::{CursorState, LandedState};
 use super::streams::{self, Limits};
 use crate::stats::{LayerStats, TopicStats};
@@ -32,15 +33,6 @@ pub(super) struct Tip {
     pub(super) last: Option<Slot>,
     /// The cursor record that it tells.
     pub(super) told: Option<CursorState>,
-}
-
-/// How far one layer of this process is.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LayerState {
-    pub(super) committed: u64,
-    pub(super) totals: Totals,
-    /// When the first message after that was published.
-    pub(super) next_at_us: Option<i64>,
 }
 
 /// One topic.
@@ -76,11 +68,8 @@ struct State {
     messages: u64,
     stored: u64,
     last_us: i64,
-    landed: Option<LandedState>,
     limits: Limits,
-    layers: [Option<LayerState>; 3],
-    /// How many subscribers each layer has here.
-    readers: [u32; 3],
+    lag: Lag,
 }
 
 impl Topic {
@@ -101,8 +90,8 @@ impl Topic {
             sure: landed.map_or(0, |l| l.offset).max(tip.message),
             totals: tip.totals,
             totals_at: tip.end,
-            landed,
             limits: Limits::of(&info.config),
+            lag: Lag::new(landed),
             ..State::default()
         };
         let topic = Self {
@@ -166,7 +155,8 @@ impl Topic {
             if is_news {
                 let mut state = self.lock();
                 state.sure = state.sure.max(record.offset);
-                state.landed = Some(record);
+                let end = state.end;
+                state.lag.raw_landed(record, end);
                 *landed = record.offset;
             }
             is_news
@@ -175,14 +165,14 @@ impl Topic {
 
     /// How far raw has landed, and what the topic had there.
     pub(super) fn landed_state(&self) -> Option<LandedState> {
-        self.lock().landed
+        self.lock().lag.landed
     }
 
     /// Where the topic ends, if it has no message any more and ended at `end`.
     pub(super) fn emptied(&self, end: u64) -> Tip {
         let state = self.lock();
         // Only what raw has landed goes, so it knows the last that went.
-        let landed = state.landed.filter(|landed| landed.offset == end);
+        let landed = state.lag.landed.filter(|landed| landed.offset == end);
         let totals = landed.and_then(|landed| landed.known());
         let totals = totals.map_or(state.totals, |(_, totals)| totals);
         let published_at_us = landed.map_or(0, |landed| landed.published_at_us);
@@ -227,7 +217,7 @@ impl Topic {
     /// The last offset up to `offset` of which the totals are known, and these.
     pub(super) fn known_totals(&self, offset: u64) -> (u64, Totals) {
         let state = self.lock();
-        let landed = state.landed.and_then(|landed| landed.known());
+        let landed = state.lag.landed.and_then(|landed| landed.known());
         let known = landed.into_iter().chain([(state.totals_at, state.totals)]);
         known.filter(|(at, _)| *at <= offset).max_by_key(|(at, _)| *at).unwrap_or_default()
     }
@@ -254,37 +244,50 @@ impl Topic {
 
     /// Takes up that a layer of this process reads, with one subscriber more.
     pub(super) fn read_by(&self, layer: Layer) {
-        let mut state = self.lock();
-        state.layers[layer as usize].get_or_insert_default();
-        state.readers[layer as usize] += 1;
+        self.lock().lag.read_by(layer);
     }
 
-    /// Takes up that a subscriber of a layer is gone. How far a layer is that nobody reads for here
-    /// any more is told by whoever does.
+    /// Takes up that a subscriber of a layer is gone. How far the layer was when the last one went
+    /// is still told: it may stand still.
     pub(super) fn left_by(&self, layer: Layer) {
-        let mut state = self.lock();
-        let readers = &mut state.readers[layer as usize];
-        *readers = readers.saturating_sub(1);
-        if *readers == 0 {
-            state.layers[layer as usize] = None;
-        }
+        self.lock().lag.left_by(layer);
     }
 
     pub(super) fn is_read_by(&self, layer: Layer) -> bool {
-        self.lock().layers[layer as usize].is_some()
+        self.lock().lag.is_read_by(layer)
     }
 
     pub(super) fn layer(&self, layer: Layer) -> LayerState {
-        self.lock().layers[layer as usize].unwrap_or_default()
+        self.lock().lag.here(layer)
     }
 
     pub(super) fn committed(&self, layer: Layer, to: LayerState) {
+        self.lock().lag.committed(layer, to);
+    }
+
+    /// Whether the totals at the topic's end are to be asked for: they tell how much waits for a
+    /// layer that reads here, or for `all` that ever did; and for raw, if that may be lost.
+    pub(super) fn needs_totals(&self, all: bool) -> bool {
+        let state = self.lock();
+        let end = state.end;
+        let is_known = state.totals_at >= end;
+        let others = state.may_lose() || (all && state.lag.waits(end));
+        state.lag.waits_here(end) || (others && !is_known)
+    }
+
+    /// The offsets of which it is to be asked when the first message after them was published, for
+    /// layers that read here, or `all` that ever did.
+    pub(super) fn unasked(&self, all: bool) -> Vec<u64> {
         let mut state = self.lock();
-        // Its last reader may be gone meanwhile.
-        let Some(slot) = &mut state.layers[layer as usize] else { return };
-        if to.committed >= slot.committed {
-            *slot = to;
-        }
+        let (end, may_lose) = (state.end, state.may_lose());
+        state.lag.unasked(end, may_lose, all)
+    }
+
+    /// Takes up when the first message after `after` was published, or that there is none.
+    pub(super) fn asked(&self, after: u64, published_at_us: Option<i64>) {
+        let mut state = self.lock();
+        let last_us = state.last_us;
+        state.lag.asked(after, published_at_us, last_us);
     }
 
     /// The message as others of this process hold it, so that it is decoded once; or this one.
@@ -293,13 +296,8 @@ impl Topic {
     }
 
     pub(super) fn stats(&self, now_us: i64) -> TopicStats {
-        let landed = self.landed();
         let state = self.lock();
         let unlanded = state.unlanded_bytes();
-        let raw = state.layers[Layer::Raw as usize];
-        let since = raw.and_then(|raw| raw.next_at_us).unwrap_or(state.last_us);
-        let waited = u64::try_from(now_us.saturating_sub(since)).unwrap_or(0);
-        let waiting = state.end.saturating_sub(landed);
         TopicStats {
             topic: self.id.clone(),
             epoch: self.epoch,
@@ -309,11 +307,7 @@ impl Topic {
             stored_bytes: state.stored,
             unlanded_bytes: unlanded,
             last_published_at_us: (state.end > 0).then_some(state.last_us),
-            time_to_loss: state.limits.time_to_loss(
-                waiting,
-                unlanded,
-                Duration::from_micros(waited),
-            ),
+            time_to_loss: state.time_to_loss(now_us),
             layers: Layer::ALL.into_iter().filter_map(|layer| state.layer(layer)).collect(),
         }
     }
@@ -328,9 +322,22 @@ impl Topic {
 }
 
 impl State {
+    /// Whether the server may drop something that waits for raw.
+    fn may_lose(&self) -> bool {
+        !self.limits.lose_nothing() && self.lag.landed_to() < self.end
+    }
+
+    /// How long it is until it does, if it is known since when that waits.
+    fn time_to_loss(&self, now_us: i64) -> Option<Duration> {
+        let waited = now_us.saturating_sub(self.lag.unlanded_since_us()?);
+        let waited = Duration::from_micros(u64::try_from(waited).unwrap_or(0));
+        let waiting = self.end.saturating_sub(self.lag.landed_to());
+        self.limits.time_to_loss(waiting, self.unlanded_bytes(), waited)
+    }
+
     /// Bytes of payload that wait for raw.
     fn unlanded_bytes(&self) -> u64 {
-        match self.landed {
+        match self.lag.landed {
             // Whatever totals it tells: earlier releases took those of a message that tells none.
             Some(landed) if landed.offset >= self.totals_at => 0,
             landed => {
@@ -341,7 +348,7 @@ impl State {
     }
 
     fn layer(&self, layer: Layer) -> Option<LayerStats> {
-        let of = self.layers[layer as usize]?;
+        let of = self.lag.of(layer)?;
         let waits = self.end > of.committed;
         Some(LayerStats {
             layer,

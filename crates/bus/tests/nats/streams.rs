@@ -1,18 +1,28 @@
 //! Streams on NATS: whose they are, what their limits mean, which epoch they have, what goes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_bus::{Bus as _, LayerStats, NatsBus, NatsSettings};
+use alluvium_model::clock::ManualClock;
 use alluvium_model::port::Subscribe;
 use alluvium_model::{
-    BusError, EntityId, FetchLimit, Layer, Position, Publisher, Remedy, Span, SystemClock,
+    BusError, Clock as _, EntityId, FetchLimit, Layer, Position, Publisher, Remedy, Span,
+    SystemClock,
 };
 use alluvium_testkit::NatsServer;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 
 use super::{STREAM, all, connect, drain, jetstream, server, settings, stream};
-use crate::support::{OWNER, page, record, topic};
+use crate::support::{OWNER, clock, page, record, topic};
 use alluvium_bus::testkit::noise;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A process that goes by this clock.
+async fn by(clock: &Arc<ManualClock>, server: &NatsServer) -> Arc<NatsBus> {
+    NatsBus::connect(settings(server), Arc::clone(clock) as _).await.unwrap()
+}
 
 /// Somebody deletes the topic's stream and makes it again.
 async fn make_again(server: &NatsServer) {
@@ -122,6 +132,52 @@ async fn limits_that_lose_messages_are_told_with_the_time_that_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_message_that_waits_says_how_long_it_is_until_one_is_lost() {
+    let (server, clock) = (server!(), clock());
+    let (bus, other) = (by(&clock, &server).await, by(&clock, &server).await);
+    bus.end(&topic()).await.unwrap();
+    let mut config = stream(&server).await.cached_info().config.clone();
+    config.max_age = 2 * HOUR;
+    jetstream(&server).await.update_stream(config).await.unwrap();
+    // It knows the topic, and that is all.
+    let epoch = other.end(&topic()).await.unwrap().0;
+    let told = async || {
+        let mut told = Vec::new();
+        for process in [&bus, &other] {
+            process.refresh().await.unwrap();
+            told.push(process.topic_stats()[0].time_to_loss);
+        }
+        assert_eq!(told[0], told[1], "who publishes knows no more than who does not");
+        told[0]
+    };
+    assert_eq!(told().await, None, "nothing waits");
+    bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
+    assert_eq!(told().await, Some(2 * HOUR));
+    clock.advance(HOUR);
+    bus.publish(&topic(), page([vec![2]]), None).await.unwrap();
+    assert_eq!(bus.topic_stats()[0].time_to_loss, Some(HOUR), "it is remembered");
+    assert_eq!(told().await, Some(HOUR));
+    // It has not seen what came before the second message.
+    let late = by(&clock, &server).await;
+    let mut raw = late.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    late.refresh().await.unwrap();
+    assert_eq!(late.topic_stats()[0].time_to_loss, Some(HOUR));
+    drain(&mut raw).await;
+    raw.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
+    clock.advance(HOUR / 2);
+    let left = Some(2 * HOUR - HOUR / 2);
+    assert_eq!(late.topic_stats()[0].time_to_loss, left, "raw knows what comes next");
+    assert_eq!(told().await, left, "that raw got on is told on the bus");
+    drop(raw);
+    late.refresh().await.unwrap();
+    assert_eq!(late.topic_stats()[0].time_to_loss, left, "raw is at work nowhere");
+    let mut raw = late.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to: 2 }).await.unwrap();
+    assert_eq!(late.topic_stats()[0].time_to_loss, None);
+    assert_eq!(told().await, None, "nothing waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_bus_tells_how_far_each_layer_is_behind_also_where_others_publish() {
     let server = server!();
     let (bus, other) = (connect(settings(&server)).await, connect(settings(&server)).await);
@@ -151,7 +207,7 @@ async fn the_bus_tells_how_far_each_layer_is_behind_also_where_others_publish() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_that_nobody_reads_for_here_any_more_is_told_by_whoever_does() {
+async fn a_layer_that_nobody_reads_for_here_any_more_is_told_where_it_was() {
     let server = server!();
     let bus = connect(settings(&server)).await;
     let epoch = bus.publish(&topic(), page([vec![1], vec![2]]), None).await.unwrap().span.epoch;
@@ -166,13 +222,50 @@ async fn a_layer_that_nobody_reads_for_here_any_more_is_told_by_whoever_does() {
     drop(second);
     assert_eq!(told(), [(Layer::Raw, 1), (Layer::Silver, 0)], "one reader of raw is still here");
     drop(raw);
-    assert_eq!(told(), [(Layer::Silver, 0)]);
     drop(silver);
     bus.refresh().await.unwrap();
-    assert_eq!(told(), []);
+    assert_eq!(told(), [(Layer::Raw, 1), (Layer::Silver, 0)]);
     let mut raw = bus.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
-    raw.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
-    assert_eq!(told(), [(Layer::Raw, 1)], "it has come back");
+    assert_eq!(told(), [(Layer::Raw, 1), (Layer::Silver, 0)], "it has not told more");
+    raw.commit(&Span { epoch, after: 0, to: 2 }).await.unwrap();
+    assert_eq!(told(), [(Layer::Raw, 2), (Layer::Silver, 0)], "it has come back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_layer_that_stands_still_is_told_and_grows() {
+    let (server, clock) = (server!(), clock());
+    let (bus, other) = (by(&clock, &server).await, by(&clock, &server).await);
+    let epoch = bus.publish(&topic(), page([vec![1]]), None).await.unwrap().span.epoch;
+    let told = async || {
+        bus.refresh().await.unwrap();
+        bus.topic_stats().remove(0).layers
+    };
+    for layer in [Layer::Raw, Layer::Silver] {
+        let mut reader = bus.subscribe(&topic(), layer, OWNER).await.unwrap();
+        drain(&mut reader).await;
+        reader.commit(&Span { epoch, after: 0, to: 1 }).await.unwrap();
+    }
+    let stands = |layer, waiting_records, waiting_since_us| LayerStats {
+        layer,
+        committed: 1,
+        waiting_records,
+        waiting_since_us,
+    };
+    let both = |records, since| [Layer::Raw, Layer::Silver].map(|l| stands(l, records, since));
+    assert_eq!(told().await, both(0, None));
+    clock.advance(HOUR);
+    let since = Some(clock.now().as_microsecond());
+    other.publish(&topic(), page([vec![2], vec![3]]), None).await.unwrap();
+    assert_eq!(told().await, both(2, since));
+    clock.advance(HOUR);
+    other.publish(&topic(), page([vec![4]]), None).await.unwrap();
+    assert_eq!(told().await, both(3, since));
+    // Raw goes on elsewhere, and the bus tells how far.
+    let mut raw = other.subscribe(&topic(), Layer::Raw, OWNER).await.unwrap();
+    raw.commit(&Span { epoch, after: 0, to: 3 }).await.unwrap();
+    let since_4 = Some(clock.now().as_microsecond());
+    let raw = LayerStats { committed: 3, ..stands(Layer::Raw, 1, since_4) };
+    assert_eq!(told().await, [raw, stands(Layer::Silver, 3, since)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +386,7 @@ async fn a_server_without_jetstream_is_refused_or_waited_for() {
         },
         ..settings(&server)
     };
-    let error = NatsBus::connect(settings, std::sync::Arc::new(SystemClock)).await;
+    let error = NatsBus::connect(settings, Arc::new(SystemClock)).await;
     let error = error.err().unwrap().to_string();
     assert!(error.contains("JetStream") && error.contains("enable"), "{error}");
 }

@@ -13,9 +13,10 @@ use alluvium_model::{
 use async_trait::async_trait;
 
 use super::headers::{self, Totals};
+use super::lag::LayerState;
 use super::pull::Pull;
 use super::records::{self, LandedState, Put};
-use super::topic::{LayerState, Topic, first_after};
+use super::topic::{Topic, first_after};
 use super::{Shared, api, calls};
 use crate::prefetch::Part;
 
@@ -258,7 +259,9 @@ impl Subscriber for NatsSubscriber {
                 let epoch = self.topic.epoch;
                 self.land(LandedState::new(epoch, span.to, totals, published_at_us)).await?;
             }
-            let next_at_us = self.marks.front().map(|mark| mark.published_at_us);
+            let next = self.marks.front().or_else(|| self.ahead.front().map(|next| &next.mark));
+            let next = next.filter(|next| next.offset == span.to + 1);
+            let next_at_us = next.map(|next| next.published_at_us);
             let state = LayerState { committed: span.to, totals, next_at_us };
             self.topic.committed(self.layer, state);
         }
