@@ -7,6 +7,7 @@ mod chaos;
 mod crash;
 mod docs;
 mod full_disk;
+mod gaps;
 mod held;
 mod layering;
 mod lost_bus;

@@ -81,6 +81,7 @@ fn say(kafka: &KafkaMock, second: i64, id: Option<i32>, value: Option<&Value>) {
         time_ms: BEGAN + second * 1000,
         key: key.as_deref(),
         value: value.as_deref(),
+        ..Put::default()
     });
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
@@ -30,6 +31,8 @@ pub struct Put<'a> {
     pub key: Option<&'a str>,
     /// Its value. None is the mark of its key for compaction.
     pub value: Option<&'a str>,
+    /// Its headers, each with its value.
+    pub headers: &'a [(&'a str, &'a str)],
 }
 
 /// A mock cluster of one broker, with topics of one partition. [`KafkaMock::with`] makes others.
@@ -60,6 +63,10 @@ impl KafkaMock {
         let mut record: BaseRecord<'_, str, str> =
             BaseRecord::to(put.topic).partition(put.partition).timestamp(put.time_ms);
         (record.key, record.payload) = (put.key, put.value);
+        let header = |&(key, value)| Header { key, value: Some(value) };
+        let headers =
+            put.headers.iter().map(header).fold(OwnedHeaders::new(), OwnedHeaders::insert);
+        record.headers = Some(headers).filter(|_| !put.headers.is_empty());
         let host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
         host.send(record).map_err(|(error, _)| error).unwrap();
         host.flush(Duration::from_secs(30)).unwrap();
@@ -88,8 +95,11 @@ impl KafkaMock {
 
 /// A client that has a mock cluster of its own.
 fn host(topics: &[String]) -> BaseProducer {
-    let host: BaseProducer =
-        ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
+    let host: BaseProducer = ClientConfig::new()
+        .set("test.mock.num.brokers", "1")
+        .set("linger.ms", "0")
+        .create()
+        .unwrap();
     for topic in topics {
         host.client().mock_cluster().unwrap().create_topic(topic, 1, 1).unwrap();
     }
