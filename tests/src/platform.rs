@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 
@@ -9,6 +10,9 @@ use alluvium_testkit::{NatsServer, signal};
 use serde_json::Value;
 
 use crate::SmallDisk;
+
+/// By this signal a process ends that is killed.
+const SIGKILL: i32 = 9;
 
 /// The settings of a project that serves no HTTP.
 pub const QUIET: &str = "[http]\nenabled = false\n";
@@ -298,10 +302,14 @@ impl Running {
 
     /// Ends it with SIGKILL; true if it was still running.
     pub fn kill(mut self) -> bool {
-        let running = self.ended().is_none();
+        self.end().is_none()
+    }
+
+    /// Ends it with SIGKILL. How it had ended before that by itself, if it had.
+    pub fn end(&mut self) -> Option<ExitStatus> {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        running
+        let status = self.child.wait().unwrap();
+        (status.signal() != Some(SIGKILL)).then_some(status)
     }
 
     /// Asks it to stop with SIGTERM, and waits until it has.
@@ -310,9 +318,22 @@ impl Running {
         crate::until("the end after SIGTERM", seconds, || self.ended())
     }
 
-    /// Sends it a signal, such as `STOP`.
+    /// Sends it a signal. After `STOP` all of it stands still: where the machine is busy, its threads
+    /// run on for a while until each has heard of it.
     pub fn signal(&self, name: &str) {
         assert!(signal(self.id(), name), "SIG{name} could not be sent");
+        if name == "STOP" {
+            crate::until("the stop of all threads", 60, || self.stands_still().then_some(()));
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let stats =
+            tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        // Behind the name, which may hold anything, stands how the thread is.
+        let mut states = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next());
+        states.all(|state| state == 'T')
     }
 
     /// Its number.

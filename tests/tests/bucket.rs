@@ -9,6 +9,8 @@ use alluvium_tests::workload::{COLUMNS, metadata};
 use alluvium_tests::{Moments, TestPlatform, Workload};
 use serde_json::Value;
 
+use crate::crash::{BROKEN_OFF, runs};
+
 /// What nothing may show.
 const CANARIES: [&str; 3] = ["CANARYKEYID", "canary-of-the-bucket", "canary/of+the=session"];
 
@@ -59,13 +61,15 @@ fn a_lake_in_a_bucket_is_killed_asked_proved_and_kept_as_one_in_a_folder() {
     folder.publish(&file).ok();
 
     let args = ["publish", "shop.customers", file.to_str().unwrap(), "--map", MAP, "--wait", "-q"];
-    let mut times = 1;
+    let (mut times, mut killed) = (1, 0);
     Moments::new(3, 20..320).kill_each(
         4,
         || bucket.spawn(&args),
         || {
             times += 1;
             assert_quiet(&std::fs::read_to_string(bucket.folder().join("stderr.log")).unwrap());
+            let before = std::mem::replace(&mut killed, runs(&bucket, BROKEN_OFF));
+            killed > before
         },
     );
     bucket.publish(&file).ok();

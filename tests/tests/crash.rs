@@ -37,19 +37,15 @@ fn publishing_that_is_killed_ten_times_ends_in_the_same_rows() {
 
     let platform = TestPlatform::shop();
     let args = ["publish", "shop.customers", file.to_str().unwrap(), "--map", MAP, "--wait", "-q"];
-    let mut moments = Moments::new(2_026, 0..600);
     let mut killed = 0;
-    for attempt in 0.. {
-        assert!(attempt < 100, "only {killed} of {attempt} kills met a process at work");
-        let at_work = moments.kill(platform.spawn(&args));
-        let before = std::mem::replace(&mut killed, broken_off(&platform));
-        if killed >= 10 {
-            break;
-        }
-        if at_work && killed == before {
-            moments.too_early();
-        }
-    }
+    Moments::new(2_026, 0..600).kill_each(
+        10,
+        || platform.spawn(&args),
+        || {
+            let before = std::mem::replace(&mut killed, runs(&platform, BROKEN_OFF));
+            killed > before
+        },
+    );
     platform.publish(&file).ok();
     assert_same_lines(&silver(&platform), &expected);
     platform.assert_sound();
@@ -58,17 +54,16 @@ fn publishing_that_is_killed_ten_times_ends_in_the_same_rows() {
     assert_eq!(interrupted, killed, "the ledger does not know of the kills");
 }
 
-/// How many runs were begun and not ended, of which the ledger may not know yet.
-fn broken_off(platform: &TestPlatform) -> u64 {
+/// Of runs that were begun and not ended. The ledger may not know yet that they were broken off.
+pub(crate) const BROKEN_OFF: &str = "ended_at IS NULL OR status = 'interrupted'";
+
+/// How many runs the ledger has of which this holds.
+pub(crate) fn runs(platform: &TestPlatform, which: &str) -> u64 {
     if !platform.folder().join("data/ledger.db").exists() {
         return 0;
     }
-    let found = platform.run(&[
-        "query",
-        "SELECT count(*) FROM ledger.system_run WHERE ended_at IS NULL OR status = 'interrupted'",
-        "-o",
-        "csv",
-    ]);
+    let sql = format!("SELECT count(*) FROM ledger.system_run WHERE {which}");
+    let found = platform.run(&["query", &sql, "-o", "csv"]);
     // Killed in its first moments, the process has not made the ledger's tables yet.
     let number = found.stdout.lines().nth(1).and_then(|line| line.parse().ok());
     number.unwrap_or_default()
@@ -147,11 +142,17 @@ fn an_ingest_that_is_killed_five_times_brings_every_row_of_the_source() {
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)
          INSERT INTO customers SELECT i, 'name-' || i, hex(i * 7919) FROM n",
     );
+    let mut begun = 0;
     Moments::new(5, 100..1_000).kill_each(
         5,
         || platform.spawn(&["ingest", "shop", "-q"]),
-        // What changes between two runs must come as well.
-        || _ = sqlite(&platform, "UPDATE customers SET name = name || 'x' WHERE id % 1000 = 1"),
+        || {
+            // What changes between two runs must come as well.
+            sqlite(&platform, "UPDATE customers SET name = name || 'x' WHERE id % 1000 = 1");
+            // A run ends when all is published; the process goes on until it has landed.
+            let before = std::mem::replace(&mut begun, runs(&platform, "TRUE"));
+            begun > before
+        },
     );
     platform.run(&["ingest", "shop"]).ok();
     platform.run(&["ingest", "shop"]).ok();

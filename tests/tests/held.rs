@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use alluvium_testkit::{Fault, Gate, NatsServer, PostgresServer, S3Proxy, S3Server, free_port};
 use alluvium_tests::http::{Answer, Server};
@@ -215,7 +216,17 @@ fn wakes_with_a_page(gates: &[Gate]) {
     }
 
     let before = workers[asleep].stderr().len();
-    workers[asleep].signal("CONT");
+    match gates.get(1) {
+        // Nobody tells who wakes that his lease is over.
+        Some(_) => {
+            postgres.server.freeze();
+            workers[asleep].signal("CONT");
+            // Time to write, for who would.
+            std::thread::sleep(Duration::from_secs(1));
+            postgres.server.thaw();
+        }
+        None => workers[asleep].signal("CONT"),
+    }
     until("the end of the poll that was under way", PATIENCE, || {
         workers[asleep].stderr()[before..].contains("entity failed").then_some(())
     });

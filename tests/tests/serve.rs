@@ -14,7 +14,7 @@ fn start(server: &Server) -> (TestPlatform, Running, u16) {
     let broken = Server::new(Answer::Whole(500, "text/plain", "broken".to_owned()));
     let system = |name: &str, url: &str| {
         json!({
-            "name": name, "type": "rest", "connection": {"base_url": url, "timeout_seconds": 2},
+            "name": name, "type": "rest", "connection": {"base_url": url},
             "triggers": [{"type": "interval", "seconds": 1}]
         })
     };

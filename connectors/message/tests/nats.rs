@@ -87,7 +87,8 @@ async fn a_server_that_went_down_and_came_back_is_read_on() {
     nats.say("shop.x", r#"{"id":1,"value":"a"}"#).await;
     let declared = entity(json!({"stream": "SHOP"}));
     let mut connection = nats.connection();
-    connection["timeout_seconds"] = json!(1);
+    // Long for a server that is there. The poll of the one that is down waits for all of it.
+    connection["timeout_seconds"] = json!(10);
     let (mut source, declared) = open(&connection, &declared).await.unwrap();
     let first = drain(&mut *source, &declared, None).await.unwrap();
     nats.server.server.terminate();

@@ -112,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    /// By a clock that only the tests move. What the keeper waits between two attempts, an eighth of
-    /// it, is the machine's time.
+    /// By a clock that only the tests move. What the keeper waits between two attempts, an eighth
+    /// of it, is the machine's time.
     const TTL: Duration = Duration::from_secs(3);
     const STEP: Duration = Duration::from_millis(20);
     /// So long a slow machine may take.

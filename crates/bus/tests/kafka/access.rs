@@ -119,6 +119,7 @@ async fn works(cluster: &Cluster, settings: KafkaSettings, entry: &Entry) {
     assert!(entries.iter().all(|one| one == entry), "{entries:?}");
     // Of each process who looks and who manages, and of the first two who publish and who reads.
     assert!(entries.len() >= 6, "{entries:?}");
+    assert!(log.count(&["said="]) > 0, "librdkafka has told nothing");
     assert!(log.count(&[CANARY]) == 0, "a secret shows in the log");
 }
 

@@ -38,7 +38,7 @@ async fn no_secret_shows_in_errors_logs_and_settings() {
     odd.options.insert("ssl.endpoint.identification.algorithm".to_owned(), Secret::new(KEY));
     let refused = KafkaBus::connect(odd, Arc::new(SystemClock)).await.map(drop).unwrap_err();
     write!(shown, "{refused} {refused:?}").unwrap();
+    assert!(log.count(&["said=", "SASL"]) > 0, "librdkafka has told nothing of the log-in");
     shown.push_str(&log.text());
-    assert!(shown.contains("SASL") || shown.contains("sasl"), "librdkafka has told something");
     assert!(!shown.contains(PASSWORD) && !shown.contains(KEY), "a secret shows");
 }

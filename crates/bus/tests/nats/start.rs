@@ -9,6 +9,7 @@ use async_nats::jetstream::stream::Config;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use super::line::Line;
 use super::{STREAM, connect, jetstream, server, settings, stream};
 use crate::log::Lines;
 use crate::support::topic;
@@ -96,10 +97,14 @@ async fn who_is_told_that_its_subjects_are_taken_tries_again() {
     let subjects = vec!["alluvium.>".to_owned()];
     let of_others = Config { name: "theirs".to_owned(), subjects, ..Config::default() };
     js.create_stream(of_others).await.unwrap();
-    let bus = tokio::spawn(NatsBus::connect(settings(&server), Arc::new(SystemClock)));
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!bus.is_finished());
+    let line = Line::to(&server.url()).await;
+    let settings = NatsSettings { servers: vec![line.url()], ..settings(&server) };
+    // The second attempt is on its way: the first was refused.
+    line.stop_before("STREAM.CREATE.alluvium-state", 2);
+    let bus = tokio::spawn(NatsBus::connect(settings, Arc::new(SystemClock)));
+    line.has_stopped().await;
     js.delete_stream("theirs").await.unwrap();
+    line.go_on();
     bus.await.unwrap().unwrap().end(&topic()).await.unwrap();
 }
 
