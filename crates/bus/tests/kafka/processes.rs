@@ -133,19 +133,26 @@ async fn an_offset_that_was_set_for_raws_group_gives_nobody_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_layer_that_moved_leaves_no_lag_behind() {
+async fn a_layer_that_nobody_reads_for_here_any_more_is_told_where_it_was() {
     let mock = Mock::new();
     let bus = mock.connect().await;
     let mut silver = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let more = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
     let span = bus.publish(&topic(), large(), None).await.unwrap().span;
     silver.commit(&span).await.unwrap();
-    let layers = || bus.topic_stats().remove(0).layers;
+    let told = || {
+        let layers = bus.topic_stats().remove(0).layers;
+        layers.iter().map(|l| (l.layer, l.committed, l.waiting_records)).collect::<Vec<_>>()
+    };
     drop(more);
-    assert_eq!(
-        layers().iter().map(|l| (l.layer, l.committed)).collect::<Vec<_>>(),
-        [(Layer::Silver, span.to)]
-    );
+    assert_eq!(told(), [(Layer::Silver, span.to, 0)], "one reader is still here");
     drop(silver);
-    assert_eq!(layers(), []);
+    assert_eq!(told(), [(Layer::Silver, span.to, 0)]);
+    bus.publish(&topic(), page([vec![1]]), None).await.unwrap();
+    assert_eq!(told(), [(Layer::Silver, span.to, 1)], "it may stand still");
+    let mut silver = bus.subscribe(&topic(), Layer::Silver, OWNER).await.unwrap();
+    let delivery = silver.fetch(FetchLimit::default()).await.unwrap();
+    assert_eq!(told(), [(Layer::Silver, span.to, 1)], "it has not told more");
+    silver.commit(&delivery.span).await.unwrap();
+    assert_eq!(told()[0].2, 0, "it has come back");
 }
