@@ -23,7 +23,7 @@ pub mod workers;
 pub mod workload;
 
 pub use alluvium_testkit::{SmallDisk, required};
-pub use moments::{Met, Moments};
+pub use moments::Moments;
 pub use platform::{Finished, Running, TestPlatform, binary};
 pub use wait::{timed, until};
 pub use workload::{Random, Workload};

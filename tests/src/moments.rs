@@ -10,7 +10,7 @@ const ATTEMPTS: u32 = 100;
 
 /// What a kill met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Met {
+enum Met {
     /// A process that had not begun what it is to be killed at.
     Start,
     /// One that was at it.
@@ -34,7 +34,7 @@ impl Moments {
     /// Waits for the next moment, kills, and tells what that met. `begun` looks afterwards whether
     /// this process had begun: one that is alive may only be starting.
     #[track_caller]
-    pub fn kill(&mut self, mut running: Running, begun: impl FnOnce() -> bool) -> Met {
+    fn kill(&mut self, mut running: Running, begun: impl FnOnce() -> bool) -> Met {
         let Range { start, end } = self.between;
         // The moment is what is tested; there is nothing to wait for.
         std::thread::sleep(Duration::from_millis(start + self.random.below(end - start)));

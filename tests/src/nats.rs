@@ -49,7 +49,7 @@ pub fn put(server: &NatsServer, what: &str, value: &Value) {
 pub fn ends(server: &NatsServer) -> BTreeMap<String, u64> {
     let told = server.monitor("/jsz?accounts=true&streams=true").unwrap();
     let told: Value = serde_json::from_str(&told).unwrap();
-    let accounts = told["account_details"].as_array().unwrap().iter();
+    let accounts = told["account_details"].as_array().into_iter().flatten();
     let streams = accounts.flat_map(|account| account["stream_detail"].as_array()).flatten();
     let end = |stream: &Value| {
         let name = stream["name"].as_str().unwrap().to_owned();

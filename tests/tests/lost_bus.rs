@@ -36,7 +36,12 @@ pub(crate) fn shop() -> TestPlatform {
 }
 
 pub(crate) fn sqlite(platform: &TestPlatform, script: &str) {
-    let path = platform.folder().join("source.db");
+    database(platform, "source.db", script);
+}
+
+/// Runs a script in an SQLite database of the project.
+pub(crate) fn database(platform: &TestPlatform, name: &str, script: &str) {
+    let path = platform.folder().join(name);
     let output =
         Command::new("python3").arg("-c").arg(SQLITE).arg(path).arg(script).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -5,9 +5,12 @@ use std::process::{Command, Stdio};
 
 use alluvium_testkit::free_port;
 use alluvium_tests::http::{Answer, Server, get, get_from};
+use alluvium_tests::platform::QUIET;
 use alluvium_tests::workload::metadata;
 use alluvium_tests::{Running, TestPlatform, required, until};
 use serde_json::{Value, json};
+
+use crate::lost_bus::{database, sqlite};
 
 /// A system that works, one whose source always fails, and the port that HTTP is on.
 fn start(server: &Server) -> (TestPlatform, Running, u16) {
@@ -151,4 +154,34 @@ fn a_run_is_shown_over_http() {
     assert_eq!(detail["trigger"], "interval");
     assert!(!detail["steps"].as_array().unwrap().is_empty(), "{detail}");
     assert!(running.terminate(30).success());
+}
+
+#[test]
+fn what_sources_told_and_the_ledger_did_not_take_is_told_again() {
+    let systems = json!({"systems": [{
+        "name": "shop", "type": "sqlite", "triggers": [{"type": "interval", "seconds": 1}],
+        "connection": {"path": "source.db"}
+    }]});
+    let entities = json!({"entities": [
+        {"system": "shop", "name": "people", "load": "full", "source": {"table": "people"}}
+    ]});
+    let platform = TestPlatform::new(QUIET, &systems, &entities);
+    sqlite(
+        &platform,
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO people VALUES (1, 'a')",
+    );
+    let running = platform.spawn(&["run"]);
+    let knows = |column: &str| {
+        let asked = platform.run(&["query", "SELECT spec FROM ledger.metadata", "-o", "ndjson"]);
+        (asked.code == 0 && asked.stdout.contains(column)).then_some(())
+    };
+    until("what the source told first", 60, || knows("name"));
+    database(&platform, "data/ledger.db", "ALTER TABLE metadata_history RENAME TO away");
+    sqlite(&platform, "ALTER TABLE people ADD COLUMN nickname TEXT");
+    until("the ledger's refusal", 60, || {
+        running.stderr().contains("the ledger did not take what sources told").then_some(())
+    });
+    database(&platform, "data/ledger.db", "ALTER TABLE away RENAME TO metadata_history");
+    until("what the source told then", 60, || knows("nickname"));
+    assert!(running.terminate(60).success());
 }

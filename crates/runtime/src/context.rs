@@ -1,6 +1,7 @@
 //! What all tasks of the runtime share.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use alluvium_model::{EntityId, EntitySpec, Layer, RunId, SystemName, SystemSpec};
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) turns: Semaphore,
     pub(crate) runs: TaskTracker,
     entities: RwLock<BTreeMap<EntityId, EntitySpec>>,
+    /// Whether the ledger lacks what sources told of them.
+    pub(crate) is_untold: AtomicBool,
     systems: BTreeMap<SystemName, SystemState>,
 }
 
@@ -80,6 +83,7 @@ impl Context {
             turns: Semaphore::new(settings.max_concurrent_runs.max(1)),
             runs: TaskTracker::new(),
             entities: RwLock::new(entities.collect()),
+            is_untold: AtomicBool::new(false),
             systems: systems.collect(),
             platform,
         }

@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::PollError;
 
+/// So long who waits for a lease waits before it looks again.
+const STEP: Duration = Duration::from_millis(10);
+
 /// A lease in our hands. Dropping it stops prolonging it; [`HeldLease::release`] gives it back.
 #[derive(Debug)]
 pub(crate) struct HeldLease {
@@ -48,8 +51,8 @@ impl HeldLease {
         self.ownership.token()
     }
 
-    /// What it gives, for who asks at the last moment whether it holds. A process that was stopped past
-    /// its lease and wakes may be about to write before anything was cancelled.
+    /// What it gives, for who asks before a write whether it holds. A process that was stopped past its
+    /// lease and wakes may be about to write before anything was cancelled.
     pub(crate) fn ownership(&self) -> Ownership {
         self.ownership.clone()
     }
@@ -71,6 +74,14 @@ impl HeldLease {
 impl Drop for HeldLease {
     fn drop(&mut self) {
         self.keeper.abort();
+    }
+}
+
+/// Waits while a lease does not hold: it is prolonged yet, or its loss is told. Who waits is to listen
+/// for that.
+pub(crate) async fn settled(lease: &Ownership) {
+    while !lease.holds() {
+        tokio::time::sleep(STEP).await;
     }
 }
 

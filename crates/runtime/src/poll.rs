@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::error::PollError;
 use crate::feed::{Feed, GaveUp, retry_after};
 use crate::large::leave_out;
-use crate::lease::HeldLease;
+use crate::lease::{HeldLease, settled};
 use crate::retry::Attempts;
 use crate::topic;
 
@@ -264,9 +264,7 @@ impl EntityPoll<'_> {
         let publisher = Arc::clone(&self.context.platform.publisher);
         let mut attempts = Attempts::new(&self.context.platform.settings.retry);
         let published = loop {
-            if !self.lease.holds() {
-                return Err(GaveUp::at_once(PollError::LeaseLost));
-            }
+            settled(&self.lease).await;
             // Only handles are copied: the payload is shared.
             match publisher.publish(&self.id, page.clone(), record.cloned()).await {
                 Ok(published) => break published,

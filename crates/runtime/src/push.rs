@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::context::Context;
 use crate::error::{PollError, RuntimeError};
-use crate::lease::HeldLease;
+use crate::lease::{HeldLease, settled};
 use crate::report::{EntityReport, RunReport};
 use crate::retry::Attempts;
 use crate::run::{OpenRun, RunRequest};
@@ -196,9 +196,7 @@ async fn publish_at(
     let (records, started) = (page.records(), context.platform.clock.instant());
     let mut attempts = Attempts::new(&context.platform.settings.retry);
     let place = loop {
-        if !lease.holds() {
-            return Err(RuntimeError::LeaseLost(entity.clone()));
-        }
+        settled(lease).await;
         let error = match publisher.publish(entity, page.clone(), Some(record.clone())).await {
             Ok(Published { span }) => break (span.epoch, span.to),
             Err(error) => error,

@@ -1,6 +1,7 @@
 //! A run: one activation of a system, from its opening in the ledger to its end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use alluvium_ledger::{EntityStep, LedgerError, NewRun, RunEnd, RunStatus};
@@ -240,12 +241,15 @@ pub(crate) async fn discover(
 /// Keeps what sources told of their entities, here and in the ledger, so that after a restart the
 /// layers can go on without them.
 pub(crate) async fn remember(context: &Context, specs: &[EntitySpec]) {
-    if !context.learn(specs) {
+    let is_news = context.learn(specs);
+    if !is_news && !context.is_untold.load(Ordering::Relaxed) {
         return;
     }
     let platform = &context.platform;
     let (entities, now) = (context.entities(), context.now());
     let stored = platform.ledger.store_metadata(&platform.systems, &entities, now).await;
+    // Then it is told again with the next run: other workers hear of it from there alone.
+    context.is_untold.store(stored.is_err(), Ordering::Relaxed);
     if let Err(error) = stored {
         tracing::warn!(%error, "the ledger did not take what sources told of their entities");
     }

@@ -58,3 +58,16 @@ pub fn signal(whom: impl Display, name: &str) -> bool {
     let args = [format!("-{name}"), "--".to_owned(), whom.to_string()];
     Command::new("kill").args(args).stderr(Stdio::null()).status().unwrap().success()
 }
+
+/// The processes that a process has started, and that have not ended.
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let ids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    let is_child = |id: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // Behind the name, which may hold anything, stand how it is and whose it is.
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        parent.is_some_and(|parent| parent == of.to_string())
+    };
+    ids.filter(is_child).collect()
+}

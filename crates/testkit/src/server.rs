@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::machine::{required, signal};
+use crate::machine::{children, required, signal};
 
 /// So long a server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,8 +57,8 @@ impl Server {
     /// Ends it with SIGKILL; what it had not written is lost.
     pub fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        // The whole group: a server of many processes leaves none behind.
-        self.signal_group(&child, "KILL");
+        // All of it: a server of many processes leaves none behind.
+        self.signal_all(&child, "KILL");
         child.wait().unwrap();
     }
 
@@ -81,12 +81,21 @@ impl Server {
 
     /// Stops it where it stands, as a machine that hangs.
     pub fn freeze(&self) {
-        self.signal_group(self.child.as_ref().unwrap(), "STOP");
+        self.signal_all(self.child.as_ref().unwrap(), "STOP");
     }
 
     /// Lets a stopped one go on.
     pub fn thaw(&self) {
-        self.signal_group(self.child.as_ref().unwrap(), "CONT");
+        self.signal_all(self.child.as_ref().unwrap(), "CONT");
+    }
+
+    /// Each process of PostgreSQL that serves somebody is in a group of its own.
+    fn signal_all(&self, child: &Child, name: &str) {
+        self.signal_group(child, name);
+        for of_it in children(child.id()) {
+            // It may have ended meanwhile.
+            signal(of_it, name);
+        }
     }
 
     fn wait(&mut self) {

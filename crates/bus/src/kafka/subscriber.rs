@@ -287,18 +287,22 @@ impl KafkaSubscriber {
     }
 
     /// Shows in the consumer group how far the layer is. Should it fail, the next commit says more.
-    fn show(&mut self, to: u64) -> Result<(), BusError> {
+    fn show(&mut self, to: u64) {
         // Behind the last message the end of its transaction is nothing that waits for anybody.
         let next = match to == self.at && self.ahead.is_empty() {
             true => self.next().ok(),
             false => None,
         };
         let next = next.unwrap_or(i64::try_from(to + 1).unwrap_or(i64::MAX));
-        let list = place(&self.topic.name, next)?;
-        if let Err(error) = self.reader()?.commit(&list, CommitMode::Async) {
+        if let Err(error) = self.show_next(next) {
             tracing::debug!(%error, "a group offset was not committed");
         }
-        Ok(())
+    }
+
+    fn show_next(&mut self, next: i64) -> Result<(), BusError> {
+        let list = place(&self.topic.name, next)?;
+        let committed = self.reader()?.commit(&list, CommitMode::Async);
+        committed.map_err(|e| told("committing a group offset", &e))
     }
 }
 
@@ -320,7 +324,8 @@ impl Subscriber for KafkaSubscriber {
 
     async fn commit(&mut self, span: &Span) -> Result<(), BusError> {
         let landed = self.topic.commit(self.layer, span)?;
-        self.show(landed)
+        self.show(landed);
+        Ok(())
     }
 
     async fn seek(&mut self, after: &Position) -> Result<(), BusError> {

@@ -47,6 +47,8 @@ struct State {
     readers: [u32; 3],
     /// When the first message behind some of these places was published.
     oldest: BTreeMap<u64, i64>,
+    /// Nothing that waits for raw was published before, where it is not known when it was.
+    no_earlier: Option<i64>,
     /// Where the layers stood when it was asked for last.
     stood: [Option<u64>; 3],
     last_us: i64,
@@ -242,12 +244,17 @@ impl Topic {
         wanted.extend(self.limits.retention.map(|_| landed));
         wanted.retain(|at| *at < state.tip.end);
         state.oldest.retain(|at, _| wanted.contains(at));
+        state.no_earlier = state.no_earlier.filter(|_| landed < state.tip.end);
         wanted.into_iter().filter(|at| !state.oldest.contains_key(at)).collect()
     }
 
     /// Takes up when the first message behind `at` was published.
     pub(super) fn waits_since(&self, at: u64, published_at_us: i64) {
-        self.lock().oldest.insert(at, published_at_us);
+        let (mut state, landed) = (self.lock(), self.backlog.landed());
+        state.oldest.insert(at, published_at_us);
+        if at <= landed {
+            state.no_earlier = state.no_earlier.max(Some(published_at_us));
+        }
     }
 
     /// The time for a page that is published now, in microseconds since 1970: never before that of
@@ -292,9 +299,14 @@ impl Topic {
 
     /// Where the brokers remove messages by their age: how long the oldest that waits has left.
     fn time_to_loss(&self, state: &State, now_us: i64) -> Option<Duration> {
-        let kept = self.limits.retention?;
-        let oldest = state.oldest.get(&self.backlog.landed()).copied();
-        let waited = oldest.or(self.backlog.since_us()).map_or(0, |oldest| now_us - oldest);
+        let (kept, landed) = (self.limits.retention?, self.backlog.landed());
+        let waited = match landed < state.tip.end {
+            true => {
+                let oldest = state.oldest.get(&landed).copied().or(state.no_earlier);
+                now_us - oldest.or(self.backlog.since_us())?
+            }
+            false => 0,
+        };
         Some(kept.saturating_sub(Duration::from_micros(u64::try_from(waited).unwrap_or(0))))
     }
 
@@ -412,8 +424,13 @@ mod tests {
         topic.heard(80_000_000);
         topic.backlog.land(3);
         assert_eq!((topic.may_lose(), topic.unasked()), (true, vec![3]));
+        assert_eq!(topic.stats(90_000_000).time_to_loss, None, "nobody knows yet");
         topic.waits_since(3, 20_000_000);
         assert_eq!((topic.unasked(), left(&topic)), (vec![], 30), "not that of the newest");
+        topic.backlog.land(5);
+        assert_eq!((topic.unasked(), left(&topic)), (vec![5], 30), "as far as is known");
+        topic.waits_since(5, 50_000_000);
+        assert_eq!(left(&topic), 60);
         topic.backlog.land(8);
         assert_eq!((topic.may_lose(), topic.unasked(), left(&topic)), (false, vec![], 100));
     }
