@@ -51,8 +51,8 @@ struct Said {
 
 impl Telling {
     /// Takes up how far raw has landed where a publisher may wait for that, or brokers may remove what
-    /// it has not, and tells it where raw runs in this process. What was told is read before more is: the last word may be that of a process
-    /// that stood still and no longer lands.
+    /// it has not, and tells it where raw runs in this process. What was told is read before more is:
+    /// the last word may be that of a process that stood still and no longer lands.
     pub(super) async fn round(
         &mut self,
         shared: &Shared,

@@ -91,15 +91,15 @@ impl KafkaSubscriber {
         if let Some(reader) = &self.reader {
             return Ok(Arc::clone(reader));
         }
+        let low = self.topic.marks().low;
+        // Asked after it: what brokers remove meanwhile is not passed over.
+        self.topic.still_there(self.at)?;
         let settings = &self.shared.settings;
         self.prefetched = self.prefetch.bytes();
         let reader: Reader = settings
             .consumer(&settings.group(self.layer), self.prefetched)
             .create_with_context(self.shared.context.clone())
             .map_err(|e| self.shared.context.refuses(&e))?;
-        let low = self.topic.marks().low;
-        // Asked after it: what brokers remove meanwhile is not passed over.
-        self.topic.still_there(self.at)?;
         let (from, course) = match self.left {
             Some(left) => left.again(self.at),
             None => Course::before(self.at, low),

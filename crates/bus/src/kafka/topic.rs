@@ -378,8 +378,12 @@ mod tests {
     use super::*;
 
     fn topic() -> Topic {
-        let id: EntityId = "shop.orders".parse().unwrap();
-        Topic::new(id, "alluvium.shop.orders".to_owned(), Epoch(1), Limits::default())
+        limited(Limits::default())
+    }
+
+    fn limited(limits: Limits) -> Topic {
+        let id = "shop.orders".parse().unwrap();
+        Topic::new(id, "alluvium.shop.orders".to_owned(), Epoch(1), limits)
     }
 
     fn is_there(topic: &Topic, at: u64) -> bool {
@@ -413,10 +417,9 @@ mod tests {
 
     #[test]
     fn how_long_the_oldest_message_has_left_is_known_where_others_published_it() {
-        let id: EntityId = "shop.orders".parse().unwrap();
         let mut limits = Limits::default();
         limits.retention = Some(Duration::from_secs(100));
-        let topic = Topic::new(id, "alluvium.shop.orders".to_owned(), Epoch(1), limits);
+        let topic = limited(limits);
         let left = |topic: &Topic| topic.stats(90_000_000).time_to_loss.unwrap().as_secs();
         assert_eq!((topic.may_lose(), topic.unasked(), left(&topic)), (false, vec![], 100));
         topic.seen(Marks { low: 0, high: 9 });
